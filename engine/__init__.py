@@ -1,0 +1,1 @@
+"""The books: postings, balances and the feed of everything that was committed."""

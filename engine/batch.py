@@ -1,0 +1,183 @@
+"""One batch as one function over a connection: lock, read, decide all in memory, write once.
+
+It never begins or commits; the writer does. Refused commands leave no trace in what it writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from engine import feed, idempotency, store
+from engine.balances import Totals
+from engine.books import Books, Decision
+from engine.clock import Clock
+from engine.commands import Command, needs_of
+from engine.databases import Site
+from engine.errors import BooksCorrupt, Refused
+from engine.events import Diagnostics, FeedEvent, chain, encode
+from engine.feed import Head
+from engine.idempotency import Answer, IdempotencyKey
+from engine.ids import IdSource
+from engine.occasion import Occasion
+from engine.posting import decide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A command with what it came with: the client's idempotency key, and where to find its request in the logs."""
+
+    command: Command
+    key: IdempotencyKey | None
+    diagnostics: Diagnostics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """What a command came to: the answer's bytes, the resource, its version; `replayed` when it was done before."""
+
+    body: bytes
+    resource_id: str | None
+    lock_version: int | None
+    replayed: bool
+
+
+Outcome = Committed | Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchResult:
+    """The outcomes in the order of the submissions, the head, and the batch's first event if it has one."""
+
+    outcomes: list[Outcome]
+    head: Head
+    first_event_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRun:
+    """What stays the same from batch to batch of a site."""
+
+    site: Site
+    ids: IdSource
+    idempotency_days: int
+
+
+def run_batch(conn: Connection, run: BatchRun, submissions: Sequence[Submission], clock: Clock) -> BatchResult:
+    """Lock the site, decide the submissions in their order and write what they came to.
+
+    The time is asked for when the site is locked, and is never before the site's last one.
+    """
+    site_id = run.site.id
+    head = feed.lock_head(conn, site_id)
+    now = max(clock.now_us(), head.last_at)
+    keys = [submission.key.key for submission in submissions if submission.key is not None]
+    answered = idempotency.find(conn, site_id, keys, now, run.idempotency_days)
+    fresh = [each.command for each in submissions if each.key is None or each.key.key not in answered]
+    books = store.load(conn, site_id, needs_of(fresh))
+    fold = _Fold(run, books, head, now, answered)
+    outcomes = [fold.take(submission) for submission in submissions]
+    if fold.changes.events or fold.remembered:
+        _check_conservation(fold)
+        store.save(conn, site_id, fold.changes)
+        idempotency.store(conn, site_id, fold.remembered, now)
+        if fold.changes.events:
+            feed.move_head(conn, site_id, fold.head)
+    first = fold.changes.events[0].id if fold.changes.events else None
+    return BatchResult(outcomes=outcomes, head=fold.head, first_event_id=first)
+
+
+class _Fold:
+    """Folds submissions over the books, one after the other."""
+
+    def __init__(
+        self, run: BatchRun, books: Books, head: Head, now: int, answered: dict[str, tuple[bytes, Answer]],
+    ) -> None:
+        self._run = run
+        self.books = books
+        self.head = head
+        self._now = now
+        self._answered = answered
+        self._occasion = Occasion(site_id=run.site.id, now_us=now, ids=run.ids)
+        self.changes = store.Changes()
+        self.remembered: list[tuple[IdempotencyKey, Answer]] = []
+        self.started: dict[str, Totals | None] = {}
+
+    def take(self, submission: Submission) -> Outcome:
+        """Decide one submission; what it answers stands for the same key later in the batch too."""
+        try:
+            known = idempotency.answer_for(self._answered, submission.key)
+            if known is not None:
+                return Committed(
+                    body=known.body, resource_id=known.resource_id, lock_version=known.lock_version, replayed=True,
+                )
+            decision = decide(submission.command, self.books, self._occasion)
+        except Refused as refused:
+            return refused
+        self._accept(decision, submission.diagnostics)
+        answer = Answer(
+            body=decision.answer, resource_id=decision.resource_id, lock_version=decision.lock_version,
+        )
+        if submission.key is not None:
+            self._answered[submission.key.key] = (submission.key.fingerprint, answer)
+            self.remembered.append((submission.key, answer))
+        return Committed(
+            body=answer.body, resource_id=answer.resource_id, lock_version=answer.lock_version, replayed=False,
+        )
+
+    def _accept(self, decision: Decision, diagnostics: Diagnostics) -> None:
+        for account_id in decision.totals:
+            if account_id not in self.started:
+                known = self.books.account(account_id)
+                self.started[account_id] = None if known is None else self.books.totals(account_id)
+        self.changes.add(decision, self.books)
+        self.books.apply(decision)
+        sequence, previous = self.head.sequence, self.head.hash
+        site = self._run.site
+        for draft in decision.events:
+            sequence += 1
+            body = encode(
+                draft,
+                sequence=sequence,
+                at_us=self._now,
+                organization=site.organization,
+                environment=site.environment,
+                diagnostics=diagnostics,
+            )
+            previous = chain(previous, body)
+            self.changes.events.append(
+                FeedEvent(
+                    sequence=sequence,
+                    id=draft.id,
+                    type=draft.type,
+                    resource_id=draft.resource_id,
+                    created_at=self._now,
+                    body=body,
+                    hash=previous,
+                ),
+            )
+        self.head = Head(sequence=sequence, hash=previous, last_at=self._now, epoch=self.head.epoch)
+
+
+def _check_conservation(fold: _Fold) -> None:
+    """Check that what the batch moved is the same on both sides, per currency, posted and pending apart."""
+    posted: dict[str, int] = {}
+    pending: dict[str, int] = {}
+    for account_id, after in fold.changes.totals.items():
+        account = fold.books.account(account_id)
+        if account is None:
+            raise BooksCorrupt(f"Account {account_id} was moved and is not known.")
+        before = fold.started[account_id]
+        currency = account["currency"]
+        debits, credits_, pending_debits, pending_credits = (0, 0, 0, 0) if before is None else before[:4]
+        posted[currency] = (
+            posted.get(currency, 0) + after.posted_debits - debits - after.posted_credits + credits_
+        )
+        pending[currency] = (
+            pending.get(currency, 0) + after.pending_debits - pending_debits - after.pending_credits + pending_credits
+        )
+    for currency, difference in [*posted.items(), *pending.items()]:
+        if difference:
+            raise BooksCorrupt(f"A batch would move {difference} {currency} more on one side than on the other.")

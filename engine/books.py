@@ -1,0 +1,139 @@
+"""The working copy of what a batch touches: read once, changed as commands are folded, written once. Pure.
+
+A `Books` may stand on another one: an atomic batch folds its entries in a layer of its own, which is merged when all of
+them went well and dropped when one did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from engine.balances import Totals
+from engine.events import EventDraft
+from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow
+
+
+@dataclass(slots=True, kw_only=True)
+class Decision:
+    """What a command amounts to: the rows as they will stand, the events, and the answer to whoever asked."""
+
+    answer: bytes
+    resource_id: str | None
+    lock_version: int | None
+    events: list[EventDraft]
+    ledger: LedgerRow | None = None
+    account: AccountRow | None = None
+    entries: list[EntryRow] = field(default_factory=list)
+    lines: list[LineRow] = field(default_factory=list)
+    totals: dict[str, Totals] = field(default_factory=dict)
+    fact: str | None = None
+
+
+class Books:
+    """Accounts, totals, entries and ledgers by id, as they stand after the commands folded so far."""
+
+    def __init__(self, below: Books | None = None) -> None:
+        """Start empty, on top of another working copy where one is given."""
+        self._below = below
+        self._ledgers: dict[str, LedgerRow] = {}
+        self._accounts: dict[str, AccountRow] = {}
+        self._totals: dict[str, Totals] = {}
+        self._account_of: dict[str, str] = {}
+        self._entries: dict[str, EntryRow] = {}
+        self._lines: dict[str, list[LineRow]] = {}
+        self._entry_of: dict[str, str | None] = {}
+        self._facts: dict[str, str] = {}
+
+    def learn(
+        self,
+        *,
+        ledgers: Iterable[LedgerRow] = (),
+        accounts: Iterable[tuple[AccountRow, Totals]] = (),
+        entries: Iterable[tuple[EntryRow, list[LineRow]]] = (),
+        live: Iterable[tuple[str, str]] = (),
+        facts: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Take in rows as they stand in the database; `live` pairs external ids with entries, `facts` keys with events."""
+        for ledger in ledgers:
+            self._ledgers[ledger["id"]] = ledger
+        for account, totals in accounts:
+            self._put_account(account)
+            self._totals[account["id"]] = totals
+        for entry, lines in entries:
+            self._entries[entry["id"]] = entry
+            self._lines[entry["id"]] = lines
+        self._entry_of.update(live)
+        self._facts.update(facts)
+
+    def ledger(self, ledger_id: str) -> LedgerRow | None:
+        """Return a ledger."""
+        found = self._ledgers.get(ledger_id)
+        return found if found is not None or self._below is None else self._below.ledger(ledger_id)
+
+    def account(self, account_id: str) -> AccountRow | None:
+        """Return an account."""
+        found = self._accounts.get(account_id)
+        return found if found is not None or self._below is None else self._below.account(account_id)
+
+    def account_named(self, external_id: str) -> str | None:
+        """Return the id of the account that has this external id."""
+        found = self._account_of.get(external_id)
+        return found if found is not None or self._below is None else self._below.account_named(external_id)
+
+    def totals(self, account_id: str) -> Totals:
+        """Return the running totals of an account that is known."""
+        found = self._totals.get(account_id)
+        if found is None:
+            if self._below is None:
+                raise KeyError(account_id)
+            return self._below.totals(account_id)
+        return found
+
+    def entry(self, entry_id: str) -> EntryRow | None:
+        """Return an entry."""
+        found = self._entries.get(entry_id)
+        return found if found is not None or self._below is None else self._below.entry(entry_id)
+
+    def lines(self, entry_id: str) -> list[LineRow]:
+        """Return the present version of an entry's lines, in order."""
+        found = self._lines.get(entry_id)
+        if found is None:
+            return [] if self._below is None else self._below.lines(entry_id)
+        return found
+
+    def live_entry(self, external_id: str) -> str | None:
+        """Return the accepted, pending or posted entry that has this external id."""
+        if external_id in self._entry_of or self._below is None:
+            return self._entry_of.get(external_id)
+        return self._below.live_entry(external_id)
+
+    def fact(self, key: str) -> str | None:
+        """Return the event that recorded a fact under this key."""
+        found = self._facts.get(key)
+        return found if found is not None or self._below is None else self._below.fact(key)
+
+    def apply(self, decision: Decision) -> None:
+        """Let the decision have happened."""
+        if decision.ledger is not None:
+            self._ledgers[decision.ledger["id"]] = decision.ledger
+        if decision.account is not None:
+            self._put_account(decision.account)
+        self._totals.update(decision.totals)
+        for entry in decision.entries:
+            self._entries[entry["id"]] = entry
+            if entry["external_id"] is not None:
+                live = entry["status"] in LIVE_STATUSES
+                self._entry_of[entry["external_id"]] = entry["id"] if live else None
+        if decision.lines:
+            fresh: dict[str, list[LineRow]] = {}
+            for line in decision.lines:
+                fresh.setdefault(line["entry_id"], []).append(line)
+            self._lines.update(fresh)
+        if decision.fact is not None:
+            self._facts[decision.fact] = decision.events[0].id
+
+    def _put_account(self, account: AccountRow) -> None:
+        self._accounts[account["id"]] = account
+        if account["external_id"] is not None:
+            self._account_of[account["external_id"]] = account["id"]

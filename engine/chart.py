@@ -1,0 +1,195 @@
+"""The rules of the chart of accounts: opening, changing and closing ledgers and accounts. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from engine.balances import EMPTY, Direction, Totals
+from engine.books import Books, Decision
+from engine.commands import CloseAccount, CreateAccount, CreateLedger, UpdateAccount, UpdateLedger
+from engine.errors import (
+    AccountClosed,
+    AccountNotEmpty,
+    AlreadyTaken,
+    CurrencyExponentUnknown,
+    NotFound,
+    PreconditionFailed,
+)
+from engine.events import EventDraft
+from engine.money import currency_exponent
+from engine.occasion import Occasion
+from engine.rows import AccountRow, LedgerRow
+from engine.shapes import account_of, encode, ledger_of
+
+NORMAL_BALANCE: Final[dict[str, Direction]] = {
+    "asset": "debit",
+    "expense": "debit",
+    "liability": "credit",
+    "equity": "credit",
+    "revenue": "credit",
+}
+
+
+def create_ledger(command: CreateLedger, occasion: Occasion) -> Decision:
+    """Decide a new ledger."""
+    ledger: LedgerRow = {
+        "site_id": occasion.site_id,
+        "id": occasion.draw(),
+        "name": command.name,
+        "description": command.description,
+        "status": "active",
+        "metadata": command.metadata,
+        "lock_version": 1,
+        "created_at": occasion.now_us,
+        "updated_at": occasion.now_us,
+    }
+    return _decided_ledger(ledger, "ledger.created", occasion)
+
+
+def update_ledger(command: UpdateLedger, books: Books, occasion: Occasion) -> Decision:
+    """Decide a change of a ledger; the event tells what was there before."""
+    ledger = books.ledger(command.ledger_id)
+    if ledger is None:
+        raise NotFound("ledger", command.ledger_id)
+    _check_version(command.if_match, ledger["lock_version"])
+    changes: dict[str, Any] = {}
+    if command.name is not None:
+        changes["name"] = command.name
+    if command.clear_description or command.description is not None:
+        changes["description"] = None if command.clear_description else command.description
+    if command.metadata is not None:
+        changes["metadata"] = command.metadata
+    previous = {name: ledger[name] for name in changes if changes[name] != ledger[name]}  # type: ignore[literal-required]
+    if not previous:
+        answer = encode(ledger_of(ledger))
+        return Decision(answer=answer, resource_id=ledger["id"], lock_version=ledger["lock_version"], events=[])
+    changed: LedgerRow = {**ledger, **changes}  # type: ignore[typeddict-item]
+    changed["lock_version"] += 1
+    changed["updated_at"] = occasion.now_us
+    return _decided_ledger(changed, "ledger.updated", occasion, encode(previous))
+
+
+def create_account(command: CreateAccount, books: Books, occasion: Occasion) -> Decision:
+    """Decide a new account: its ledger exists, its external id is free, its currency has an exponent."""
+    if books.ledger(command.ledger_id) is None:
+        raise NotFound("ledger", command.ledger_id, pointer="/ledger_id")
+    if command.external_id is not None:
+        holder = books.account_named(command.external_id)
+        if holder is not None:
+            raise AlreadyTaken("account", command.external_id, holder)
+    exponent = command.currency_exponent
+    if exponent is None:
+        exponent = currency_exponent(command.currency)
+    if exponent is None:
+        raise CurrencyExponentUnknown(command.currency)
+    account: AccountRow = {
+        "site_id": occasion.site_id,
+        "id": occasion.draw(),
+        "ledger_id": command.ledger_id,
+        "name": command.name,
+        "description": command.description,
+        "type": command.type,
+        "normal_balance": command.normal_balance or NORMAL_BALANCE[command.type],
+        "currency": command.currency,
+        "currency_exponent": exponent,
+        "code": command.code,
+        "external_id": command.external_id,
+        "allow_negative": command.allow_negative,
+        "status": "open",
+        "metadata": command.metadata,
+        "created_at": occasion.now_us,
+        "updated_at": occasion.now_us,
+    }
+    return _decided_account(account, EMPTY.bump(), "account.created", occasion)
+
+
+def update_account(command: UpdateAccount, books: Books, occasion: Occasion) -> Decision:
+    """Decide a change of what an account is called; a closed one stays as it is."""
+    account, totals = _account(command.account_id, command.if_match, books)
+    if account["status"] == "closed":
+        raise AccountClosed(account["id"])
+    changes: dict[str, Any] = {}
+    if command.name is not None:
+        changes["name"] = command.name
+    if command.clear_description or command.description is not None:
+        changes["description"] = None if command.clear_description else command.description
+    if command.clear_code or command.code is not None:
+        changes["code"] = None if command.clear_code else command.code
+    if command.metadata is not None:
+        changes["metadata"] = command.metadata
+    previous = {name: account[name] for name in changes if changes[name] != account[name]}  # type: ignore[literal-required]
+    if not previous:
+        return Decision(
+            answer=encode(account_of(account, totals)),
+            resource_id=account["id"],
+            lock_version=totals.lock_version,
+            events=[],
+        )
+    changed: AccountRow = {**account, **changes}  # type: ignore[typeddict-item]
+    changed["updated_at"] = occasion.now_us
+    return _decided_account(changed, totals.bump(), "account.updated", occasion, encode(previous))
+
+
+def close_account(command: CloseAccount, books: Books, occasion: Occasion) -> Decision:
+    """Decide to close an account: its posted balance is zero and nothing is pending on it."""
+    account, totals = _account(command.account_id, command.if_match, books)
+    if account["status"] == "closed":
+        raise AccountClosed(account["id"])
+    if not totals.empty():
+        posted = abs(totals.posted_debits - totals.posted_credits)
+        raise AccountNotEmpty(account["id"], posted, totals.pending_debits + totals.pending_credits)
+    changed: AccountRow = account.copy()
+    changed["status"] = "closed"
+    changed["updated_at"] = occasion.now_us
+    return _decided_account(changed, totals.bump(), "account.updated", occasion, encode({"status": "open"}))
+
+
+def _account(account_id: str, if_match: int | None, books: Books) -> tuple[AccountRow, Totals]:
+    account = books.account(account_id)
+    if account is None:
+        raise NotFound("account", account_id)
+    totals = books.totals(account_id)
+    _check_version(if_match, totals.lock_version)
+    return account, totals
+
+
+def _check_version(if_match: int | None, lock_version: int) -> None:
+    if if_match is not None and if_match != lock_version:
+        raise PreconditionFailed(lock_version)
+
+
+def _decided_ledger(ledger: LedgerRow, event_type: str, occasion: Occasion, previous: bytes | None = None) -> Decision:
+    answer = encode(ledger_of(ledger))
+    event = EventDraft(
+        id=occasion.draw(),
+        type=event_type,
+        resource_type="ledger",
+        resource_id=ledger["id"],
+        data=answer,
+        previous=previous,
+    )
+    return Decision(
+        answer=answer, resource_id=ledger["id"], lock_version=ledger["lock_version"], events=[event], ledger=ledger,
+    )
+
+
+def _decided_account(
+    account: AccountRow, totals: Totals, event_type: str, occasion: Occasion, previous: bytes | None = None,
+) -> Decision:
+    answer = encode(account_of(account, totals))
+    event = EventDraft(
+        id=occasion.draw(),
+        type=event_type,
+        resource_type="account",
+        resource_id=account["id"],
+        data=answer,
+        previous=previous,
+    )
+    return Decision(
+        answer=answer,
+        resource_id=account["id"],
+        lock_version=totals.lock_version,
+        events=[event],
+        account=account,
+        totals={account["id"]: totals},
+    )

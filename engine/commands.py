@@ -1,0 +1,240 @@
+"""What the books can be asked to do, as values. Each says which rows it has to know before it can be decided. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from engine.balances import Direction
+
+EXTERNAL: Final = "external_id:"
+"""How a line names an account by its external id instead of its id."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Needs:
+    """The rows that a batch of commands has to read, gathered from all of them."""
+
+    ledgers: set[str] = field(default_factory=set)
+    accounts: set[str] = field(default_factory=set)
+    account_external_ids: set[str] = field(default_factory=set)
+    entries: set[str] = field(default_factory=set)
+    entry_external_ids: set[str] = field(default_factory=set)
+    facts: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineDraft:
+    """A line to be posted: an account by id or `external_id:…`, a direction, an amount in minor units."""
+
+    account: str
+    direction: Direction
+    amount: int
+    metadata: dict[str, str]
+    lock_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostEntry:
+    """Post a balanced entry, or reserve it as pending; `effective_at` is its own time where none is given."""
+
+    lines: tuple[LineDraft, ...]
+    status: Literal["posted", "pending"] = "posted"
+    description: str | None = None
+    effective_at: int | None = None
+    external_id: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        for line in self.lines:
+            if line.account.startswith(EXTERNAL):
+                needs.account_external_ids.add(line.account[len(EXTERNAL) :])
+            else:
+                needs.accounts.add(line.account)
+        if self.external_id is not None:
+            needs.entry_external_ids.add(self.external_id)
+
+    @property
+    def weight(self) -> int:
+        """Return how many lines the command writes."""
+        return len(self.lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostBatch:
+    """Post several entries, all of them or none."""
+
+    entries: tuple[PostEntry, ...]
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        for entry in self.entries:
+            entry.tell(needs)
+
+    @property
+    def weight(self) -> int:
+        """Return how many lines the command writes."""
+        return sum(entry.weight for entry in self.entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OnEntry:
+    entry_id: str
+    if_match: int | None = None
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        needs.entries.add(self.entry_id)
+
+    @property
+    def weight(self) -> int:
+        """Return how many lines the command writes, roughly."""
+        return 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostPending(_OnEntry):
+    """Post a pending entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveEntry(_OnEntry):
+    """Give a pending entry up: what it reserved is free again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateEntry(_OnEntry):
+    """Change an entry's description or metadata, whatever its status; None leaves them as they are."""
+
+    description: str | None = None
+    clear_description: bool = False
+    metadata: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Light:
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+
+    @property
+    def weight(self) -> int:
+        """Return how many lines the command writes, roughly."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateLedger(_Light):
+    """Open a ledger."""
+
+    name: str
+    description: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateLedger(_Light):
+    """Change a ledger's name, description or metadata; None leaves them as they are."""
+
+    ledger_id: str
+    name: str | None = None
+    description: str | None = None
+    clear_description: bool = False
+    metadata: dict[str, str] | None = None
+    if_match: int | None = None
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        needs.ledgers.add(self.ledger_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateAccount(_Light):
+    """Open an account in a ledger; the normal balance follows the type where none is given."""
+
+    ledger_id: str
+    name: str
+    type: Literal["asset", "liability", "equity", "revenue", "expense"]
+    currency: str
+    currency_exponent: int | None = None
+    normal_balance: Direction | None = None
+    description: str | None = None
+    code: str | None = None
+    external_id: str | None = None
+    allow_negative: bool = True
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        needs.ledgers.add(self.ledger_id)
+        if self.external_id is not None:
+            needs.account_external_ids.add(self.external_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateAccount(_Light):
+    """Change what an account is called; None leaves a thing as it is."""
+
+    account_id: str
+    name: str | None = None
+    description: str | None = None
+    clear_description: bool = False
+    code: str | None = None
+    clear_code: bool = False
+    metadata: dict[str, str] | None = None
+    if_match: int | None = None
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        needs.accounts.add(self.account_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseAccount(_Light):
+    """Close an account that is empty: it takes no more lines."""
+
+    account_id: str
+    if_match: int | None = None
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        needs.accounts.add(self.account_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFact(_Light):
+    """Put a fact that is not the ledger's own into the feed; the same key twice makes one event."""
+
+    key: str
+    type: str
+    resource_type: str
+    resource_id: str
+    data: bytes
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        needs.facts.add(self.key)
+
+
+Command = (
+    PostEntry
+    | PostBatch
+    | PostPending
+    | ArchiveEntry
+    | UpdateEntry
+    | CreateLedger
+    | UpdateLedger
+    | CreateAccount
+    | UpdateAccount
+    | CloseAccount
+    | RecordFact
+)
+
+
+def needs_of(commands: Iterable[Command]) -> Needs:
+    """Return all that a batch of commands has to know."""
+    needs = Needs()
+    for command in commands:
+        command.tell(needs)
+    return needs

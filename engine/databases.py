@@ -1,0 +1,215 @@
+"""Where a site's rows live: a site maps to a database, a database runs a function in one transaction.
+
+SQLite: one file per site, exactly one connection that writes, readers that cannot. PostgreSQL: a pool, row-level
+security by a transaction-local setting. The functions it runs are synchronous and speak SQLAlchemy Core; it knows none of
+the tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+T = TypeVar("T")
+
+OPEN_FILES_MAX: Final = 256
+_SET_SITE: Final = text("SELECT set_config('gledger.site_id', :site_id, true)")
+_SESSION_SETTINGS: Final = {
+    "application_name": "gledger",
+    "lock_timeout": "10s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "5s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    # A fresh database's statistics say that every table is empty; a scan chosen on that word would stay cached.
+    "plan_cache_mode": "force_custom_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
+}
+
+# SQLSTATE classes: connection exception, insufficient resources, operator intervention, transaction rollback.
+_OUTAGE_CLASSES: Final = frozenset({"08", "53", "57", "40"})
+# Lock not available; idle-in-transaction session timeout.
+_OUTAGE_STATES: Final = frozenset({"55P03", "25P03"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One organization in one environment: the unit of isolation."""
+
+    id: int
+    organization: str
+    environment: str
+
+
+class Database:
+    """One database: runs functions over a connection, each in a transaction of its own."""
+
+    def __init__(self, dialect: Literal["sqlite", "postgresql"], writer: AsyncEngine, reader: AsyncEngine) -> None:
+        """Use `Database.open`."""
+        self.dialect: Final = dialect
+        self._writer = writer
+        self._reader = reader
+        # SQLite has one writing connection: whoever waits for it waits here, in order, without a timeout.
+        self._turn = asyncio.Lock() if dialect == "sqlite" else None
+
+    @classmethod
+    def open(cls, url: str, *, writer: bool = True, pool_size: int = 10) -> Database:
+        """Open a database by its SQLAlchemy URL; no connection is made yet.
+
+        `writer=False` opens SQLite for reading only, for a process that does not own the file.
+        """
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            read = _sqlite_engine(url, pool_size=4, query_only=True)
+            return cls("sqlite", _sqlite_engine(url, pool_size=1, query_only=False) if writer else read, read)
+        engine = create_async_engine(
+            parsed.set(drivername="postgresql+asyncpg"),
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=10,
+            pool_pre_ping=False,
+            json_serializer=_encode_json,
+            json_deserializer=msgspec.json.decode,
+            connect_args={"server_settings": _SESSION_SETTINGS, "timeout": 5, "command_timeout": 35},
+        )
+        reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        return cls("postgresql", engine, reader)
+
+    async def read(self, run: Callable[[Connection], T], *, site_id: int | None = None) -> T:
+        """Run a function that only reads, over one snapshot."""
+        async with self._reader.connect() as connection:
+            await self._enter_site(connection, site_id)
+            return await connection.run_sync(run)
+
+    async def write(self, run: Callable[[Connection], T], *, site_id: int | None = None) -> T:
+        """Run a function in one transaction: committed when it returns, rolled back when it raises."""
+        if self._turn is None:
+            return await self._write(run, site_id)
+        async with self._turn:
+            return await self._write(run, site_id)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._writer.dispose()
+        await self._reader.dispose()
+
+    async def _write(self, run: Callable[[Connection], T], site_id: int | None) -> T:
+        async with self._writer.begin() as connection:
+            await self._enter_site(connection, site_id)
+            return await connection.run_sync(run)
+
+    async def _enter_site(self, connection: Any, site_id: int | None) -> None:
+        if self.dialect == "postgresql" and site_id is not None:
+            await connection.execute(_SET_SITE, {"site_id": str(site_id)})
+
+
+class Databases:
+    """Maps each site to its database and keeps the open ones, the least recently used file closed first."""
+
+    def __init__(
+        self,
+        template: str,
+        migrate: Callable[[str], None],
+        *,
+        writer: bool = True,
+        pool_size: int = 10,
+    ) -> None:
+        """Take the URL with `{organization}` and `{environment}`, and what brings a SQLite file to the newest schema."""
+        self._template = template
+        self._migrate = migrate
+        self._writer = writer
+        self._pool_size = pool_size
+        self._open: OrderedDict[str, Database] = OrderedDict()
+        self._opening: dict[str, asyncio.Lock] = {}
+
+    def url_of(self, site: Site) -> str:
+        """Return the URL of the site's database."""
+        return self._template.replace("{organization}", site.organization).replace("{environment}", site.environment)
+
+    async def of(self, site: Site) -> Database:
+        """Return the site's database, opening and migrating its file first where that is needed."""
+        url = self.url_of(site)
+        database = self._open.get(url)
+        if database is not None:
+            self._open.move_to_end(url)
+            return database
+        async with self._opening.setdefault(url, asyncio.Lock()):
+            if url not in self._open:
+                await self._open_one(url)
+            return self._open[url]
+
+    async def close(self) -> None:
+        """Close every database that is open."""
+        while self._open:
+            _, database = self._open.popitem()
+            await database.close()
+
+    async def _open_one(self, url: str) -> None:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and self._writer:
+            Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(self._migrate, url)
+        while len(self._open) >= OPEN_FILES_MAX:
+            _, oldest = self._open.popitem(last=False)
+            await oldest.close()
+        self._open[url] = Database.open(url, writer=self._writer, pool_size=self._pool_size)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell a database that went away or did not answer in time from one that refused what it was told."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, OSError | TimeoutError | PoolTimeoutError)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES
+
+
+def _sqlite_engine(url: str, *, pool_size: int, query_only: bool) -> AsyncEngine:
+    engine = create_async_engine(
+        make_url(url).set(drivername="sqlite+aiosqlite"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        json_serializer=_encode_json,
+        json_deserializer=msgspec.json.decode,
+        # Autocommit for the driver: transactions begin where we say, and at once as writers.
+        connect_args={"isolation_level": None, "timeout": 30},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-32000")
+        if query_only:
+            cursor.execute("PRAGMA wal_autocheckpoint=0")
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if query_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _encode_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

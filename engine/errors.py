@@ -1,0 +1,300 @@
+"""What the books answer when they do not do as asked. Data as attributes; the surface gives each its status and code.
+
+EngineError
+├── Refused                     the command changes nothing, and would be refused again as things stand
+│   ├── NotFound                no such resource on this site
+│   ├── AccountNotFound         lines name accounts that do not exist
+│   ├── AccountClosed           a line or a change touches a closed account
+│   ├── AccountNotEmpty         an account with a balance or something pending cannot be closed
+│   ├── AlreadyTaken            an external id that must be unique is in use
+│   ├── SeveralLedgers          the lines of one entry are in more than one ledger
+│   ├── UnbalancedEntry         debits and credits differ
+│   ├── FxRateRequired          an entry over several currencies names no rate
+│   ├── AmountOutOfRange        a total would leave the range of a 64-bit integer
+│   ├── InsufficientFunds       the available balance of an account that must not be negative would be
+│   ├── LockVersionConflict     a line's account is at another version than the line demands
+│   ├── PreconditionFailed      the resource is at another version than If-Match demands
+│   ├── DuplicateEntry          an accepted, pending or posted entry has this external id
+│   ├── EntryNotPending         only a pending entry can be posted or archived
+│   ├── CurrencyExponentUnknown a currency outside ISO 4217 comes without its exponent
+│   ├── IdempotencyKeyReused    the key was used for another request
+│   ├── CursorInvalid           not a cursor of this feed or list
+│   └── CursorExpired           a cursor older than what the feed still serves
+├── IdempotencyInProgress       the first request with this key is still running
+├── Overloaded                  more commands wait than may
+├── Unavailable                 the database did not answer in time
+├── SiteUnknown                 the site has no row in its database, or moved elsewhere
+└── BooksCorrupt                a check that can never fail did: the writer stops
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is wrong and where: a code, a JSON pointer (RFC 6901) into the request, a sentence."""
+
+    code: str
+    pointer: str
+    detail: str
+
+
+class EngineError(Exception):
+    """Anything the engine raises on purpose."""
+
+
+class Refused(EngineError):
+    """The command was refused and has changed nothing."""
+
+    def __init__(self, detail: str, *, pointer: str = "") -> None:
+        """Take a sentence for a person and the JSON pointer of the offending part."""
+        super().__init__(detail)
+        self.detail = detail
+        self.pointer = pointer
+
+    def within(self, prefix: str) -> None:
+        """Say that the refused part stands inside a larger request, below this pointer."""
+        self.pointer = prefix + self.pointer
+
+
+class NotFound(Refused):
+    """No such resource on this site."""
+
+    def __init__(self, resource: str, resource_id: str, *, pointer: str = "") -> None:
+        """Name the kind of resource and the id that was asked for."""
+        super().__init__(f"There is no {resource} {resource_id}.", pointer=pointer)
+        self.resource = resource
+        self.resource_id = resource_id
+
+
+class AccountNotFound(Refused):
+    """Lines name accounts that do not exist; every such line is listed."""
+
+    def __init__(self, missing: tuple[tuple[int, str], ...]) -> None:
+        """Take the position and the reference of each line whose account is missing."""
+        position, reference = missing[0]
+        super().__init__(f"There is no account {reference}.", pointer=f"/lines/{position}/account_id")
+        self.missing = missing
+        self.prefix = ""
+
+    def within(self, prefix: str) -> None:
+        """Put every missing line below the pointer."""
+        super().within(prefix)
+        self.prefix = prefix + self.prefix
+
+    def faults(self) -> list[Fault]:
+        """Return one fault for each line."""
+        return [
+            Fault(
+                code="account.not_found",
+                pointer=f"{self.prefix}/lines/{position}/account_id",
+                detail=f"There is no account {reference}.",
+            )
+            for position, reference in self.missing
+        ]
+
+
+class AccountClosed(Refused):
+    """A closed account takes no lines and no changes."""
+
+    def __init__(self, account_id: str, *, pointer: str = "") -> None:
+        """Name the account."""
+        super().__init__(f"Account {account_id} is closed.", pointer=pointer)
+        self.account_id = account_id
+
+
+class AccountNotEmpty(Refused):
+    """An account is closed only when its balance is zero and nothing is pending."""
+
+    def __init__(self, account_id: str, posted: int, pending: int) -> None:
+        """Name the account, its posted balance and what is pending on it, in minor units."""
+        super().__init__(
+            f"Account {account_id} cannot be closed: its posted balance is {posted} and {pending} is pending.",
+        )
+        self.account_id = account_id
+
+
+class AlreadyTaken(Refused):
+    """An external id that must be unique is in use by another resource."""
+
+    def __init__(self, resource: str, external_id: str, holder_id: str) -> None:
+        """Name the kind of resource, the external id and who has it."""
+        super().__init__(f"The {resource} {holder_id} has external_id {external_id!r}.", pointer="/external_id")
+        self.holder_id = holder_id
+
+
+class SeveralLedgers(Refused):
+    """All lines of one entry belong to one ledger."""
+
+    def __init__(self, position: int, ledger_id: str, other_id: str) -> None:
+        """Name the first line that is in another ledger, and both ledgers."""
+        super().__init__(
+            f"Line {position} is in ledger {other_id}, the first line in ledger {ledger_id}.",
+            pointer=f"/lines/{position}/account_id",
+        )
+
+
+class UnbalancedEntry(Refused):
+    """Debits and credits of an entry differ."""
+
+    def __init__(self, currency: str, debits: int, credits_: int) -> None:
+        """Name the currency and both sums, in minor units."""
+        super().__init__(f"Debits are {debits} {currency} and credits {credits_} {currency}.", pointer="/lines")
+        self.currency = currency
+        self.debits = debits
+        self.credits = credits_
+
+
+class FxRateRequired(Refused):
+    """An entry over several currencies has to name an exchange rate."""
+
+    def __init__(self, currencies: tuple[str, ...]) -> None:
+        """Name the currencies, sorted."""
+        super().__init__(f"The lines are in {', '.join(currencies)}, and no rate is named.", pointer="/lines")
+        self.currencies = currencies
+
+
+class AmountOutOfRange(Refused):
+    """A total of the account would exceed 9,223,372,036,854,775,807 minor units."""
+
+    def __init__(self, account_id: str, position: int) -> None:
+        """Name the account and the line that would do it."""
+        super().__init__(
+            f"A total of account {account_id} would exceed 9223372036854775807.",
+            pointer=f"/lines/{position}/amount",
+        )
+        self.account_id = account_id
+
+
+class InsufficientFunds(Refused):
+    """The available balance of an account with `allow_negative: false` would fall below zero."""
+
+    def __init__(self, account_id: str, position: int, available: int, resulting: int) -> None:
+        """Name the account, a line that draws on it, and the balance before and after, in minor units."""
+        super().__init__(
+            f"Account {account_id} has {available} available; this entry would leave {resulting}.",
+            pointer=f"/lines/{position}/amount",
+        )
+        self.account_id = account_id
+        self.available = available
+        self.resulting = resulting
+
+
+class LockVersionConflict(Refused):
+    """A line demands a version of its account that is not the present one."""
+
+    def __init__(self, account_id: str, position: int, expected: int, actual: int) -> None:
+        """Name the account, the line and both versions."""
+        super().__init__(
+            f"Account {account_id} is at lock_version {actual}, the line demands {expected}.",
+            pointer=f"/lines/{position}/lock_version",
+        )
+        self.actual = actual
+
+
+class PreconditionFailed(Refused):
+    """If-Match names another version than the resource has."""
+
+    def __init__(self, lock_version: int) -> None:
+        """Tell the version the resource has."""
+        super().__init__(f"The resource is at lock_version {lock_version}.")
+        self.lock_version = lock_version
+
+
+class DuplicateEntry(Refused):
+    """An entry with this external id exists and is accepted, pending or posted."""
+
+    def __init__(self, external_id: str, entry_id: str) -> None:
+        """Name the external id and the entry that has it."""
+        super().__init__(f"Entry {entry_id} has external_id {external_id!r}.", pointer="/external_id")
+        self.external_id = external_id
+        self.entry_id = entry_id
+
+
+class EntryNotPending(Refused):
+    """Only a pending entry can be posted or archived."""
+
+    def __init__(self, entry_id: str, status: str) -> None:
+        """Name the entry and its status."""
+        super().__init__(f"Entry {entry_id} is {status}.")
+        self.entry_id = entry_id
+        self.status = status
+
+
+class CurrencyExponentUnknown(Refused):
+    """A currency that ISO 4217 does not list needs `currency_exponent`."""
+
+    def __init__(self, currency: str) -> None:
+        """Name the currency."""
+        super().__init__(
+            f"{currency!r} is no ISO 4217 currency: say how many minor digits it has.",
+            pointer="/currency_exponent",
+        )
+
+
+class IdempotencyKeyReused(Refused):
+    """The key was used before for another request."""
+
+    def __init__(self, key: str) -> None:
+        """Name the key."""
+        super().__init__(f"Idempotency key {key!r} was used for another request.")
+        self.key = key
+
+
+class CursorInvalid(Refused):
+    """Not a cursor of this feed, or not one of this list."""
+
+    def __init__(self, why: str) -> None:
+        """Say what is wrong with it."""
+        super().__init__(f"The cursor is not usable: {why}.")
+
+
+class CursorExpired(Refused):
+    """The feed no longer serves what follows this cursor."""
+
+    def __init__(self, earliest: str, head: str) -> None:
+        """Give the cursors of the earliest place that is served and of the head."""
+        super().__init__("The feed no longer serves the events after this cursor.")
+        self.earliest = earliest
+        self.head = head
+
+
+class IdempotencyInProgress(EngineError):
+    """The first request with this key is still running."""
+
+    def __init__(self, key: str) -> None:
+        """Name the key."""
+        super().__init__(f"A request with idempotency key {key!r} is still running.")
+        self.key = key
+
+
+class Overloaded(EngineError):
+    """More commands wait than may; nothing was done."""
+
+    def __init__(self) -> None:
+        """Need nothing."""
+        super().__init__("Too many commands are waiting.")
+
+
+class Unavailable(EngineError):
+    """The database did not answer in time; whether the command took effect is unknown where `unknown` is true."""
+
+    def __init__(self, detail: str, *, unknown: bool = False) -> None:
+        """Say what did not answer."""
+        super().__init__(detail)
+        self.unknown = unknown
+
+
+class SiteUnknown(EngineError):
+    """The database has no active row for the site."""
+
+    def __init__(self, site_id: int) -> None:
+        """Name the site by its number."""
+        super().__init__(f"Site {site_id} is not in this database.")
+        self.site_id = site_id
+
+
+class BooksCorrupt(EngineError):
+    """A check that can never fail has failed; nothing more is written."""

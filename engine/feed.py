@@ -1,0 +1,181 @@
+"""A site's feed as SQL: its head under lock, its events in order, the place a cursor means.
+
+Everything that follows a site reads `read_after`: streams, webhooks, lists, replays. It never begins or commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from engine.cursors import feed_cursor, parse_feed_cursor
+from engine.databases import Site
+from engine.errors import CursorExpired, CursorInvalid, SiteUnknown
+from engine.events import FeedEvent, genesis_hash
+from engine.schema import events, sites
+from engine.sql import among
+
+_HEAD = select(sites.c.head, sites.c.head_hash, sites.c.last_at, sites.c.epoch, sites.c.state)
+_EVENT = select(
+    events.c.sequence, events.c.id, events.c.type, events.c.resource_id, events.c.created_at, events.c.body, events.c.hash,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Where a feed ends: its last sequence, that event's hash and time, and the feed's epoch."""
+
+    sequence: int
+    hash: bytes
+    last_at: int
+    epoch: str
+
+    def cursor(self) -> str:
+        """Return the cursor that stands after everything there is."""
+        return feed_cursor(self.epoch, self.sequence, self.hash)
+
+
+def create_site(conn: Connection, site: Site, epoch: str, now_us: int) -> None:
+    """Make the site's row with an empty feed, if it is not there."""
+    found = conn.execute(select(sites.c.site_id).where(sites.c.site_id == site.id)).first()
+    if found is None:
+        row = {
+            "site_id": site.id,
+            "organization": site.organization,
+            "environment": site.environment,
+            "epoch": epoch,
+            "state": "active",
+            "head": 0,
+            "head_hash": genesis_hash(site.id, epoch),
+            "last_at": now_us,
+            "created_at": now_us,
+        }
+        conn.execute(insert(sites).values(row))
+
+
+def read_head(conn: Connection, site_id: int) -> Head:
+    """Return the feed's head as of this snapshot; raises SiteUnknown."""
+    return _head(conn.execute(_HEAD.where(sites.c.site_id == site_id)).first(), site_id)
+
+
+def lock_head(conn: Connection, site_id: int) -> Head:
+    """Lock the site's row until the transaction ends and return the head; raises SiteUnknown.
+
+    It is a statement of its own: only a later one sees what the lock's previous holder committed.
+    """
+    return _head(conn.execute(_HEAD.where(sites.c.site_id == site_id).with_for_update()).first(), site_id)
+
+
+def move_head(conn: Connection, site_id: int, head: Head) -> None:
+    """Store where the feed ends now."""
+    conn.execute(
+        update(sites)
+        .where(sites.c.site_id == site_id)
+        .values(head=head.sequence, head_hash=head.hash, last_at=head.last_at),
+    )
+
+
+def read_after(
+    conn: Connection,
+    site_id: int,
+    after: int,
+    limit: int,
+    types: Sequence[str] | None = None,
+) -> list[FeedEvent]:
+    """Return at most `limit` events with a larger sequence, in order; only the given types where some are given."""
+    query = _EVENT.where(events.c.site_id == site_id, events.c.sequence > after).order_by(events.c.sequence).limit(limit)
+    if types is not None:
+        query = query.where(among(events.c.type, types))
+    return [_event(row) for row in conn.execute(query)]
+
+
+def read_bodies(conn: Connection, site_id: int, sequences: Sequence[int]) -> dict[int, FeedEvent]:
+    """Return the events with these sequences."""
+    query = _EVENT.where(events.c.site_id == site_id, among(events.c.sequence, sequences))
+    return {row.sequence: _event(row) for row in conn.execute(query)}
+
+
+def read_event(conn: Connection, site_id: int, event_id: str) -> FeedEvent | None:
+    """Return the event with this id."""
+    row = conn.execute(_EVENT.where(events.c.site_id == site_id, events.c.id == event_id)).first()
+    return None if row is None else _event(row)
+
+
+def floor(conn: Connection, site_id: int, head: Head, oldest_at: int | None) -> int:
+    """Return the sequence after which the feed is served: 0, or the last event before an instant.
+
+    Times never run backwards along a feed, so this is a binary search by sequence.
+    """
+    if oldest_at is None:
+        return 0
+    low, high = 0, head.sequence
+    while low < high:
+        middle = (low + high + 1) // 2
+        at = conn.execute(
+            select(events.c.created_at).where(events.c.site_id == site_id, events.c.sequence == middle),
+        ).scalar()
+        if at is None or at < oldest_at:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def place_at(conn: Connection, site_id: int, head: Head, at_us: int) -> int:
+    """Return the sequence of the last event before an instant."""
+    return floor(conn, site_id, head, at_us)
+
+
+def cursor_at(conn: Connection, site_id: int, head: Head, sequence: int) -> str:
+    """Return the cursor that stands right after a sequence of this feed."""
+    return feed_cursor(head.epoch, sequence, _hash_at(conn, site_id, head, sequence))
+
+
+def resolve_cursor(conn: Connection, site_id: int, head: Head, text: str, floor_sequence: int) -> int:
+    """Return the sequence a cursor stands after.
+
+    Raises CursorInvalid for a cursor of another feed, of another history or of the future, CursorExpired for one that
+    stands before what is still served.
+    """
+    place = parse_feed_cursor(text)
+    if place.epoch != head.epoch:
+        raise CursorInvalid("it belongs to another feed")
+    if place.sequence > head.sequence:
+        raise CursorInvalid("it is ahead of the feed")
+    if place.sequence < floor_sequence:
+        raise CursorExpired(cursor_at(conn, site_id, head, floor_sequence), head.cursor())
+    if not _hash_at(conn, site_id, head, place.sequence).hex().startswith(place.digits):
+        raise CursorInvalid("it belongs to another history of this feed")
+    return place.sequence
+
+
+def _hash_at(conn: Connection, site_id: int, head: Head, sequence: int) -> bytes:
+    if sequence == 0:
+        return genesis_hash(site_id, head.epoch)
+    if sequence == head.sequence:
+        return head.hash
+    found = conn.execute(
+        select(events.c.hash).where(events.c.site_id == site_id, events.c.sequence == sequence),
+    ).scalar_one()
+    return bytes(found)
+
+
+def _head(row: Row[*tuple[Any, ...]] | None, site_id: int) -> Head:
+    if row is None or row.state != "active":
+        raise SiteUnknown(site_id)
+    return Head(sequence=row.head, hash=bytes(row.head_hash), last_at=row.last_at, epoch=row.epoch)
+
+
+def _event(row: Row[*tuple[Any, ...]]) -> FeedEvent:
+    return FeedEvent(
+        sequence=row.sequence,
+        id=row.id,
+        type=row.type,
+        resource_id=row.resource_id,
+        created_at=row.created_at,
+        body=bytes(row.body),
+        hash=bytes(row.hash),
+    )

@@ -1,0 +1,206 @@
+"""The public face of the books: submit a command, ask a question, read the feed.
+
+Whoever uses it names a site and gets that site's rows and no others. It knows nothing of HTTP, webhooks or credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Concatenate, Final, Generic, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from engine import feed
+from engine.batch import BatchRun, Committed, Submission
+from engine.clock import Clock
+from engine.commands import Command
+from engine.databases import Database, Databases, Site, is_outage
+from engine.errors import Unavailable
+from engine.events import Diagnostics, FeedEvent
+from engine.feed import Head
+from engine.idempotency import IdempotencyKey
+from engine.ids import IdSource
+from engine.writer import OnCommit, Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_DAY_US: Final = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long things are kept: idempotency records, and how far back the feed is served (None: to its start)."""
+
+    idempotency_days: int = 7
+    feed_retention_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered(Generic[T]):
+    """An answer, and the feed cursor of the very snapshot it was read from: follow the feed from there."""
+
+    value: T
+    feed_cursor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedPage:
+    """Some events in order, the place after the last one that was looked at, and whether more wait."""
+
+    events: list[FeedEvent]
+    next_cursor: str
+    has_more: bool
+    head_cursor: str
+
+
+class Engine:
+    """The books of every site."""
+
+    def __init__(
+        self, databases: Databases, clock: Clock, ids: IdSource, on_commit: OnCommit, limits: Limits | None = None,
+    ) -> None:
+        """Take where sites live, time, ids, and whom to tell of every commit."""
+        self._databases = databases
+        self._clock = clock
+        self._ids = ids
+        self._on_commit = on_commit
+        self._limits = limits or Limits()
+        self._writers: dict[int, Writer] = {}
+
+    async def submit(
+        self,
+        site: Site,
+        command: Command,
+        *,
+        key: IdempotencyKey | None = None,
+        diagnostics: Diagnostics | None = None,
+    ) -> Committed:
+        """Commit a command and return what it came to; the same key and request again return the first answer.
+
+        Raises a Refused (nothing was changed), Overloaded, IdempotencyInProgress or Unavailable.
+        """
+        writer = self._writers.get(site.id) or await self._open_writer(site)
+        return await writer.submit(
+            Submission(command=command, key=key, diagnostics=diagnostics or Diagnostics()),
+        )
+
+    async def ask(
+        self, site: Site, query: Callable[Concatenate[Connection, int, P], T], *args: P.args, **kwargs: P.kwargs,
+    ) -> Answered[T]:
+        """Answer a question of `engine.queries`, with the feed's cursor read before it in the same snapshot."""
+
+        def read(conn: Connection) -> Answered[T]:
+            head = feed.read_head(conn, site.id)
+            return Answered(value=query(conn, site.id, *args, **kwargs), feed_cursor=head.cursor())
+
+        return await self._read(site, read)
+
+    async def head(self, site: Site) -> Head:
+        """Return where the site's feed ends."""
+        return await self._read(site, lambda conn: feed.read_head(conn, site.id))
+
+    async def event(self, site: Site, event_id: str) -> FeedEvent | None:
+        """Return one event of the feed, if the feed still serves it."""
+
+        def read(conn: Connection) -> FeedEvent | None:
+            found = feed.read_event(conn, site.id, event_id)
+            oldest = self._oldest_at()
+            return None if found is None or (oldest is not None and found.created_at < oldest) else found
+
+        return await self._read(site, read)
+
+    async def events_after(
+        self, site: Site, cursor: str | None, limit: int, types: tuple[str, ...] | None = None,
+    ) -> FeedPage:
+        """Return the events after a cursor, from the start of what is served where there is none.
+
+        Raises CursorInvalid and CursorExpired.
+        """
+
+        def read(conn: Connection) -> FeedPage:
+            head, after = self._place(conn, site, cursor)
+            found = feed.read_after(conn, site.id, after, limit + 1, types)
+            more = len(found) > limit
+            found = found[:limit]
+            last = found[-1].sequence if more else head.sequence
+            return FeedPage(
+                events=found,
+                next_cursor=feed.cursor_at(conn, site.id, head, last),
+                has_more=more,
+                head_cursor=head.cursor(),
+            )
+
+        return await self._read(site, read)
+
+    async def resolve(self, site: Site, cursor: str) -> tuple[int, Head]:
+        """Return the sequence that a cursor stands after, and the head; raises CursorInvalid and CursorExpired."""
+
+        def read(conn: Connection) -> tuple[int, Head]:
+            head, after = self._place(conn, site, cursor)
+            return after, head
+
+        return await self._read(site, read)
+
+    async def start(self, site: Site) -> tuple[int, Head]:
+        """Return the sequence after which the feed is served, and the head."""
+
+        def read(conn: Connection) -> tuple[int, Head]:
+            head, after = self._place(conn, site, None)
+            return after, head
+
+        return await self._read(site, read)
+
+    async def place_at(self, site: Site, at_us: int) -> tuple[int, Head]:
+        """Return the sequence of the last event before an instant, and the head; raises CursorExpired."""
+
+        def read(conn: Connection) -> tuple[int, Head]:
+            head, earliest = self._place(conn, site, None)
+            return max(feed.place_at(conn, site.id, head, at_us), earliest), head
+
+        return await self._read(site, read)
+
+    async def read_after(self, site: Site, after: int, limit: int) -> tuple[list[FeedEvent], Head]:
+        """Return events after a sequence, and the head, from one snapshot: what streams and their tailers read."""
+
+        def read(conn: Connection) -> tuple[list[FeedEvent], Head]:
+            return feed.read_after(conn, site.id, after, limit), feed.read_head(conn, site.id)
+
+        return await self._read(site, read)
+
+    async def drain(self) -> None:
+        """Wait until every queued command is answered."""
+        await asyncio.gather(*(writer.drain() for writer in self._writers.values()))
+
+    def _place(self, conn: Connection, site: Site, cursor: str | None) -> tuple[Head, int]:
+        head = feed.read_head(conn, site.id)
+        earliest = feed.floor(conn, site.id, head, self._oldest_at())
+        if cursor is None:
+            return head, earliest
+        return head, feed.resolve_cursor(conn, site.id, head, cursor, earliest)
+
+    def _oldest_at(self) -> int | None:
+        days = self._limits.feed_retention_days
+        return None if days is None else self._clock.now_us() - days * _DAY_US
+
+    async def _read(self, site: Site, read: Callable[[Connection], T]) -> T:
+        database = await self._databases.of(site)
+        return await read_or_unavailable(database, read, site.id)
+
+    async def _open_writer(self, site: Site) -> Writer:
+        database = await self._databases.of(site)
+        run = BatchRun(site=site, ids=self._ids, idempotency_days=self._limits.idempotency_days)
+        return self._writers.setdefault(site.id, Writer(database, run, self._clock, self._on_commit))
+
+
+async def read_or_unavailable(database: Database, read: Callable[[Connection], T], site_id: int) -> T:
+    """Run a read; a database that does not answer is Unavailable."""
+    try:
+        return await database.read(read, site_id=site_id)
+    except (DBAPIError, OSError, PoolTimeoutError, TimeoutError) as error:
+        if is_outage(error):
+            raise Unavailable("The database did not answer.") from error
+        raise

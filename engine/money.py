@@ -1,0 +1,73 @@
+"""Amounts and instants as numbers and as text: minor units, ISO 4217 exponents, RFC 3339 times. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+AMOUNT_MAX: Final = 9_223_372_036_854_775_807
+"""The largest amount and the largest total: what a signed 64-bit column holds."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_INSTANT: Final = re.compile(
+    r"(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})\Z",
+    re.ASCII,
+)
+INSTANT_MIN: Final = -62_135_596_800_000_000
+INSTANT_MAX: Final = 253_402_300_799_999_999
+
+_EXPONENTS_BESIDE_TWO: Final = {
+    **dict.fromkeys(("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF").split(), 0),
+    **dict.fromkeys(("BHD IQD JOD KWD LYD OMR TND").split(), 3),
+    **dict.fromkeys(("CLF UYW").split(), 4),
+}
+_WITH_TWO: Final = frozenset(
+    (
+        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP CRC "
+        "CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES "
+        "KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR "
+        "NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT "
+        "TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD YER ZAR ZMW ZWG"
+    ).split(),
+)
+
+
+def currency_exponent(currency: str) -> int | None:
+    """Return the ISO 4217 exponent of a currency code, or None for a code that the standard does not list."""
+    if currency in _WITH_TWO:
+        return 2
+    return _EXPONENTS_BESIDE_TWO.get(currency)
+
+
+def format_instant(at_us: int) -> str:
+    """Return an instant as RFC 3339 text in UTC with six digits of a second."""
+    moment = _EPOCH + timedelta(microseconds=at_us)
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def parse_instant(text: str) -> int:
+    """Read RFC 3339 text with an offset as microseconds since the epoch; finer digits are cut.
+
+    Raises ValueError where the text is no such instant.
+    """
+    match = _INSTANT.match(text)
+    if match is None:
+        raise ValueError(text)
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    leap = second == 60  # noqa: PLR2004 - RFC 3339 allows the leap second; it is told as the next second's start
+    moment = datetime(year, month, day, hour, minute, 59 if leap else second, tzinfo=UTC)
+    micros = int((match.group(7) or ".0")[1:7].ljust(6, "0"))
+    offset = match.group(8)
+    shift = 0
+    if offset not in {"Z", "z"}:
+        hours, minutes = int(offset[1:3]), int(offset[4:6])
+        if hours > 23 or minutes > 59:  # noqa: PLR2004 - the clock's own numbers
+            raise ValueError(text)
+        shift = (hours * 60 + minutes) * 60_000_000 * (-1 if offset[0] == "-" else 1)
+    whole = (moment - _EPOCH) // _MICROSECOND + (1_000_000 if leap else micros)
+    at_us = whole - shift
+    if not INSTANT_MIN <= at_us <= INSTANT_MAX:
+        raise ValueError(text)
+    return at_us

@@ -1,0 +1,88 @@
+"""The rows of the books as the pure core handles them: one typed dictionary per table, keyed by column."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypedDict
+
+LIVE_STATUSES: Final = ("accepted", "pending", "posted")
+"""The statuses in which an entry holds its external id."""
+
+
+class LedgerRow(TypedDict):
+    """A row of `ledgers`; instants in microseconds."""
+
+    site_id: int
+    id: str
+    name: str
+    description: str | None
+    status: Literal["active"]
+    metadata: dict[str, str]
+    lock_version: int
+    created_at: int
+    updated_at: int
+
+
+class AccountRow(TypedDict):
+    """A row of `accounts`; what postings change stands in `balances`."""
+
+    site_id: int
+    id: str
+    ledger_id: str
+    name: str
+    description: str | None
+    type: Literal["asset", "liability", "equity", "revenue", "expense"]
+    normal_balance: Literal["debit", "credit"]
+    currency: str
+    currency_exponent: int
+    code: str | None
+    external_id: str | None
+    allow_negative: bool
+    status: Literal["open", "closed"]
+    metadata: dict[str, str]
+    created_at: int
+    updated_at: int
+
+
+class EntryRow(TypedDict):
+    """A row of `entries`."""
+
+    site_id: int
+    id: str
+    ledger_id: str
+    status: Literal["accepted", "pending", "posted", "archived", "rejected"]
+    description: str | None
+    external_id: str | None
+    metadata: dict[str, str]
+    effective_at: int
+    posted_at: int | None
+    lines_version: int
+    lock_version: int
+    reverses: str | None
+    reversed_by: str | None
+    business_event_id: str | None
+    created_at: int
+    updated_at: int
+
+
+class LineRow(TypedDict):
+    """A row of `lines`: one version of one line, with its account's totals right after it."""
+
+    site_id: int
+    entry_id: str
+    version: int
+    position: int
+    id: str
+    account_id: str
+    direction: Literal["debit", "credit"]
+    amount: int
+    currency: str
+    normal_balance: Literal["debit", "credit"]
+    status: Literal["accepted", "pending", "posted", "archived", "rejected"]
+    metadata: dict[str, str]
+    account_lock_version: int
+    posted_debits: int
+    posted_credits: int
+    pending_debits: int
+    pending_credits: int
+    effective_at: int
+    created_at: int

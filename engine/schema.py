@@ -1,0 +1,213 @@
+"""The tables of a site's books, the same on SQLite and PostgreSQL; every one is keyed by its site first.
+
+Instants are microseconds since the epoch. What must never change is guarded by triggers that the migrations create.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    },
+)
+
+Id: Final = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
+Json: Final = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+IDEMPOTENCY_SLOTS: Final = 16
+"""Idempotency keys live in slots by day, so that the index of random keys that a day writes to stays small."""
+
+_LIVE: Final = text("external_id IS NOT NULL AND status IN ('accepted', 'pending', 'posted')")
+_NAMED: Final = text("external_id IS NOT NULL")
+
+sites: Final = Table(
+    "sites",
+    metadata,
+    Column("site_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("organization", String(63), nullable=False),
+    Column("environment", String(10), nullable=False),
+    Column("epoch", String(16), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("head", BigInteger, nullable=False),
+    Column("head_hash", LargeBinary, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    CheckConstraint("head >= 0", name="head"),
+)
+
+ledgers: Final = Table(
+    "ledgers",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("status", String(10), nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("lock_version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+)
+
+accounts: Final = Table(
+    "accounts",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("ledger_id", Id, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("type", String(10), nullable=False),
+    Column("normal_balance", String(6), nullable=False),
+    Column("currency", String(16), nullable=False),
+    Column("currency_exponent", SmallInteger, nullable=False),
+    Column("code", Text),
+    Column("external_id", Text),
+    Column("allow_negative", Boolean, nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index(
+        "uq_accounts_external_id", "site_id", "external_id", unique=True, postgresql_where=_NAMED, sqlite_where=_NAMED,
+    ),
+    Index("ix_accounts_ledger", "site_id", "ledger_id", "id"),
+)
+
+# What every posting rewrites stands apart from what an account is, so that the rewritten row is short.
+balances: Final = Table(
+    "balances",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("account_id", Id, nullable=False),
+    Column("posted_debits", BigInteger, nullable=False),
+    Column("posted_credits", BigInteger, nullable=False),
+    Column("pending_debits", BigInteger, nullable=False),
+    Column("pending_credits", BigInteger, nullable=False),
+    Column("lock_version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "account_id"),
+    CheckConstraint(
+        "posted_debits >= 0 AND posted_credits >= 0 AND pending_debits >= 0 AND pending_credits >= 0", name="totals",
+    ),
+)
+
+entries: Final = Table(
+    "entries",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("ledger_id", Id, nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("description", Text),
+    Column("external_id", Text),
+    Column("metadata", Json, nullable=False),
+    Column("effective_at", BigInteger, nullable=False),
+    Column("posted_at", BigInteger),
+    Column("lines_version", Integer, nullable=False),
+    Column("lock_version", BigInteger, nullable=False),
+    Column("reverses", Id),
+    Column("reversed_by", Id),
+    Column("business_event_id", Id),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index("uq_entries_external_id", "site_id", "external_id", unique=True, postgresql_where=_LIVE, sqlite_where=_LIVE),
+    Index("ix_entries_ledger", "site_id", "ledger_id", "id"),
+)
+
+# A change of a pending entry adds a version of its lines; nothing changes or removes a line.
+lines: Final = Table(
+    "lines",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("entry_id", Id, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("position", SmallInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("account_id", Id, nullable=False),
+    Column("direction", String(6), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", String(16), nullable=False),
+    Column("normal_balance", String(6), nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("account_lock_version", BigInteger, nullable=False),
+    Column("posted_debits", BigInteger, nullable=False),
+    Column("posted_credits", BigInteger, nullable=False),
+    Column("pending_debits", BigInteger, nullable=False),
+    Column("pending_credits", BigInteger, nullable=False),
+    Column("effective_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "entry_id", "version", "position"),
+    Index("uq_lines_account_version", "site_id", "account_id", "account_lock_version", unique=True),
+    CheckConstraint("amount > 0", name="amount"),
+)
+
+events: Final = Table(
+    "events",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("type", String(40), nullable=False),
+    Column("resource_id", Id, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("site_id", "sequence"),
+    Index("uq_events_id", "site_id", "id", unique=True),
+    Index("ix_events_type", "site_id", "type", "sequence"),
+    Index("ix_events_resource", "site_id", "resource_id", "sequence"),
+)
+
+# A fact that the worker records carries a key of its own, so that recording it twice makes one event.
+facts: Final = Table(
+    "facts",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("event_id", Id, nullable=False),
+    PrimaryKeyConstraint("site_id", "key"),
+)
+
+idempotency_keys: Final = Table(
+    "idempotency_keys",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("slot", SmallInteger, nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("resource_id", Id),
+    Column("lock_version", BigInteger),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "slot", "key"),
+    postgresql_partition_by="LIST (slot)",
+)

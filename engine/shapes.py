@@ -1,0 +1,245 @@
+"""The resources as the API shows them, and their one encoder. Pure.
+
+The same bytes are the answer to a request, the `data` of an event and the item of a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from engine.balances import Balance, Balances, Direction, Totals, balances_of
+from engine.money import format_instant
+from engine.rows import AccountRow, EntryRow, LedgerRow, LineRow
+
+AccountType = Literal["asset", "liability", "equity", "revenue", "expense"]
+EntryStatus = Literal["accepted", "pending", "posted", "archived", "rejected"]
+
+encode: Final = msgspec.json.Encoder().encode
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """A book of accounts."""
+
+    id: str
+    name: str
+    description: str | None
+    status: Literal["active"]
+    metadata: dict[str, str]
+    lock_version: int
+    created_at: str
+    updated_at: str
+
+
+class Account(msgspec.Struct, frozen=True):
+    """An account with its balances; amounts are in minor units of its currency."""
+
+    id: str
+    ledger_id: str
+    name: str
+    description: str | None
+    type: AccountType
+    normal_balance: Direction
+    currency: str
+    currency_exponent: int
+    code: str | None
+    external_id: str | None
+    allow_negative: bool
+    status: Literal["open", "closed"]
+    metadata: dict[str, str]
+    balances: Balances
+    lock_version: int
+    created_at: str
+    updated_at: str
+
+
+class AccountBalance(msgspec.Struct, frozen=True):
+    """The balances of one account; `held` is what outgoing pending entries reserve."""
+
+    account_id: str
+    currency: str
+    currency_exponent: int
+    lock_version: int
+    posted: Balance
+    pending: Balance
+    available: Balance
+    held: int
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of an entry, with its account's balances right after it."""
+
+    id: str
+    account_id: str
+    direction: Direction
+    amount: int
+    currency: str
+    status: EntryStatus
+    metadata: dict[str, str]
+    account_lock_version: int
+    resulting_balances: Balances
+
+
+class AccountLine(msgspec.Struct, frozen=True):
+    """A line seen from its account: which entry it belongs to, and the balances right after it."""
+
+    id: str
+    entry_id: str
+    account_id: str
+    direction: Direction
+    amount: int
+    currency: str
+    status: EntryStatus
+    metadata: dict[str, str]
+    account_lock_version: int
+    resulting_balances: Balances
+    effective_at: str
+    created_at: str
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A balanced journal entry."""
+
+    id: str
+    ledger_id: str
+    status: EntryStatus
+    description: str | None
+    external_id: str | None
+    metadata: dict[str, str]
+    lines: list[Line]
+    effective_at: str
+    posted_at: str | None
+    reverses: str | None
+    reversed_by: str | None
+    business_event_id: str | None
+    lock_version: int
+    created_at: str
+    updated_at: str
+
+
+class EntryBatch(msgspec.Struct, frozen=True):
+    """The entries that one request committed together, in its order."""
+
+    id: str
+    mode: Literal["atomic"]
+    data: list[msgspec.Raw]
+
+
+def ledger_of(row: LedgerRow) -> Ledger:
+    """Return a ledger as the API shows it."""
+    return Ledger(
+        id=row["id"],
+        name=row["name"],
+        description=row["description"],
+        status="active",
+        metadata=row["metadata"],
+        lock_version=row["lock_version"],
+        created_at=format_instant(row["created_at"]),
+        updated_at=format_instant(row["updated_at"]),
+    )
+
+
+def account_of(row: AccountRow, totals: Totals) -> Account:
+    """Return an account as the API shows it."""
+    return Account(
+        id=row["id"],
+        ledger_id=row["ledger_id"],
+        name=row["name"],
+        description=row["description"],
+        type=row["type"],
+        normal_balance=row["normal_balance"],
+        currency=row["currency"],
+        currency_exponent=row["currency_exponent"],
+        code=row["code"],
+        external_id=row["external_id"],
+        allow_negative=row["allow_negative"],
+        status=row["status"],
+        metadata=row["metadata"],
+        balances=balances_of(totals, row["normal_balance"]),
+        lock_version=totals.lock_version,
+        created_at=format_instant(row["created_at"]),
+        updated_at=format_instant(row["updated_at"]),
+    )
+
+
+def account_balance_of(row: AccountRow, totals: Totals) -> AccountBalance:
+    """Return an account's balances as the API shows them."""
+    balances = balances_of(totals, row["normal_balance"])
+    return AccountBalance(
+        account_id=row["id"],
+        currency=row["currency"],
+        currency_exponent=row["currency_exponent"],
+        lock_version=totals.lock_version,
+        posted=balances.posted,
+        pending=balances.pending,
+        available=balances.available,
+        held=balances.posted.amount - balances.available.amount,
+    )
+
+
+def line_of(row: LineRow) -> Line:
+    """Return a line as the API shows it inside its entry."""
+    return Line(
+        row["id"],
+        row["account_id"],
+        row["direction"],
+        row["amount"],
+        row["currency"],
+        row["status"],
+        row["metadata"],
+        row["account_lock_version"],
+        balances_of(_resulting(row), row["normal_balance"]),
+    )
+
+
+def account_line_of(row: LineRow) -> AccountLine:
+    """Return a line as the API shows it in its account's list."""
+    return AccountLine(
+        id=row["id"],
+        entry_id=row["entry_id"],
+        account_id=row["account_id"],
+        direction=row["direction"],
+        amount=row["amount"],
+        currency=row["currency"],
+        status=row["status"],
+        metadata=row["metadata"],
+        account_lock_version=row["account_lock_version"],
+        resulting_balances=balances_of(_resulting(row), row["normal_balance"]),
+        effective_at=format_instant(row["effective_at"]),
+        created_at=format_instant(row["created_at"]),
+    )
+
+
+def entry_of(row: EntryRow, lines: Sequence[LineRow]) -> Entry:
+    """Return an entry as the API shows it, with the present version of its lines in order."""
+    return Entry(
+        row["id"],
+        row["ledger_id"],
+        row["status"],
+        row["description"],
+        row["external_id"],
+        row["metadata"],
+        [line_of(line) for line in lines],
+        format_instant(row["effective_at"]),
+        None if row["posted_at"] is None else format_instant(row["posted_at"]),
+        row["reverses"],
+        row["reversed_by"],
+        row["business_event_id"],
+        row["lock_version"],
+        format_instant(row["created_at"]),
+        format_instant(row["updated_at"]),
+    )
+
+
+
+
+def _resulting(row: LineRow) -> Totals:
+    return Totals(
+        row["posted_debits"],
+        row["posted_credits"],
+        row["pending_debits"],
+        row["pending_credits"],
+        row["account_lock_version"],
+    )

@@ -1,0 +1,164 @@
+"""The SQL of the writer: what a batch reads before it is decided, and what it writes when it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, Select, insert, select
+
+from engine.balances import Totals
+from engine.books import Books, Decision
+from engine.commands import Needs
+from engine.events import FeedEvent
+from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow
+from engine.schema import accounts, balances, entries, events, facts, ledgers, lines
+from engine.sql import among, insert_rows, update_rows
+
+ACCOUNT_WITH_TOTALS = select(
+    accounts,
+    balances.c.posted_debits,
+    balances.c.posted_credits,
+    balances.c.pending_debits,
+    balances.c.pending_credits,
+    balances.c.lock_version,
+).join(balances, (balances.c.site_id == accounts.c.site_id) & (balances.c.account_id == accounts.c.id))
+
+
+@dataclass(slots=True, kw_only=True)
+class Changes:
+    """All that a batch writes, each row as it stands at the end of the batch."""
+
+    new_ledgers: dict[str, LedgerRow] = field(default_factory=dict)
+    changed_ledgers: dict[str, LedgerRow] = field(default_factory=dict)
+    new_accounts: dict[str, AccountRow] = field(default_factory=dict)
+    changed_accounts: dict[str, AccountRow] = field(default_factory=dict)
+    new_entries: dict[str, EntryRow] = field(default_factory=dict)
+    changed_entries: dict[str, EntryRow] = field(default_factory=dict)
+    lines: list[LineRow] = field(default_factory=list)
+    totals: dict[str, Totals] = field(default_factory=dict)
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    events: list[FeedEvent] = field(default_factory=list)
+
+    def add(self, decision: Decision, known: Books) -> None:
+        """Take in a decision; `known` are the books before it, which tell what is new."""
+        if decision.ledger is not None:
+            new = known.ledger(decision.ledger["id"]) is None
+            _put(decision.ledger, new, self.new_ledgers, self.changed_ledgers)
+        if decision.account is not None:
+            new = known.account(decision.account["id"]) is None
+            _put(decision.account, new, self.new_accounts, self.changed_accounts)
+        for entry in decision.entries:
+            _put(entry, known.entry(entry["id"]) is None, self.new_entries, self.changed_entries)
+        self.lines += decision.lines
+        self.totals.update(decision.totals)
+        if decision.fact is not None:
+            self.facts.append((decision.fact, decision.events[0].id))
+
+
+def load(conn: Connection, site_id: int, needs: Needs) -> Books:
+    """Read what the commands have to know."""
+    books = Books()
+    if needs.ledgers:
+        query = select(ledgers).where(ledgers.c.site_id == site_id, among(ledgers.c.id, needs.ledgers))
+        books.learn(ledgers=[cast("LedgerRow", dict(row)) for row in conn.execute(query).mappings()])
+    stored: list[tuple[EntryRow, list[LineRow]]] = []
+    if needs.entries:
+        stored = _load_entries(conn, site_id, needs.entries)
+        books.learn(entries=stored)
+    wanted = needs.accounts.union(line["account_id"] for _, rows in stored for line in rows)
+    if wanted:
+        books.learn(accounts=_accounts(conn, site_id, among(accounts.c.id, wanted)))
+    if needs.account_external_ids:
+        named = among(accounts.c.external_id, needs.account_external_ids)
+        books.learn(accounts=_accounts(conn, site_id, named))
+    if needs.entry_external_ids:
+        live = select(entries.c.external_id, entries.c.id).where(
+            entries.c.site_id == site_id,
+            among(entries.c.external_id, needs.entry_external_ids),
+            among(entries.c.status, LIVE_STATUSES),
+        )
+        books.learn(live=[(row.external_id, row.id) for row in conn.execute(live)])
+    if needs.facts:
+        query = select(facts.c.key, facts.c.event_id).where(facts.c.site_id == site_id, among(facts.c.key, needs.facts))
+        books.learn(facts=[(row.key, row.event_id) for row in conn.execute(query)])
+    return books
+
+
+def save(conn: Connection, site_id: int, changes: Changes) -> None:
+    """Write everything, in multi-row statements."""
+    insert_rows(conn, ledgers, list(changes.new_ledgers.values()))
+    update_rows(conn, ledgers, ("site_id", "id"), list(changes.changed_ledgers.values()))
+    insert_rows(conn, accounts, list(changes.new_accounts.values()))
+    update_rows(conn, accounts, ("site_id", "id"), list(changes.changed_accounts.values()))
+    opened = changes.new_accounts
+    totals = [
+        {"site_id": site_id, "account_id": account_id, **each._asdict()} for account_id, each in changes.totals.items()
+    ]
+    insert_rows(conn, balances, [row for row in totals if row["account_id"] in opened])
+    update_rows(conn, balances, ("site_id", "account_id"), [row for row in totals if row["account_id"] not in opened])
+    insert_rows(conn, entries, list(changes.new_entries.values()))
+    update_rows(conn, entries, ("site_id", "id"), list(changes.changed_entries.values()))
+    insert_rows(conn, lines, changes.lines)
+    if changes.facts:
+        rows = [{"site_id": site_id, "key": key, "event_id": event_id} for key, event_id in changes.facts]
+        conn.execute(insert(facts), rows)
+    insert_rows(
+        conn,
+        events,
+        [
+            {
+                "site_id": site_id,
+                "sequence": event.sequence,
+                "id": event.id,
+                "type": event.type,
+                "resource_id": event.resource_id,
+                "created_at": event.created_at,
+                "body": event.body,
+                "hash": event.hash,
+            }
+            for event in changes.events
+        ],
+    )
+
+
+def lines_of_entries(conn: Connection, site_id: int, wanted: Iterable[tuple[str, int]]) -> dict[str, list[LineRow]]:
+    """Return the lines of entries by entry id, in order; each entry is asked for with its lines' version."""
+    versions = dict(wanted)
+    query = (
+        select(lines)
+        .where(lines.c.site_id == site_id, among(lines.c.entry_id, versions))
+        .order_by(lines.c.entry_id, lines.c.position)
+    )
+    found: dict[str, list[LineRow]] = {entry_id: [] for entry_id in versions}
+    for row in conn.execute(query).mappings():
+        if row["version"] == versions[row["entry_id"]]:
+            found[row["entry_id"]].append(cast("LineRow", dict(row)))
+    return found
+
+
+def _load_entries(conn: Connection, site_id: int, wanted: Iterable[str]) -> list[tuple[EntryRow, list[LineRow]]]:
+    query = select(entries).where(entries.c.site_id == site_id, among(entries.c.id, wanted))
+    rows = [cast("EntryRow", dict(row)) for row in conn.execute(query).mappings()]
+    if not rows:
+        return []
+    found = lines_of_entries(conn, site_id, ((row["id"], row["lines_version"]) for row in rows))
+    return [(row, found[row["id"]]) for row in rows]
+
+
+def _accounts(conn: Connection, site_id: int, wanted: Any) -> list[tuple[AccountRow, Totals]]:
+    query: Select[Any] = ACCOUNT_WITH_TOTALS.where(accounts.c.site_id == site_id, wanted)
+    return [split_account(row) for row in conn.execute(query)]
+
+
+def split_account(row: Row[Any]) -> tuple[AccountRow, Totals]:
+    """Return a joined row as the account and its totals."""
+    columns = dict(row._mapping)
+    totals = Totals(*(columns.pop(name) for name in Totals._fields))
+    return cast("AccountRow", columns), totals
+
+
+def _put(row: Any, new: bool, inserted: dict[str, Any], changed: dict[str, Any]) -> None:
+    target = inserted if new or row["id"] in inserted else changed
+    target[row["id"]] = row
