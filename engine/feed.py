@@ -15,10 +15,10 @@ from engine.cursors import feed_cursor, parse_feed_cursor
 from engine.databases import Site
 from engine.errors import CursorExpired, CursorInvalid, SiteUnknown
 from engine.events import FeedEvent, genesis_hash
-from engine.schema import events, sites
+from engine.schema import events, feeds
 from engine.sql import among
 
-_HEAD = select(sites.c.head, sites.c.head_hash, sites.c.last_at, sites.c.epoch, sites.c.state)
+_HEAD = select(feeds.c.head, feeds.c.head_hash, feeds.c.last_at, feeds.c.epoch, feeds.c.state)
 _EVENT = select(
     events.c.sequence, events.c.id, events.c.type, events.c.resource_id, events.c.created_at, events.c.body, events.c.hash,
 )
@@ -40,7 +40,7 @@ class Head:
 
 def create_site(conn: Connection, site: Site, epoch: str, now_us: int) -> None:
     """Make the site's row with an empty feed, if it is not there."""
-    found = conn.execute(select(sites.c.site_id).where(sites.c.site_id == site.id)).first()
+    found = conn.execute(select(feeds.c.site_id).where(feeds.c.site_id == site.id)).first()
     if found is None:
         row = {
             "site_id": site.id,
@@ -53,12 +53,12 @@ def create_site(conn: Connection, site: Site, epoch: str, now_us: int) -> None:
             "last_at": now_us,
             "created_at": now_us,
         }
-        conn.execute(insert(sites).values(row))
+        conn.execute(insert(feeds).values(row))
 
 
 def read_head(conn: Connection, site_id: int) -> Head:
     """Return the feed's head as of this snapshot; raises SiteUnknown."""
-    return _head(conn.execute(_HEAD.where(sites.c.site_id == site_id)).first(), site_id)
+    return _head(conn.execute(_HEAD.where(feeds.c.site_id == site_id)).first(), site_id)
 
 
 def lock_head(conn: Connection, site_id: int) -> Head:
@@ -66,14 +66,14 @@ def lock_head(conn: Connection, site_id: int) -> Head:
 
     It is a statement of its own: only a later one sees what the lock's previous holder committed.
     """
-    return _head(conn.execute(_HEAD.where(sites.c.site_id == site_id).with_for_update()).first(), site_id)
+    return _head(conn.execute(_HEAD.where(feeds.c.site_id == site_id).with_for_update()).first(), site_id)
 
 
 def move_head(conn: Connection, site_id: int, head: Head) -> None:
     """Store where the feed ends now."""
     conn.execute(
-        update(sites)
-        .where(sites.c.site_id == site_id)
+        update(feeds)
+        .where(feeds.c.site_id == site_id)
         .values(head=head.sequence, head_hash=head.hash, last_at=head.last_at),
     )
 

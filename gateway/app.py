@@ -1,0 +1,160 @@
+"""The application: the route table as ASGI. Every request gets an id, every failure a problem document, every answer its headers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route as StarletteRoute
+from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketClose
+
+from gateway import guard, query
+from gateway.call import Call, Services, Trace, site_of
+from gateway.codes import CODES
+from gateway.following import start_of, types_wanted
+from gateway.problems import Problem, problem_of, respond
+from gateway.routes import ROUTES, SOCKET_PATH, SOCKET_QUERY, Route
+from gateway.socket import serve
+
+REQUEST_ID: Final = "x-gledger-request-id"
+_log = structlog.get_logger("gateway")
+
+
+def build(services: Services, lifespan: Lifespan[Starlette] | None = None) -> ASGIApp:
+    """Return the ASGI application over the services."""
+    by_path: dict[str, dict[str, Route]] = {}
+    for route in ROUTES:
+        by_path.setdefault(route.path, {})[route.method] = route
+    # A path with a parameter matches what a fixed one does too: the fixed ones are looked at first.
+    ordered = sorted(by_path.items(), key=lambda item: ("{" in item[0], list(by_path).index(item[0])))
+    app = Starlette(
+        routes=[
+            *(StarletteRoute(path, _Path(path, methods, services)) for path, methods in ordered),
+            WebSocketRoute(SOCKET_PATH, _socket_endpoint(services)),
+        ],
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.router.default = _Path("", {}, services)
+    return app
+
+
+class _Path:
+    """One path and its methods, as an ASGI application."""
+
+    def __init__(self, path: str, methods: Mapping[str, Route], services: Services) -> None:
+        self._path = path
+        self._methods = methods
+        self._services = services
+        self._allow = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ()), "OPTIONS"}))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
+        started = time.perf_counter()
+        services = self._services
+        request = Request(scope, receive)
+        request_id = services.ids.draw(services.clock.now_us())
+        headers: dict[str, str] = {REQUEST_ID: request_id}
+        try:
+            trace = guard.trace_of(request, request_id)
+        except Problem as problem:
+            trace = Trace(request_id=request_id, correlation_id=None, traceparent=None)
+            response = self._refuse(problem, trace)
+        else:
+            response = await self._answer(request, trace, headers)
+        if trace.correlation_id is not None:
+            headers["correlation-id"] = trace.correlation_id
+        if trace.traceparent is not None:
+            headers["traceparent"] = trace.traceparent
+        for name, value in headers.items():
+            response.headers[name] = value
+        method = scope["method"] if scope["method"] in self._methods or scope["method"] == "HEAD" else "other"
+        services.metrics.requests.labels(method, self._path, str(response.status_code)).inc()
+        services.metrics.latency.labels(method, self._path).observe(time.perf_counter() - started)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, trace: Trace, headers: dict[str, str]) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        route = self._methods.get(method)
+        try:
+            if route is None:
+                return self._no_route(request, trace)
+            if route.media_type != "*/*":
+                guard.check_accept(request, route.media_type)
+            caller = None
+            if route.scope is not None:
+                caller = await guard.authenticate(request, self._services, route.scope)
+                guard.limit(caller, self._services, headers)
+            asked = query.read(request.query_params, route.query)
+            call = Call(
+                request=request,
+                services=self._services,
+                trace=trace,
+                caller=caller,
+                path=request.path_params,
+                body_max=route.body_max,
+            )
+            response = await route.handler(call, asked)
+        except Exception as error:  # noqa: BLE001 - every failure is answered, none leaves here
+            response = self._refuse(error, trace)
+        return response
+
+    def _no_route(self, request: Request, trace: Trace) -> Response:
+        if not self._methods:
+            raise Problem(code="not_found", detail=f"There is nothing at {request.scope['path'][:200]!r}.")
+        if request.method == "OPTIONS":
+            return PlainTextResponse("", status_code=204, headers={"allow": self._allow})
+        problem = Problem(
+            code="method_not_allowed", detail=f"{request.method} is not one of {self._allow}.", headers={"allow": self._allow},
+        )
+        return self._refuse(problem, trace)
+
+    def _refuse(self, error: Exception, trace: Trace) -> Response:
+        problem = problem_of(error)
+        self._services.metrics.problems.labels(problem.code).inc()
+        if CODES[problem.code].status >= 500:  # noqa: PLR2004 - ours
+            _log.error("request.failed", request_id=trace.request_id, code=problem.code, exc_info=error)
+        return respond(
+            problem,
+            base_url=self._services.public_url,
+            request_id=trace.request_id,
+            correlation_id=trace.correlation_id,
+        )
+
+
+def _socket_endpoint(services: Services) -> Callable[[WebSocket], Awaitable[None]]:
+    """Return the handler of the feed's WebSocket; what is refused is refused by HTTP, before it is accepted."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        request_id = services.ids.draw(services.clock.now_us())
+        trace = Trace(request_id=request_id, correlation_id=None, traceparent=None)
+        try:
+            trace = guard.trace_of(socket, request_id)
+            principal = await guard.authenticate(socket, services, "events.read")
+            headers: dict[str, str] = {}
+            guard.limit(principal, services, headers)
+            asked = query.read(socket.query_params, SOCKET_QUERY)
+            wanted = types_wanted(asked.get("types"))
+            site = site_of(principal)
+            start = await start_of(services, site, asked, socket)
+        except Exception as error:  # noqa: BLE001 - every failure is answered
+            problem = problem_of(error)
+            services.metrics.problems.labels(problem.code).inc()
+            response = respond(
+                problem, base_url=services.public_url, request_id=request_id, correlation_id=trace.correlation_id,
+            )
+            response.headers[REQUEST_ID] = request_id
+            await socket.send_denial_response(response)
+            return
+        await serve(socket, services, principal, start, wanted)
+
+    return endpoint

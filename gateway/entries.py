@@ -1,0 +1,71 @@
+"""Entries over HTTP: post, reserve, post what was reserved, give it up."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from engine import queries
+from engine.commands import ArchiveEntry, PostPending
+from gateway import bodies, lists, wire
+from gateway.call import Call
+from gateway.ledgers import submit
+from gateway.query import Asked
+
+
+async def post_entry(call: Call, _asked: Asked) -> Response:
+    """Post a balanced entry, or reserve it as pending; the answer has the resulting balances of every line."""
+    document = await call.document()
+    entry = wire.decode(document, bodies.EntryCreate)
+    key = call.idempotency(document, entry.idempotency_key)
+    done = await call.services.engine.submit(
+        call.site, entry.command(), key=key, diagnostics=call.trace.diagnostics(),
+    )
+    return lists.committed(done, status=201, location=f"/v1/entries/{done.resource_id}")
+
+
+async def post_batch(call: Call, _asked: Asked) -> Response:
+    """Post several entries, all of them or none."""
+    document = await call.document()
+    batch = wire.decode(document, bodies.EntryBatchCreate)
+    key = call.idempotency(document, batch.idempotency_key)
+    done = await call.services.engine.submit(
+        call.site, batch.command(), key=key, diagnostics=call.trace.diagnostics(),
+    )
+    return lists.committed(done, status=201)
+
+
+async def list_entries(call: Call, asked: Asked) -> Response:
+    """List entries, the newest first."""
+    wanted = asked.selection("ledger_id", "status", "external_id")
+    account_id = asked.get("account_id")
+    return lists.page(
+        call, asked, await call.services.engine.ask(call.site, queries.list_entries, wanted, account_id),
+    )
+
+
+async def get_entry(call: Call, _asked: Asked) -> Response:
+    """Return one entry with its lines."""
+    found = await call.services.engine.ask(call.site, queries.entry, call.path_id("entry"))
+    return lists.one(found, found.value.lock_version)
+
+
+async def change_entry(call: Call, _asked: Asked) -> Response:
+    """Change an entry's description or metadata, whatever its status."""
+    document = await call.document()
+    change = wire.decode(document, bodies.EntryChange)
+    command = change.command(call.path_id("entry"), call.if_match())
+    return await submit(call, command, call.idempotency(document))
+
+
+async def post_pending(call: Call, _asked: Asked) -> Response:
+    """Post a pending entry."""
+    document = await call.empty_document()
+    command = PostPending(entry_id=call.path_id("entry"), if_match=call.if_match())
+    return await submit(call, command, call.idempotency(document))
+
+
+async def archive_entry(call: Call, _asked: Asked) -> Response:
+    """Give a pending entry up; what it reserved is free."""
+    document = await call.empty_document()
+    command = ArchiveEntry(entry_id=call.path_id("entry"), if_match=call.if_match())
+    return await submit(call, command, call.idempotency(document))

@@ -1,0 +1,121 @@
+"""Finding everything that is wrong with a decoded body, not the first thing: a walk over the expected type. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, get_args, get_origin
+
+import msgspec
+
+
+from engine.errors import Fault
+
+FAULTS_MAX: Final = 100
+
+
+def find_faults(value: Any, expected: Any) -> list[Fault]:
+    """Return what is wrong with a value of JSON types where a msgspec type is expected, with JSON pointers."""
+    faults: list[Fault] = []
+    _walk(value, expected, "", faults)
+    return faults[:FAULTS_MAX]
+
+
+def text_faults(value: Any, pointer: str = "") -> list[Fault]:
+    """Return where text holds NUL or half a surrogate pair, in keys and values alike."""
+    faults: list[Fault] = []
+    if isinstance(value, str):
+        if not _is_clean(value):
+            faults.append(Fault(code="validation.invalid_text", pointer=pointer, detail="Text may not hold NUL or lone surrogates."))
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if not _is_clean(key):
+                faults.append(Fault(code="validation.invalid_text", pointer=pointer, detail="A field's name may not hold NUL or lone surrogates."))
+            else:
+                faults += text_faults(each, f"{pointer}/{escape(key)}")
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            faults += text_faults(each, f"{pointer}/{index}")
+    return faults[:FAULTS_MAX]
+
+
+def escape(token: str) -> str:
+    """Return one token of a JSON pointer, escaped (RFC 6901)."""
+    return token.replace("~", "~0").replace("/", "~1")
+
+
+def _is_clean(text: str) -> bool:
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _walk(value: Any, expected: Any, pointer: str, faults: list[Fault]) -> None:
+    struct = _struct_of(expected)
+    if struct is not None and isinstance(value, dict):
+        _walk_struct(value, struct, pointer, faults)
+        return
+    item = _item_of(expected)
+    if item is not None and isinstance(value, list):
+        before = len(faults)
+        for index, each in enumerate(value):
+            _walk(each, item, f"{pointer}/{index}", faults)
+        if len(faults) > before:
+            return
+    try:
+        msgspec.convert(value, expected)
+    except msgspec.ValidationError as error:
+        faults.append(_fault(str(error), value, pointer))
+
+
+def _walk_struct(value: dict[str, Any], struct: type[msgspec.Struct], pointer: str, faults: list[Fault]) -> None:
+    fields = {each.encode_name: each for each in msgspec.structs.fields(struct)}
+    for name, each in fields.items():
+        below = f"{pointer}/{escape(name)}"
+        if name in value:
+            _walk(value[name], each.type, below, faults)
+        elif each.required:
+            faults.append(
+                Fault(code="validation.required_field_missing", pointer=below, detail=f"Field {name!r} is required."),
+            )
+    for name in value:
+        if name not in fields:
+            faults.append(
+                Fault(
+                    code="validation.unknown_field",
+                    pointer=f"{pointer}/{escape(name)}",
+                    detail=f"There is no field {name!r} here.",
+                ),
+            )
+
+
+def _struct_of(expected: Any) -> type[msgspec.Struct] | None:
+    for each in (expected, *get_args(expected)):
+        if isinstance(each, type) and issubclass(each, msgspec.Struct):
+            return each
+    return None
+
+
+def _item_of(expected: Any) -> Any:
+    if get_origin(expected) is Annotated:
+        expected = get_args(expected)[0]
+    if get_origin(expected) in {list, tuple} and get_args(expected):
+        return get_args(expected)[0]
+    return None
+
+
+def _fault(message: str, value: Any, pointer: str) -> Fault:
+    """Name what msgspec found: its words, where inside the value, under a code of ours."""
+    words, _, where = message.partition(" - at `")
+    if where:
+        inside = where.rstrip("`").removeprefix("$").replace("[...]", "").replace(".", "/").replace("[", "/").replace("]", "")
+        pointer += inside if not inside.startswith("key") else ""
+    last = pointer.rsplit("/", 1)[-1]
+    if last == "amount" and not isinstance(value, bool) and isinstance(value, int | str):
+        code = "amount_out_of_range" if isinstance(value, int) or value.lstrip("-").isdecimal() else "validation.invalid_value"
+        words = "An amount is 1 to 9223372036854775807 minor units, as an integer or a string of digits"
+    elif words.startswith("Expected") and ("length" in words or ">=" in words or "<=" in words):
+        code = "validation.out_of_range"
+    elif words.startswith(("Invalid enum value", "Invalid value")) or "matching regex" in words:
+        code = "validation.invalid_value"
+    else:
+        code = "validation.invalid_type"
+    return Fault(code=code, pointer=pointer, detail=words.replace("`", "'") + ".")
+
+

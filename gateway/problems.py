@@ -1,0 +1,160 @@
+"""What went wrong, as RFC 9457 problem documents: the one table from exceptions to codes, and the encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from auth import errors as auth_errors
+from delivery import errors as delivery_errors
+from engine import errors as engine_errors
+from engine.errors import Fault
+from gateway.codes import CODES
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+PROBLEMS: Final[dict[type[Exception], str]] = {
+    engine_errors.NotFound: "not_found",
+    engine_errors.AccountNotFound: "account.not_found",
+    engine_errors.AccountClosed: "account.closed",
+    engine_errors.AccountNotEmpty: "account.not_empty",
+    engine_errors.AlreadyTaken: "validation.not_unique",
+    engine_errors.SeveralLedgers: "validation.several_ledgers",
+    engine_errors.UnbalancedEntry: "unbalanced_entry",
+    engine_errors.FxRateRequired: "fx_rate_required",
+    engine_errors.AmountOutOfRange: "amount_out_of_range",
+    engine_errors.InsufficientFunds: "insufficient_funds",
+    engine_errors.LockVersionConflict: "lock_version_conflict",
+    engine_errors.PreconditionFailed: "precondition_failed",
+    engine_errors.DuplicateEntry: "duplicate_entry",
+    engine_errors.EntryNotPending: "entry.not_pending",
+    engine_errors.CurrencyExponentUnknown: "validation.required_field_missing",
+    engine_errors.IdempotencyKeyReused: "idempotency.key_reused",
+    engine_errors.CursorInvalid: "cursor.invalid",
+    engine_errors.CursorExpired: "cursor.expired",
+    engine_errors.IdempotencyInProgress: "idempotency.in_progress",
+    engine_errors.Overloaded: "overloaded",
+    engine_errors.Unavailable: "unavailable",
+    engine_errors.SiteUnknown: "unavailable",
+    engine_errors.BooksCorrupt: "unavailable",
+    auth_errors.CredentialsMissing: "auth.missing",
+    auth_errors.CredentialsInvalid: "auth.invalid",
+    auth_errors.CredentialsExpired: "auth.expired",
+    auth_errors.CredentialsRevoked: "auth.revoked",
+    auth_errors.ScopeInsufficient: "auth.insufficient_scope",
+    auth_errors.ScopeUnknown: "validation.invalid_value",
+    auth_errors.ScopeExceeded: "auth.insufficient_scope",
+    auth_errors.KeyNotFound: "not_found",
+    auth_errors.KeyLifetimeInvalid: "validation.out_of_range",
+    auth_errors.IdempotencyKeyReused: "idempotency.key_reused",
+    auth_errors.SiteNameInvalid: "validation.invalid_value",
+    auth_errors.SiteUnknown: "not_found",
+    auth_errors.SiteExists: "validation.not_unique",
+    auth_errors.ClientNotFound: "not_found",
+    auth_errors.MasterKeyInvalid: "internal",
+    auth_errors.KeyUnavailable: "unavailable",
+    auth_errors.SealBroken: "internal",
+    delivery_errors.EndpointNotFound: "not_found",
+    delivery_errors.DeliveryNotFound: "not_found",
+    delivery_errors.EndpointDisabled: "endpoint.disabled",
+    delivery_errors.EndpointLimitReached: "endpoint.limit_reached",
+    delivery_errors.InvalidUrl: "validation.destination_not_allowed",
+    delivery_errors.UnknownEventTypes: "validation.invalid_value",
+    delivery_errors.ReservedHeaders: "validation.invalid_value",
+    delivery_errors.DestinationNotAllowed: "validation.destination_not_allowed",
+    delivery_errors.InvalidSecret: "internal",
+    delivery_errors.SignatureRejected: "internal",
+}
+"""The code of every error that may leave a package. A class not named here is its nearest ancestor's code."""
+
+_POINTERS: Final[dict[type[Exception], str]] = {
+    auth_errors.ScopeUnknown: "/scopes",
+    auth_errors.ScopeExceeded: "/scopes",
+    auth_errors.KeyLifetimeInvalid: "/expires_at",
+    delivery_errors.InvalidUrl: "/url",
+    delivery_errors.UnknownEventTypes: "/event_types",
+    delivery_errors.ReservedHeaders: "/headers",
+}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
+    """A request that the surface itself refuses: malformed, not acceptable, not understood, too much."""
+
+    code: str
+    detail: str
+    faults: Sequence[Fault] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def invalid(faults: Sequence[Fault]) -> Problem:
+    """Return the problem of a request in which these things are wrong; the first gives it its code."""
+    first = faults[0]
+    more = "" if len(faults) == 1 else f" And {len(faults) - 1} more, see errors."
+    return Problem(code=first.code, detail=first.detail + more, faults=faults)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return an exception as a problem: by the table, or `internal` without a word of what it was."""
+    if isinstance(error, Problem):
+        return error
+    for kind in type(error).__mro__:
+        code = PROBLEMS.get(kind)
+        if code is not None:
+            return _described(error, code, _POINTERS.get(kind))
+    return Problem(code="internal", detail="Something is wrong on our side. It is logged under this request id.")
+
+
+def respond(problem: Problem, *, base_url: str, request_id: str, correlation_id: str | None) -> Response:
+    """Return the problem document as a response."""
+    code = CODES[problem.code]
+    body: dict[str, Any] = {
+        "type": f"{base_url}/errors/{problem.code}",
+        "title": code.title,
+        "status": code.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "errors": [{"code": each.code, "pointer": each.pointer, "detail": each.detail} for each in problem.faults],
+        "retryable": code.retryable,
+        "request_id": request_id,
+        "correlation_id": correlation_id,
+        **problem.extra,
+    }
+    headers = {"cache-control": "no-store", **problem.headers}
+    if code.status == 401:  # noqa: PLR2004 - RFC 9110: it names the scheme
+        headers["www-authenticate"] = _challenge(problem)
+    elif problem.code == "auth.insufficient_scope":
+        headers["www-authenticate"] = 'Bearer realm="gledger", error="insufficient_scope"'
+    elif code.status == 503 and "retry-after" not in headers:  # noqa: PLR2004
+        headers["retry-after"] = "1"
+    return Response(msgspec.json.encode(body), status_code=code.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _challenge(problem: Problem) -> str:
+    """RFC 6750 §3: no error code where the request carried no credentials."""
+    return 'Bearer realm="gledger"' + ("" if problem.code == "auth.missing" else ', error="invalid_token"')
+
+
+def _described(error: Exception, code: str, pointer: str | None) -> Problem:
+    detail = str(error)
+    faults: list[Fault] = []
+    extra: dict[str, Any] = {}
+    headers: dict[str, str] = {}
+    if isinstance(error, engine_errors.AccountNotFound):
+        faults = error.faults()
+    elif isinstance(error, engine_errors.Refused) and error.pointer:
+        faults = [Fault(code=code, pointer=error.pointer, detail=detail)]
+    elif pointer is not None:
+        faults = [Fault(code=code, pointer=pointer, detail=detail)]
+    if isinstance(error, engine_errors.CursorExpired):
+        extra = {"earliest": error.earliest, "head": error.head}
+    if isinstance(error, engine_errors.SiteUnknown | engine_errors.BooksCorrupt):
+        detail = "This site's books are not served at the moment."
+    if isinstance(error, engine_errors.PreconditionFailed):
+        headers["etag"] = f'"{error.lock_version}"'
+    return Problem(code=code, detail=detail, faults=faults, extra=extra, headers=headers)

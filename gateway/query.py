@@ -1,0 +1,146 @@
+"""Query parameters: each operation names what it takes; anything else is refused, naming it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from starlette.datastructures import QueryParams
+
+from engine.errors import Fault
+from engine.ids import is_id
+from engine.money import parse_instant
+from engine.queries import BOUND_OPERATORS, Selection
+from gateway.problems import Problem, invalid
+
+Kind = Literal["id", "text", "integer", "boolean", "instant", "choice", "cursor", "metadata", "bounds"]
+
+_PARTS: Final = re.compile(r"([a-z_]+)\[([^\]]*)\]\Z")
+_INTEGER: Final = re.compile(r"[0-9]{1,18}\Z")
+TEXT_MAX: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A query parameter; `metadata` and `bounds` are families: `metadata[key]=value`, `created_at[gte]=time`."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    choices: tuple[str, ...] = ()
+    minimum: int = 1
+    maximum: int = 100
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The parameters of a call, each read as its kind."""
+
+    values: Mapping[str, Any]
+    metadata: Mapping[str, str]
+    bounds: Mapping[str, Mapping[str, int]]
+
+    def get(self, name: str) -> Any:
+        """Return a parameter's value, or None where it was not given."""
+        return self.values.get(name)
+
+    def selection(self, *equals: str) -> Selection:
+        """Return what of a list is wanted; the named parameters are columns that must have the value."""
+        return Selection(
+            limit=self.values.get("limit", 50),
+            cursor=self.values.get("cursor"),
+            equals={name: self.values[name] for name in equals if name in self.values},
+            metadata=self.metadata,
+            bounds=self.bounds,
+        )
+
+
+LIMIT: Final = Parameter(name="limit", kind="integer", meaning="How many items a page has at most; 50 unless given.")
+CURSOR: Final = Parameter(name="cursor", kind="cursor", meaning="`next_cursor` of the page before.")
+METADATA: Final = Parameter(name="metadata", kind="metadata", meaning="`metadata[key]=value`: only what has this pair.")
+CREATED: Final = Parameter(name="created_at", kind="bounds", meaning="`created_at[gte]=time`: bounds, also gt, lt, lte.")
+
+
+def read(query: QueryParams, parameters: Sequence[Parameter]) -> Asked:
+    """Read a query by the parameters an operation takes; raises the problem that lists all that is wrong."""
+    known = {name: each for each in parameters for name in (each.name, *each.aliases)}
+    values: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    bounds: dict[str, dict[str, int]] = {}
+    faults: list[Fault] = []
+    for given, text in query.multi_items():
+        family = _PARTS.match(given)
+        parameter = known.get(family.group(1) if family else given)
+        if parameter is None or (family is not None) != (parameter.kind in {"metadata", "bounds"}):
+            faults.append(_fault("validation.unknown_field", given, "There is no such query parameter here."))
+        elif family is None and parameter.name in values:
+            faults.append(_fault("validation.duplicate_field", given, "The parameter is given twice."))
+        elif family is None:
+            _read_one(parameter, given, text, values, faults)
+        elif parameter.kind == "metadata":
+            _read_metadata(given, family.group(2), text, metadata, faults)
+        else:
+            _read_bound(parameter, given, family.group(2), text, bounds, faults)
+    if faults:
+        raise invalid(faults)
+    return Asked(values=values, metadata=metadata, bounds=bounds)
+
+
+def _read_one(parameter: Parameter, given: str, text: str, values: dict[str, Any], faults: list[Fault]) -> None:
+    if len(text) > TEXT_MAX or "\x00" in text:
+        faults.append(_fault("validation.out_of_range", given, "The value is too long or holds NUL."))
+        return
+    match parameter.kind:
+        case "integer":
+            if not _INTEGER.match(text) or not parameter.minimum <= int(text) <= parameter.maximum:
+                faults.append(_fault("validation.out_of_range", given, f"A whole number from {parameter.minimum} to {parameter.maximum}."))
+                return
+            values[parameter.name] = int(text)
+        case "boolean":
+            if text not in {"true", "false"}:
+                faults.append(_fault("validation.invalid_value", given, "true or false."))
+                return
+            values[parameter.name] = text == "true"
+        case "id":
+            if not is_id(text):
+                faults.append(_fault("validation.invalid_value", given, "The id of a resource, in lower case."))
+                return
+            values[parameter.name] = text
+        case "choice":
+            if text not in parameter.choices:
+                faults.append(_fault("validation.invalid_value", given, f"One of {', '.join(parameter.choices)}."))
+                return
+            values[parameter.name] = text
+        case "cursor":
+            if not text.isascii():
+                raise Problem(code="cursor.invalid", detail="The cursor is not usable: it is malformed.")
+            values[parameter.name] = text
+        case _:
+            values[parameter.name] = text
+
+
+def _read_metadata(given: str, key: str, text: str, metadata: dict[str, str], faults: list[Fault]) -> None:
+    if not key or key in metadata or "\x00" in key or "\x00" in text or len(key) > 100 or len(text) > 500:  # noqa: PLR2004 - metadata's own limits
+        faults.append(_fault("validation.invalid_value", given, "metadata[key]=value, each key once, no NUL."))
+    else:
+        metadata[key] = text
+
+
+def _read_bound(
+    parameter: Parameter, given: str, operator: str, text: str, bounds: dict[str, dict[str, int]], faults: list[Fault],
+) -> None:
+    found = bounds.setdefault(parameter.name, {})
+    if operator not in BOUND_OPERATORS or operator in found:
+        faults.append(_fault("validation.invalid_value", given, f"One of [{'], ['.join(BOUND_OPERATORS)}], each once."))
+        return
+    try:
+        found[operator] = parse_instant(text)
+    except ValueError:
+        faults.append(_fault("validation.invalid_time", given, "An RFC 3339 time with an offset."))
+
+
+def _fault(code: str, given: str, detail: str) -> Fault:
+    return Fault(code=code, pointer=f"?{given[:100]}", detail=detail)

@@ -1,0 +1,418 @@
+"""The books, the feed and the deliveries of a site."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_ID = sa.Uuid(as_uuid=False).with_variant(sa.String(length=36), "sqlite")
+_JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+
+
+_TABLES = (
+    "accounts",
+    "attempts",
+    "balances",
+    "deliveries",
+    "endpoints",
+    "entries",
+    "events",
+    "facts",
+    "feeds",
+    "idempotency_keys",
+    "ledgers",
+    "lines",
+    "outgoing_facts",
+    "relays",
+    "subscriptions",
+)
+_SLOTS = 16
+
+# What the program may do beside reading and adding; it owns nothing. Lines and events are for ever.
+_CHANGES = {
+    "feeds": "UPDATE",
+    "ledgers": "UPDATE",
+    "accounts": "UPDATE",
+    "balances": "UPDATE",
+    "entries": "UPDATE",
+    "idempotency_keys": "DELETE",
+    "endpoints": "UPDATE, DELETE",
+    "subscriptions": "UPDATE, DELETE",
+    "relays": "UPDATE",
+    "deliveries": "UPDATE",
+    "attempts": "DELETE",
+    "outgoing_facts": "DELETE",
+}
+_FOR_EVER = ("lines", "events")
+# What never changes about an entry, and the statuses that nothing leads out of.
+_FIXED = (
+    "site_id",
+    "id",
+    "ledger_id",
+    "external_id",
+    "effective_at",
+    "reverses",
+    "business_event_id",
+    "created_at",
+)
+_FINAL = "('posted', 'archived', 'rejected')"
+_ENTRY_BROKEN = " OR ".join(f"NEW.{column} IS DISTINCT FROM OLD.{column}" for column in _FIXED) + (
+    f" OR (OLD.status IN {_FINAL} AND (NEW.status IS DISTINCT FROM OLD.status"
+    " OR NEW.posted_at IS DISTINCT FROM OLD.posted_at OR NEW.lines_version IS DISTINCT FROM OLD.lines_version))"
+)
+
+
+def upgrade() -> None:
+    """Bring an empty database to the first schema."""
+    op.create_table(
+        "accounts",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("ledger_id", _ID, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("type", sa.String(length=10), nullable=False),
+        sa.Column("normal_balance", sa.String(length=6), nullable=False),
+        sa.Column("currency", sa.String(length=16), nullable=False),
+        sa.Column("currency_exponent", sa.SmallInteger(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("allow_negative", sa.Boolean(), nullable=False),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_accounts")),
+    )
+    op.create_index("ix_accounts_ledger", "accounts", ["site_id", "ledger_id", "id"], unique=False)
+    op.create_index(
+        "uq_accounts_external_id",
+        "accounts",
+        ["site_id", "external_id"],
+        unique=True,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+        sqlite_where=sa.text("external_id IS NOT NULL"),
+    )
+    op.create_table(
+        "balances",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("account_id", _ID, nullable=False),
+        sa.Column("posted_debits", sa.BigInteger(), nullable=False),
+        sa.Column("posted_credits", sa.BigInteger(), nullable=False),
+        sa.Column("pending_debits", sa.BigInteger(), nullable=False),
+        sa.Column("pending_credits", sa.BigInteger(), nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint(
+            "posted_debits >= 0 AND posted_credits >= 0 AND pending_debits >= 0 AND pending_credits >= 0",
+            name=op.f("ck_balances_totals"),
+        ),
+        sa.PrimaryKeyConstraint("site_id", "account_id", name=op.f("pk_balances")),
+        postgresql_with={"fillfactor": 50},
+    )
+    op.create_table(
+        "entries",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("ledger_id", _ID, nullable=False),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("effective_at", sa.BigInteger(), nullable=False),
+        sa.Column("posted_at", sa.BigInteger(), nullable=True),
+        sa.Column("lines_version", sa.Integer(), nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("reverses", _ID, nullable=True),
+        sa.Column("reversed_by", _ID, nullable=True),
+        sa.Column("business_event_id", _ID, nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_entries")),
+    )
+    op.create_index("ix_entries_ledger", "entries", ["site_id", "ledger_id", "id"], unique=False)
+    op.create_index(
+        "uq_entries_external_id",
+        "entries",
+        ["site_id", "external_id"],
+        unique=True,
+        postgresql_where=sa.text("external_id IS NOT NULL AND status IN ('accepted', 'pending', 'posted')"),
+        sqlite_where=sa.text("external_id IS NOT NULL AND status IN ('accepted', 'pending', 'posted')"),
+    )
+    op.create_table(
+        "events",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("type", sa.String(length=40), nullable=False),
+        sa.Column("resource_id", _ID, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "sequence", name=op.f("pk_events")),
+    )
+    op.create_index("ix_events_resource", "events", ["site_id", "resource_id", "sequence"], unique=False)
+    op.create_index("ix_events_type", "events", ["site_id", "type", "sequence"], unique=False)
+    op.create_index("uq_events_id", "events", ["site_id", "id"], unique=True)
+    op.create_table(
+        "facts",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.String(length=200), nullable=False),
+        sa.Column("event_id", _ID, nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "key", name=op.f("pk_facts")),
+    )
+    op.create_table(
+        "feeds",
+        sa.Column("site_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("organization", sa.String(length=63), nullable=False),
+        sa.Column("environment", sa.String(length=10), nullable=False),
+        sa.Column("epoch", sa.String(length=16), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("head", sa.BigInteger(), nullable=False),
+        sa.Column("head_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("last_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("head >= 0", name=op.f("ck_feeds_head")),
+        sa.PrimaryKeyConstraint("site_id", name=op.f("pk_feeds")),
+    )
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("slot", sa.SmallInteger(), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
+        sa.Column("resource_id", _ID, nullable=True),
+        sa.Column("lock_version", sa.BigInteger(), nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "slot", "key", name=op.f("pk_idempotency_keys")),
+        postgresql_partition_by="LIST (slot)",
+    )
+    op.create_table(
+        "ledgers",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_ledgers")),
+    )
+    op.create_table(
+        "lines",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("entry_id", _ID, nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("position", sa.SmallInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("account_id", _ID, nullable=False),
+        sa.Column("direction", sa.String(length=6), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.String(length=16), nullable=False),
+        sa.Column("normal_balance", sa.String(length=6), nullable=False),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("account_lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("posted_debits", sa.BigInteger(), nullable=False),
+        sa.Column("posted_credits", sa.BigInteger(), nullable=False),
+        sa.Column("pending_debits", sa.BigInteger(), nullable=False),
+        sa.Column("pending_credits", sa.BigInteger(), nullable=False),
+        sa.Column("effective_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("amount > 0", name=op.f("ck_lines_amount")),
+        sa.PrimaryKeyConstraint("site_id", "entry_id", "version", "position", name=op.f("pk_lines")),
+    )
+    op.create_index("uq_lines_account_version", "lines", ["site_id", "account_id", "account_lock_version"], unique=True)
+    op.create_table(
+        "attempts",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("delivery_id", _ID, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("trigger", sa.String(length=10), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("duration_ms", sa.Integer(), nullable=True),
+        sa.Column("request", sa.LargeBinary(), nullable=True),
+        sa.Column("response", sa.LargeBinary(), nullable=True),
+        sa.Column("error_class", sa.String(length=40), nullable=True),
+        sa.PrimaryKeyConstraint("site_id", "delivery_id", "number", name=op.f("pk_attempts")),
+    )
+    op.create_table(
+        "deliveries",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("endpoint_id", _ID, nullable=False),
+        sa.Column("event_id", _ID, nullable=False),
+        sa.Column("event_type", sa.String(length=40), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("endpoint_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("reason", sa.String(length=40), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("trigger", sa.String(length=10), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=True),
+        sa.Column("lane", sa.SmallInteger(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("claimed_at", sa.BigInteger(), nullable=True),
+        sa.Column("delivered_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_deliveries")),
+        postgresql_with={"fillfactor": 70},
+    )
+    op.create_index(
+        "ix_deliveries_due",
+        "deliveries",
+        ["site_id", "endpoint_id", "lane", "due_at", "endpoint_sequence"],
+        unique=False,
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_deliveries_troubled",
+        "deliveries",
+        ["site_id", "state", "id"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('retrying', 'exhausted', 'skipped')"),
+        sqlite_where=sa.text("state IN ('retrying', 'exhausted', 'skipped')"),
+    )
+    op.create_index(
+        "uq_deliveries_endpoint_sequence", "deliveries", ["site_id", "endpoint_id", "endpoint_sequence"], unique=True
+    )
+    op.create_table(
+        "endpoints",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("event_types", _JSON, nullable=False),
+        sa.Column("header_names", _JSON, nullable=False),
+        sa.Column("headers_sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("secrets", _JSON, nullable=False),
+        sa.Column("timeout_s", sa.Integer(), nullable=False),
+        sa.Column("max_in_flight", sa.Integer(), nullable=False),
+        sa.Column("retry_schedule", _JSON, nullable=True),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("status_reason", sa.String(length=40), nullable=True),
+        sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("exhausted_since", sa.Integer(), nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("last_sequence >= 0", name=op.f("ck_endpoints_last_sequence")),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_endpoints")),
+    )
+    op.create_table(
+        "outgoing_facts",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.String(length=200), nullable=False),
+        sa.Column("type", sa.String(length=40), nullable=False),
+        sa.Column("resource_type", sa.String(length=20), nullable=False),
+        sa.Column("resource_id", _ID, nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "key", name=op.f("pk_outgoing_facts")),
+    )
+    op.create_table(
+        "relays",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", name=op.f("pk_relays")),
+    )
+    op.create_table(
+        "subscriptions",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("endpoint_id", _ID, nullable=False),
+        sa.Column("from_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("event_types", _JSON, nullable=False),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "endpoint_id", "from_sequence", name=op.f("pk_subscriptions")),
+    )
+    # ### end Alembic commands ###
+    if op.get_bind().dialect.name == "postgresql":
+        _guard_postgresql()
+        _isolate_sites()
+    else:
+        _guard_sqlite()
+
+
+def _guard_postgresql() -> None:
+    """Let triggers refuse what must never happen, whoever asks."""
+    op.execute(
+        """
+        CREATE FUNCTION gledger_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION '% on % is refused: what was booked stays as it is', TG_OP, TG_TABLE_NAME
+                USING ERRCODE = 'integrity_constraint_violation';
+        END $$
+        """
+    )
+    for table in _FOR_EVER:
+        op.execute(
+            f"CREATE TRIGGER {table}_stay BEFORE UPDATE OR DELETE ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION gledger_refuse()"
+        )
+    op.execute("CREATE TRIGGER entries_stay BEFORE DELETE ON entries FOR EACH ROW EXECUTE FUNCTION gledger_refuse()")
+    op.execute(
+        f"CREATE TRIGGER entries_keep BEFORE UPDATE ON entries FOR EACH ROW WHEN ({_ENTRY_BROKEN}) "
+        "EXECUTE FUNCTION gledger_refuse()"
+    )
+    for table in (*_FOR_EVER, "entries"):
+        op.execute(
+            f"CREATE TRIGGER {table}_whole BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION gledger_refuse()"
+        )
+
+
+def _isolate_sites() -> None:
+    """Partition the keys, show each transaction the rows of its own site only, and grant what the program needs."""
+    for slot in range(_SLOTS):
+        op.execute(f"CREATE TABLE idempotency_keys_{slot} PARTITION OF idempotency_keys FOR VALUES IN ({slot})")
+        op.execute(f"ALTER TABLE idempotency_keys_{slot} ENABLE ROW LEVEL SECURITY")
+    op.execute(
+        """
+        DO $$ BEGIN
+            IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'gledger_runtime') THEN
+                CREATE ROLE gledger_runtime NOLOGIN;
+            END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;
+        END $$
+        """
+    )
+    for table in _TABLES:
+        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+        op.execute(
+            f"CREATE POLICY one_site ON {table} USING (site_id = CAST(current_setting('gledger.site_id') AS bigint))"
+        )
+        allowed = f"SELECT, INSERT, {_CHANGES[table]}" if table in _CHANGES else "SELECT, INSERT"
+        op.execute(f"GRANT {allowed} ON {table} TO gledger_runtime")
+
+
+def _guard_sqlite() -> None:
+    """Let triggers refuse what must never happen, whoever asks."""
+    for table in _FOR_EVER:
+        for verb in ("UPDATE", "DELETE"):
+            _refuse_sqlite(f"{table}_stay_{verb.lower()}", f"{verb} ON {table}", table)
+    _refuse_sqlite("entries_stay", "DELETE ON entries", "entries")
+    broken = _ENTRY_BROKEN.replace("IS DISTINCT FROM", "IS NOT")
+    _refuse_sqlite("entries_keep", f"UPDATE ON entries WHEN {broken}", "entries")
+
+
+def _refuse_sqlite(name: str, when: str, table: str) -> None:
+    op.execute(
+        f"CREATE TRIGGER {name} BEFORE {when} "
+        f"BEGIN SELECT RAISE(ABORT, 'a change of {table} is refused: what was booked stays as it is'); END"
+    )
