@@ -1,0 +1,210 @@
+"""Claim: take what is due at some endpoints under a lease, in a transaction that holds those endpoints' locks.
+
+Because every claim of an endpoint holds its lock, what is in flight is counted exactly, whoever claims. A lease that ran
+out without being settled belongs to a process that died: its attempt is recorded as `interrupted`, takes nothing from the
+endpoint's schedule, and the delivery is claimed again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy import Connection
+
+from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
+from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT
+from delivery.store.deliveries import insert_attempts, update_deliveries
+from delivery.store.leases import read_waiting
+from delivery.subscriptions import SKIPPED_DELETED
+from engine import feed
+from engine.events import FeedEvent
+
+HEAD_START_US: Final = 10_000_000
+"""How long a first attempt goes before one that is made again, at an endpoint too narrow to serve both."""
+
+AGAIN_SHARE: Final = 4
+"""One in so many places is for what is sent again while first attempts wait."""
+
+BODIES_MAX_BYTES: Final = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A delivery that is ours until its `due_at`, with what is needed to send it."""
+
+    delivery: DeliveryRow
+    endpoint: EndpointRow
+    event: FeedEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What was claimed; endpoints with more due than they may have in flight; endpoints there was no free place for."""
+
+    claimed: list[Claimed]
+    more: frozenset[str]
+    unserved: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What one endpoint has: leases that live, leases that ran out, and what is due of the two lanes."""
+
+    live: list[DeliveryRow]
+    expired: list[DeliveryRow]
+    first: list[DeliveryRow]
+    again: list[DeliveryRow]
+
+    @classmethod
+    def sort(cls, rows: Sequence[DeliveryRow], now_us: int) -> Waiting:
+        """Tell the rows apart, each kind in the order in which it is due."""
+        ordered = sorted(rows, key=lambda row: (row.due_at or 0, row.endpoint_sequence))
+        leased = [row for row in ordered if row.lane == LANE_IN_FLIGHT]
+        return cls(
+            live=[row for row in leased if (row.due_at or 0) > now_us],
+            expired=[row for row in leased if (row.due_at or 0) <= now_us],
+            first=[row for row in ordered if row.lane == LANE_FIRST],
+            again=[row for row in ordered if row.lane == LANE_AGAIN],
+        )
+
+    def pick(self, max_in_flight: int, places: int) -> list[DeliveryRow]:
+        """Return what to send now: first attempts before others, but never so that either kind waits for ever."""
+        room = min(max_in_flight - len(self.live), places)
+        if room <= 0:
+            return []
+        again = [*self.expired, *self.again]
+        if max_in_flight < AGAIN_SHARE:
+            late = sorted([*self.first, *again], key=lambda row: (row.due_at or 0) + HEAD_START_US * (row.attempts > 0))
+            return late[:room]
+        running = sum(row.attempts > 1 or row.trigger != "scheduled" for row in self.live)
+        share = max(max_in_flight // AGAIN_SHARE - running, room - len(self.first), 0)
+        taken = again[: min(share, room)]
+        return [*self.first[: room - len(taken)], *taken]
+
+
+class Bodies:
+    """The events that were needed last, so that one that goes to many endpoints is read once. Events never change."""
+
+    def __init__(self, bytes_max: int = BODIES_MAX_BYTES) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._events: OrderedDict[tuple[int, int], FeedEvent] = OrderedDict()
+
+    def read(self, conn: Connection, site_id: int, sequences: set[int]) -> Mapping[int, FeedEvent]:
+        """Return the events with these sequences, from the database only those that are not kept."""
+        found: dict[int, FeedEvent] = {}
+        for sequence in sequences:
+            kept = self._events.get((site_id, sequence))
+            if kept is not None:
+                found[sequence] = kept
+        missing = sorted(sequences - found.keys())
+        if missing:
+            fresh = feed.read_bodies(conn, site_id, missing)
+            found.update(fresh)
+            self._keep(site_id, fresh)
+        return found
+
+    def _keep(self, site_id: int, fresh: Mapping[int, FeedEvent]) -> None:
+        for sequence, one in fresh.items():
+            if self._events.setdefault((site_id, sequence), one) is one:
+                self._bytes += len(one.body)
+        while self._bytes > self._bytes_max:
+            _, oldest = self._events.popitem(last=False)
+            self._bytes -= len(oldest.body)
+
+
+def claim(
+    conn: Connection,
+    site_id: int,
+    endpoint_ids: Sequence[str],
+    locked: Mapping[str, EndpointRow],
+    bodies: Bodies,
+    *,
+    now_us: int,
+    free: int,
+    settle_margin_us: int,
+) -> Claim:
+    """Claim what is due at endpoints that are locked, for at most `free` requests.
+
+    No endpoint gets more than a quarter of what is free, but always one.
+    """
+    waiting = read_waiting(conn, site_id, [locked[one] for one in endpoint_ids if one in locked], now_us)
+    taken: list[DeliveryRow] = []
+    given_back: list[DeliveryRow] = []
+    interrupted: list[DeliveryRow] = []
+    more: set[str] = set()
+    unserved: list[str] = []
+    for endpoint_id in endpoint_ids:
+        endpoint = locked.get(endpoint_id)
+        if endpoint is None:
+            continue
+        here = Waiting.sort(waiting[endpoint_id], now_us)
+        if endpoint.status != "active":
+            given_back += [_give_back(row, endpoint, now_us) for row in here.expired]
+            interrupted += here.expired
+            continue
+        places = free - len(taken)
+        picked = here.pick(endpoint.max_in_flight, min(places, max(1, places // 4)))
+        taken += [_lease(row, endpoint, now_us, settle_margin_us) for row in picked]
+        interrupted += [row for row in picked if row.lane == LANE_IN_FLIGHT]
+        if _has_more(here, len(picked), endpoint.max_in_flight):
+            (more.add if picked or here.live else unserved.append)(endpoint_id)
+    update_deliveries(conn, site_id, [*taken, *given_back])
+    insert_attempts(conn, site_id, [_interrupted(row, now_us) for row in interrupted])
+    events = bodies.read(conn, site_id, {row.sequence for row in taken}) if taken else {}
+    return Claim(
+        claimed=[Claimed(delivery=row, endpoint=locked[row.endpoint_id], event=events[row.sequence]) for row in taken],
+        more=frozenset(more),
+        unserved=unserved,
+    )
+
+
+def _has_more(here: Waiting, picked: int, max_in_flight: int) -> bool:
+    # A lane that was read to its limit may go on behind it.
+    cut = len(here.first) >= max_in_flight or len(here.again) >= max_in_flight
+    return cut or len(here.first) + len(here.again) + len(here.expired) > picked
+
+
+def _lease(row: DeliveryRow, endpoint: EndpointRow, now_us: int, settle_margin_us: int) -> DeliveryRow:
+    return replace(
+        row,
+        state="in_flight",
+        lane=LANE_IN_FLIGHT,
+        attempts=row.attempts + 1,
+        trigger="scheduled" if row.lane == LANE_IN_FLIGHT else row.trigger,
+        due_at=now_us + endpoint.timeout_s * 1_000_000 + settle_margin_us,
+        generation=row.generation + 1,
+        claimed_at=now_us,
+        updated_at=now_us,
+    )
+
+
+def _give_back(row: DeliveryRow, endpoint: EndpointRow, now_us: int) -> DeliveryRow:
+    deleted = endpoint.status == "deleted"
+    return replace(
+        row,
+        state="skipped" if deleted else "retrying",
+        reason=SKIPPED_DELETED if deleted else row.reason,
+        lane=LANE_AGAIN,
+        trigger="scheduled",
+        due_at=None if deleted else now_us,
+        generation=row.generation + 1,
+        claimed_at=None,
+        updated_at=now_us,
+    )
+
+
+def _interrupted(row: DeliveryRow, now_us: int) -> AttemptRow:
+    return AttemptRow(
+        delivery_id=row.id,
+        number=row.attempts,
+        trigger=row.trigger,
+        at=row.claimed_at or now_us,
+        duration_ms=None,
+        request=None,
+        response=None,
+        error_class="interrupted",
+    )

@@ -1,0 +1,338 @@
+"""Dispatch, resident in a worker: claim what is due, send it with no transaction open, settle what came of it.
+
+One loop a site takes turns: in one transaction it settles everything that finished meanwhile and claims for every endpoint
+that was woken; with neither to do it waits for a signal. So batches grow with the load and nothing waits for a timer. A request runs in a
+task of its own; nobody waits for a partner but that task. The database is the truth: what this process forgets is found
+by the sweep when its lease has run out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+import structlog
+
+from delivery.claim import Bodies, Claimed
+from delivery.keyring import Keyring
+from delivery.message import masked, merged, message_headers
+from delivery.retry import DEFAULT_SCHEDULE_S, Delivered, Disabled, Exhausted, Failure, Outcome, Reply, Retry
+from delivery.sender import Response, Sender
+from delivery.settle import Finished, Settlement
+from delivery.shapes import AttemptRequest, AttemptResponse, encode
+from delivery.turn import Turn, take_turn
+from delivery.vault import Vault
+from engine.clock import Clock
+from engine.databases import Database, Databases, Site
+
+ENDPOINTS_A_TURN: Final = 64
+ATTEMPTS_A_TURN: Final = 500
+AFTER_TROUBLE_S: Final = 1.0
+
+log = structlog.get_logger("gledger.delivery")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchSettings:
+    """`in_flight_total` requests at once in this process; a lease lasts an endpoint's timeout and `settle_margin_s`."""
+
+    in_flight_total: int = 1000
+    settle_margin_s: float = 10.0
+    retry_schedule_s: tuple[int, ...] = DEFAULT_SCHEDULE_S
+
+
+class Meter(Protocol):
+    """Counts what happens; `outcome` is delivered, retry, exhausted or disabled."""
+
+    def attempted(self, outcome: str, error_class: str | None, duration_s: float) -> None:
+        """An attempt was settled."""
+
+    def delivered(self, commit_to_delivered_s: float) -> None:
+        """An endpoint has an event, so long after the event was committed."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Lane:
+    """What this process knows of one site: who was woken, what is out, what came back."""
+
+    site: Site
+    signal: asyncio.Event = field(default_factory=asyncio.Event)
+    woken: dict[str, None] = field(default_factory=dict)
+    more: set[str] = field(default_factory=set)
+    out: set[asyncio.Task[Finished]] = field(default_factory=set)
+    finished: list[Finished] = field(default_factory=list)
+    starved: bool = False
+    troubled: bool = False
+
+
+class Dispatcher:
+    """Claims, sends and settles for every site that is woken."""
+
+    def __init__(
+        self,
+        databases: Databases,
+        sender: Sender,
+        vault: Vault,
+        *,
+        clock: Clock,
+        on_retry_scheduled: Callable[[Site, str, int], None],
+        on_settled: Callable[[Site, bool], None] | None = None,
+        settings: DispatchSettings | None = None,
+        meter: Meter | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`on_retry_scheduled` is told site, endpoint and when (micros); `on_settled` whether facts wait for FactSender."""
+        self._databases = databases
+        self._sender = sender
+        self._keyring = Keyring(vault)
+        self._clock = clock
+        self._settings = settings or DispatchSettings()
+        self._on_retry_scheduled = on_retry_scheduled
+        self._on_settled = on_settled
+        self._meter = meter
+        self._jitter = jitter
+        self._bodies = Bodies()
+        self._lanes: dict[int, _Lane] = {}
+        self._loops: set[asyncio.Task[None]] = set()
+        self._out = 0
+        self._stopping = False
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    def wake(self, site: Site, endpoint_id: str) -> None:
+        """Say that the endpoint may have something due; returns at once, many wakes become one."""
+        if self._stopping:
+            return
+        lane = self._lanes.get(site.id)
+        if lane is None:
+            lane = self._lanes[site.id] = _Lane(site=site)
+            self._quiet.clear()
+            loop = asyncio.create_task(self._run(lane), name=f"dispatch-{site.id}")
+            self._loops.add(loop)
+            loop.add_done_callback(self._loops.discard)
+        lane.woken[endpoint_id] = None
+        lane.signal.set()
+
+    async def idle(self) -> None:
+        """Return when nothing is woken, in flight or unsettled."""
+        await self._quiet.wait()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop claiming, let requests finish for so long, give back what is left, and settle.
+
+        What cannot be settled either, because the database is away, is found by its lease.
+        """
+        self._stopping = True
+        for lane in self._lanes.values():
+            lane.signal.set()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.idle()
+        except TimeoutError:
+            for lane in list(self._lanes.values()):
+                for task in lane.out:
+                    task.cancel()
+        try:
+            async with asyncio.timeout(self._settings.settle_margin_s):
+                await self.idle()
+        except TimeoutError:
+            for loop in list(self._loops):
+                loop.cancel()
+            await asyncio.gather(*self._loops, return_exceptions=True)
+
+    async def _run(self, lane: _Lane) -> None:
+        try:
+            database = None
+            while True:
+                lane.signal.clear()
+                try:
+                    database = database or await self._databases.of(lane.site)
+                    await self._take_turn(lane, database)
+                except Exception:
+                    # Ours, whatever it is: nothing is lost, the same work is tried again.
+                    log.exception("delivery.dispatch_trouble", site_id=lane.site.id)
+                    await asyncio.sleep(AFTER_TROUBLE_S)
+                    continue
+                waiting = bool(lane.woken) and not lane.starved and not self._stopping
+                if lane.finished or waiting:
+                    continue
+                if not lane.out and (self._stopping or not lane.woken):
+                    return
+                await lane.signal.wait()
+        finally:
+            del self._lanes[lane.site.id]
+            if not self._lanes:
+                self._quiet.set()
+
+    async def _take_turn(self, lane: _Lane, database: Database) -> None:
+        """Settle what finished and claim for whom there may be something, in one transaction; then send."""
+        finished = lane.finished[: 1 if lane.troubled else ATTEMPTS_A_TURN]
+        freed = {one.claimed.endpoint.id for one in finished} & lane.more
+        free = self._settings.in_flight_total - self._out
+        lane.starved = free <= 0
+        chosen = list(dict.fromkeys([*lane.woken, *sorted(freed)]))[:ENDPOINTS_A_TURN]
+        if lane.starved or lane.troubled or self._stopping:
+            chosen = []
+        if not finished and not chosen:
+            return
+        # Half of what is free is taken before the transaction: sites that claim at the same time share it.
+        free = max(1, free // 2) if chosen else 0
+        self._out += free
+        began = asyncio.get_running_loop().time()
+        now_us = self._clock.now_us()
+        turn = Turn(finished=finished, endpoint_ids=chosen, free=free)
+        claimed: list[Claimed] = []
+        # Before, not after: whoever is woken during the transaction may have what it did not see.
+        for endpoint_id in chosen:
+            lane.woken.pop(endpoint_id, None)
+        try:
+            settlement, got = await database.write(
+                lambda conn: take_turn(
+                    conn,
+                    lane.site.id,
+                    turn,
+                    self._bodies,
+                    now_us=now_us,
+                    schedule_s=self._settings.retry_schedule_s,
+                    settle_margin_us=round(self._settings.settle_margin_s * 1_000_000),
+                    chance=self._jitter,
+                ),
+                site_id=lane.site.id,
+            )
+            claimed = got.claimed
+        except Exception:
+            lane.woken.update(dict.fromkeys(chosen))
+            self._put_aside(lane, finished, now_us)
+            raise
+        finally:
+            self._out += len(claimed) - free
+            self._feed_starved()
+        del lane.finished[: len(finished)]
+        lane.troubled = lane.troubled and bool(lane.finished)
+        lane.woken.update(dict.fromkeys([*got.unserved, *sorted(freed.difference(chosen))]))
+        lane.more = (lane.more - freed) | got.more
+        for one in claimed:
+            self._begin(lane, one, began)
+        self._tell(lane.site, settlement)
+
+    def _put_aside(self, lane: _Lane, finished: list[Finished], now_us: int) -> None:
+        # One that cannot be stored must not hold up the others: one by one, the refused last, none beyond its lease.
+        lane.troubled = bool(finished)
+        still = [one for one in finished if (one.claimed.delivery.due_at or 0) > now_us]
+        lane.finished = [*lane.finished[len(finished) :], *still]
+
+    def _begin(self, lane: _Lane, claimed: Claimed, began: float) -> None:
+        at_us = self._clock.now_us()
+        task = asyncio.create_task(self._attempt(lane.site, claimed, at_us, began))
+        lane.out.add(task)
+
+        def come_back(task: asyncio.Task[Finished]) -> None:
+            # A task that is cancelled before it ran leaves nothing else behind than this call.
+            over = _interrupted(claimed, at_us) if task.cancelled() else task.result()
+            lane.out.discard(task)
+            lane.finished.append(over)
+            self._out -= 1
+            lane.signal.set()
+            self._feed_starved()
+
+        task.add_done_callback(come_back)
+
+    async def _attempt(self, site: Site, claimed: Claimed, at_us: int, began: float) -> Finished:
+        """Send one delivery; whatever happens becomes a result that can be settled."""
+        endpoint, body = claimed.endpoint, claimed.event.body
+        loop = asyncio.get_running_loop()
+        try:
+            keys, custom = await self._keyring.open(site, endpoint, at_us)
+        except Exception:
+            log.exception("delivery.secret_unavailable", site_id=site.id, endpoint_id=endpoint.id)
+            return replace(_interrupted(claimed, at_us), result=Failure(error_class="secret_unavailable"))
+        # A lease that was spent on waiting for us might not outlast the request: then the request is not made.
+        if loop.time() - began > self._settings.settle_margin_s / 2:
+            return _interrupted(claimed, at_us)
+        headers = message_headers(claimed.delivery, keys, at_us // 1_000_000, body)
+        started = loop.time()
+        sent = await self._sender.post(endpoint.url, body, merged(headers, custom), endpoint.timeout_s)
+        return Finished(
+            claimed=claimed,
+            result=sent.result,
+            at=at_us,
+            duration_ms=round((loop.time() - started) * 1000),
+            request=encode(AttemptRequest(url=endpoint.url, headers=merged(headers, masked(custom)))),
+            response=None if sent.response is None else _shown(sent.response),
+        )
+
+    def _tell(self, site: Site, settlement: Settlement) -> None:
+        """Say what was settled: one log line an attempt, the meter, whoever schedules retries or submits facts."""
+        for one, outcome in settlement.settled:
+            delivery = one.claimed.delivery
+            error_class = None if isinstance(outcome, Delivered) else outcome.error_class
+            log.info(
+                "delivery.attempted",
+                site_id=site.id,
+                endpoint_id=delivery.endpoint_id,
+                delivery_id=delivery.id,
+                event_id=delivery.event_id,
+                event_type=delivery.event_type,
+                sequence=delivery.sequence,
+                endpoint_sequence=delivery.endpoint_sequence,
+                attempt=delivery.attempts,
+                trigger=delivery.trigger,
+                outcome=_outcome_name(outcome),
+                status=one.result.status if isinstance(one.result, Reply) else None,
+                error_class=error_class,
+                duration_ms=one.duration_ms,
+            )
+            if self._meter is not None:
+                self._meter.attempted(_outcome_name(outcome), error_class, one.duration_ms / 1000)
+                if isinstance(outcome, Delivered):
+                    arrived_us = one.at + one.duration_ms * 1000
+                    self._meter.delivered((arrived_us - one.claimed.event.created_at) / 1_000_000)
+        for one in settlement.stale:
+            log.warning("delivery.lease_lost", site_id=site.id, delivery_id=one.claimed.delivery.id)
+        for endpoint_id, due_at in settlement.retries.items():
+            self._on_retry_scheduled(site, endpoint_id, due_at)
+        if self._on_settled is not None:
+            self._on_settled(site, settlement.facts > 0)
+
+    def _feed_starved(self) -> None:
+        if self._out < self._settings.in_flight_total:
+            for lane in self._lanes.values():
+                if lane.starved:
+                    lane.signal.set()
+
+
+def _interrupted(claimed: Claimed, at_us: int) -> Finished:
+    return Finished(
+        claimed=claimed,
+        result=Failure(error_class="interrupted"),
+        at=at_us,
+        duration_ms=0,
+        request=None,
+        response=None,
+    )
+
+
+def _shown(response: Response) -> bytes:
+    return encode(
+        AttemptResponse(
+            status=response.status,
+            headers=response.headers,
+            body=response.body.decode(errors="replace"),
+            truncated=response.truncated,
+        ),
+    )
+
+
+def _outcome_name(outcome: Outcome) -> str:
+    match outcome:
+        case Delivered():
+            return "delivered"
+        case Retry():
+            return "retry"
+        case Exhausted():
+            return "exhausted"
+        case Disabled():
+            return "disabled"

@@ -1,0 +1,116 @@
+"""What delivery refuses, as values: a tree of errors that carry their data and know no HTTP status.
+
+DeliveryError
+├── NotFound
+│   ├── EndpointNotFound(endpoint_id)
+│   └── DeliveryNotFound(delivery_id)
+├── EndpointDisabled(endpoint_id)          a disabled endpoint is neither replayed to, tested, paused nor resumed
+├── EndpointLimitReached(limit)            a site has as many endpoints as it may have
+├── InvalidEndpoint(field)                 what was sent about an endpoint cannot be kept
+│   ├── InvalidUrl(reason, detail)
+│   ├── UnknownEventTypes(patterns)
+│   └── ReservedHeaders(names)
+├── DestinationNotAllowed(host)            an address that the egress policy forbids; also an OSError
+├── InvalidSecret()                        a signing secret that cannot be read
+└── SignatureRejected(reason)              a message that does not verify
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class DeliveryError(Exception):
+    """Any refusal of this package."""
+
+
+class NotFound(DeliveryError):
+    """What was asked for is not there, or belongs to another site."""
+
+
+class EndpointNotFound(NotFound):
+    """No such endpoint on this site."""
+
+    def __init__(self, endpoint_id: str) -> None:
+        super().__init__(f"there is no endpoint {endpoint_id}")
+        self.endpoint_id = endpoint_id
+
+
+class DeliveryNotFound(NotFound):
+    """No such delivery on this site."""
+
+    def __init__(self, delivery_id: str) -> None:
+        super().__init__(f"there is no delivery {delivery_id}")
+        self.delivery_id = delivery_id
+
+
+class EndpointDisabled(DeliveryError):
+    """The endpoint is disabled; enabling it comes first."""
+
+    def __init__(self, endpoint_id: str) -> None:
+        super().__init__(f"endpoint {endpoint_id} is disabled; enable it first")
+        self.endpoint_id = endpoint_id
+
+
+class EndpointLimitReached(DeliveryError):
+    """The site has as many endpoints as it may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a site may have {limit} endpoints")
+        self.limit = limit
+
+
+class InvalidEndpoint(DeliveryError):
+    """What was sent about an endpoint cannot be kept; `field` names the member."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail)
+        self.field = field
+        self.detail = detail
+
+
+class InvalidUrl(InvalidEndpoint):
+    """The URL is none that a webhook may be sent to.
+
+    `reason` is one of length, syntax, scheme, userinfo, fragment, host, port, own_host, address.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__("url", detail)
+        self.reason = reason
+
+
+class UnknownEventTypes(InvalidEndpoint):
+    """Some patterns match no event type that exists."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        super().__init__("event_types", f"no event type matches {', '.join(patterns)}")
+        self.patterns = tuple(patterns)
+
+
+class ReservedHeaders(InvalidEndpoint):
+    """Some custom headers have names that the sender sets itself."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__("headers", f"these header names are reserved: {', '.join(names)}")
+        self.names = tuple(names)
+
+
+class DestinationNotAllowed(DeliveryError, OSError):
+    """The destination's address is one that the egress policy forbids. An OSError, so that a connector passes it on."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} is not an allowed destination")
+        self.host = host
+
+
+class InvalidSecret(DeliveryError):
+    """The signing secret is empty or is not base64."""
+
+
+class SignatureRejected(DeliveryError):
+    """The message does not verify; `reason` is one of header_missing, timestamp_invalid, timestamp_outside, no_match."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the signature is rejected: {reason}")
+        self.reason = reason

@@ -1,0 +1,166 @@
+"""The relay: reads a site's feed after its position and writes a delivery for every endpoint that subscribed to an event.
+
+One transaction a page: the position, the rows and each endpoint's numbers move together or not at all. Events are read
+before subscriptions, in a statement of its own: whoever changed a subscription before an event was committed had
+committed that change, so the later statement sees it, however the two processes were scheduled.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from delivery.retry import DEFAULT_SCHEDULE_S
+from delivery.rows import DeliveryRow, EndpointRow
+from delivery.schema import LANE_FIRST
+from delivery.store.deliveries import insert_deliveries, move_relay, take_relay
+from delivery.store.endpoints import lock_endpoints, number_deliveries, read_subscriptions
+from delivery.subscriptions import (
+    SKIPPED_DELETED,
+    Decision,
+    Pending,
+    Skipped,
+    Subscription,
+    decide,
+    is_operational,
+    subject_of,
+)
+from engine import feed
+from engine.clock import Clock
+from engine.databases import Databases, Site
+from engine.events import FeedEvent
+from engine.ids import IdSource
+
+PAGE_EVENTS: Final = 500
+PAGE_ROWS: Final = 5_000
+"""A page ends after the event with which it has this many deliveries, however many endpoints there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayOutcome:
+    """How many events were turned into deliveries, which endpoints have something due, whether more waits."""
+
+    moved: int
+    endpoints_woken: frozenset[str]
+    behind: bool
+
+
+Recipients = list[tuple[str, Pending | Skipped]]
+
+
+class Relay:
+    """Turns the feed into delivery rows, a bounded page a transaction."""
+
+    def __init__(
+        self,
+        databases: Databases,
+        *,
+        clock: Clock,
+        ids: IdSource,
+        page_events: int = PAGE_EVENTS,
+        retry_schedule_s: Sequence[int] = DEFAULT_SCHEDULE_S,
+    ) -> None:
+        self._databases = databases
+        self._clock = clock
+        self._ids = ids
+        self._page_events = page_events
+        self._schedule_s = retry_schedule_s
+
+    async def run(self, site: Site) -> RelayOutcome:
+        """Relay one page; nothing moves while another process relays this site."""
+        database = await self._databases.of(site)
+        return await database.write(lambda conn: self._page(conn, site.id), site_id=site.id)
+
+    def _page(self, conn: Connection, site_id: int) -> RelayOutcome:
+        now_us = self._clock.now_us()
+        position = take_relay(conn, site_id, now_us)
+        if position is None:
+            return RelayOutcome(moved=0, endpoints_woken=frozenset(), behind=False)
+        events = feed.read_after(conn, site_id, position, self._page_events)
+        if not events:
+            return RelayOutcome(moved=0, endpoints_woken=frozenset(), behind=False)
+        versions = read_subscriptions(conn, site_id, events[0].sequence, events[-1].sequence)
+        plan = plan_page(events, versions)
+        locked = lock_endpoints(conn, site_id, {endpoint_id for _, who in plan for endpoint_id, _ in who})
+        rows = self._number(plan, locked, now_us)
+        insert_deliveries(conn, site_id, rows)
+        number_deliveries(conn, site_id, {row.endpoint_id: row.endpoint_sequence for row in rows})
+        move_relay(conn, site_id, plan[-1][0].sequence, now_us)
+        return RelayOutcome(
+            moved=len(plan),
+            endpoints_woken=frozenset(
+                row.endpoint_id for row in rows if row.due_at is not None and locked[row.endpoint_id].status == "active"
+            ),
+            behind=len(plan) < len(events) or len(events) == self._page_events,
+        )
+
+    def _number(
+        self,
+        plan: Sequence[tuple[FeedEvent, Recipients]],
+        locked: Mapping[str, EndpointRow],
+        now_us: int,
+    ) -> list[DeliveryRow]:
+        numbers = {endpoint_id: row.last_sequence for endpoint_id, row in locked.items()}
+        rows: list[DeliveryRow] = []
+        for event, recipients in plan:
+            for endpoint_id, decided in recipients:
+                endpoint = locked[endpoint_id]
+                numbers[endpoint_id] += 1
+                # It was deleted after this event: the event counts, and nobody is there to take it.
+                decision = Skipped(reason=SKIPPED_DELETED) if endpoint.status == "deleted" else decided
+                skipped = decision.reason if isinstance(decision, Skipped) else None
+                first_s = (endpoint.retry_schedule or self._schedule_s)[0]
+                rows.append(
+                    DeliveryRow(
+                        id=self._ids.draw(now_us),
+                        endpoint_id=endpoint_id,
+                        event_id=event.id,
+                        event_type=event.type,
+                        sequence=event.sequence,
+                        endpoint_sequence=numbers[endpoint_id],
+                        state="pending" if skipped is None else "skipped",
+                        reason=skipped,
+                        attempts=0,
+                        failures=0,
+                        trigger="scheduled",
+                        due_at=now_us + first_s * 1_000_000 if skipped is None else None,
+                        lane=LANE_FIRST,
+                        generation=0,
+                        claimed_at=None,
+                        delivered_at=None,
+                        created_at=now_us,
+                        updated_at=now_us,
+                    ),
+                )
+        return rows
+
+
+def plan_page(
+    events: Sequence[FeedEvent],
+    versions: Mapping[str, Sequence[Subscription]],
+    rows_max: int = PAGE_ROWS,
+) -> list[tuple[FeedEvent, Recipients]]:
+    """Return who gets each event, for as many of the events as make at most about `rows_max` deliveries, at least one."""
+    starts = sorted({one.from_sequence for several in versions.values() for one in several})
+    # Between two changes of a subscription the recipients of a type are the same; operational events differ one by one.
+    known: dict[tuple[str, int], Recipients] = {}
+    plan: list[tuple[FeedEvent, Recipients]] = []
+    rows = 0
+    for event in events:
+        place = (event.type, bisect_right(starts, event.sequence))
+        recipients = None if is_operational(event.type) else known.get(place)
+        if recipients is None:
+            subject = subject_of(event)
+            decisions: list[tuple[str, Decision]] = [
+                (endpoint_id, decide(endpoint_id, several, event, subject)) for endpoint_id, several in versions.items()
+            ]
+            recipients = known[place] = [(one, decision) for one, decision in decisions if decision is not None]
+        plan.append((event, recipients))
+        rows += len(recipients)
+        if rows >= rows_max:
+            break
+    return plan

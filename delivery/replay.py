@@ -1,0 +1,66 @@
+"""Replay: send a delivery again. The same delivery, event id and sequences; the receiver dedupes by them if it wants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from delivery.endpoints import OnDue
+from delivery.errors import DeliveryNotFound, EndpointDisabled, EndpointNotFound
+from delivery.rows import DeliveryRow
+from delivery.schema import LANE_AGAIN
+from delivery.shapes import Delivery, show_delivery
+from delivery.store.deliveries import find_delivery, update_deliveries
+from delivery.store.endpoints import lock_endpoints
+from engine.clock import Clock
+from engine.databases import Databases, Site
+
+
+class Replay:
+    """Queues deliveries for one more attempt, and a fresh schedule after it."""
+
+    def __init__(self, databases: Databases, *, clock: Clock, on_due: OnDue | None = None) -> None:
+        self._databases = databases
+        self._clock = clock
+        self._on_due = on_due
+
+    async def replay_one(self, site: Site, delivery_id: str) -> Delivery:
+        """Queue the delivery and return it; one that waits for its attempt already, or has it under way, stays as it is.
+
+        Raises DeliveryNotFound, EndpointNotFound where its endpoint was removed, EndpointDisabled.
+        """
+        database = await self._databases.of(site)
+        row = await database.write(lambda conn: self._queue(conn, site.id, delivery_id), site_id=site.id)
+        if self._on_due is not None:
+            self._on_due(site, row.endpoint_id)
+        return show_delivery(row)
+
+    def _queue(self, conn: Connection, site_id: int, delivery_id: str) -> DeliveryRow:
+        found = find_delivery(conn, site_id, delivery_id)
+        if found is None:
+            raise DeliveryNotFound(delivery_id)
+        endpoint = lock_endpoints(conn, site_id, [found.endpoint_id])[found.endpoint_id]
+        if endpoint.status == "deleted":
+            raise EndpointNotFound(endpoint.id)
+        if endpoint.status == "disabled":
+            raise EndpointDisabled(endpoint.id)
+        # Read again under the lock: an attempt may have been settled between.
+        row = find_delivery(conn, site_id, delivery_id)
+        if row is None:
+            raise DeliveryNotFound(delivery_id)
+        if row.state in {"pending", "in_flight"}:
+            return row
+        now_us = self._clock.now_us()
+        queued = replace(
+            row,
+            state="pending",
+            reason=None,
+            failures=0,
+            trigger="replay",
+            due_at=now_us,
+            lane=LANE_AGAIN,
+            updated_at=now_us,
+        )
+        update_deliveries(conn, site_id, [queued])
+        return queued

@@ -1,0 +1,91 @@
+"""What the tables hold, as values: an endpoint, a delivery, an attempt, a fact. Pure; instants are microseconds since the epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSecret:
+    """A sealed signing secret; `expires_at` is None for the newest one."""
+
+    sealed: bytes
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRow:
+    """An endpoint as it is stored; `retry_schedule` None stands for the default."""
+
+    id: str
+    url: str
+    description: str | None
+    metadata: dict[str, str]
+    event_types: tuple[str, ...]
+    header_names: tuple[str, ...]
+    headers_sealed: bytes | None
+    secrets: tuple[StoredSecret, ...]
+    timeout_s: int
+    max_in_flight: int
+    retry_schedule: tuple[int, ...] | None
+    status: str
+    status_reason: str | None
+    last_sequence: int
+    failing_since: int | None
+    exhausted_since: int
+    lock_version: int
+    created_at: int
+    updated_at: int
+
+    def sealed_secrets(self, now_us: int) -> tuple[bytes, ...]:
+        """Return the secrets that sign now, the newest first."""
+        return tuple(one.sealed for one in self.secrets if one.expires_at is None or one.expires_at > now_us)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRow:
+    """A delivery as it is stored; see delivery.schema for what the columns mean."""
+
+    id: str
+    endpoint_id: str
+    event_id: str
+    event_type: str
+    sequence: int
+    endpoint_sequence: int
+    state: str
+    reason: str | None
+    attempts: int
+    failures: int
+    trigger: str
+    due_at: int | None
+    lane: int
+    generation: int
+    claimed_at: int | None
+    delivered_at: int | None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """An attempt as it is stored; request and response are the JSON they are shown as."""
+
+    delivery_id: str
+    number: int
+    trigger: str
+    at: int
+    duration_ms: int | None
+    request: bytes | None
+    response: bytes | None
+    error_class: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Something that became true: its unique key, the event type, what it is about, and that as JSON."""
+
+    key: str
+    type: str
+    resource_type: str
+    resource_id: str
+    data: bytes

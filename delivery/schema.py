@@ -1,0 +1,173 @@
+"""The tables of a site's webhooks, the same on SQLite and PostgreSQL; every one is keyed by its site first.
+
+Instants are microseconds since the epoch. Whoever changes an endpoint's deliveries holds the lock of its `endpoints` row.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+from engine.schema import Id, Json
+from engine.schema import metadata as books
+
+metadata: Final = MetaData(naming_convention=books.naming_convention)
+
+LANE_IN_FLIGHT: Final = 0
+LANE_FIRST: Final = 1
+LANE_AGAIN: Final = 2
+
+_UNFINISHED: Final = text("due_at IS NOT NULL")
+_TROUBLED: Final = text("state IN ('retrying', 'exhausted', 'skipped')")
+
+endpoints: Final = Table(
+    "endpoints",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("description", Text),
+    Column("metadata", Json, nullable=False),
+    Column("event_types", Json, nullable=False),
+    # Names in clear for the list; the values may be credentials and are sealed, all in one piece.
+    Column("header_names", Json, nullable=False),
+    Column("headers_sealed", LargeBinary),
+    # Sealed signing secrets, the newest first: [{"sealed": base64, "expires_at": micros or null}, …].
+    Column("secrets", Json, nullable=False),
+    Column("timeout_s", Integer, nullable=False),
+    Column("max_in_flight", Integer, nullable=False),
+    Column("retry_schedule", Json),
+    # active, paused, disabled or deleted.
+    Column("status", String(10), nullable=False),
+    Column("status_reason", String(40)),
+    Column("last_sequence", BigInteger, nullable=False),
+    # When attempts began to fail without a success between, and how many deliveries were exhausted since.
+    Column("failing_since", BigInteger),
+    Column("exhausted_since", Integer, nullable=False),
+    Column("lock_version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    CheckConstraint("last_sequence >= 0", name="last_sequence"),
+)
+
+# What an endpoint subscribed to, from a place in the feed on; the version in force at a sequence is the last one at or
+# before it. Nothing changes a version but another change before the next event.
+subscriptions: Final = Table(
+    "subscriptions",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("endpoint_id", Id, nullable=False),
+    Column("from_sequence", BigInteger, nullable=False),
+    Column("event_types", Json, nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "endpoint_id", "from_sequence"),
+)
+
+# How far the site's feed has been turned into deliveries.
+relays: Final = Table(
+    "relays",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id"),
+)
+
+deliveries: Final = Table(
+    "deliveries",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("endpoint_id", Id, nullable=False),
+    Column("event_id", Id, nullable=False),
+    Column("event_type", String(40), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("endpoint_sequence", BigInteger, nullable=False),
+    # pending, in_flight, retrying, delivered, exhausted or skipped.
+    Column("state", String(10), nullable=False),
+    Column("reason", String(40)),
+    # How many attempts were begun, and how many of them failed by the endpoint's fault in the present schedule.
+    Column("attempts", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    # What asks for the next attempt: scheduled, replay or manual.
+    Column("trigger", String(10), nullable=False),
+    # When somebody must look at this row next: the next attempt, or the end of the lease. NULL: never, it is finished.
+    Column("due_at", BigInteger),
+    # Who waits: what is in flight, first attempts, everything that is sent again.
+    Column("lane", SmallInteger, nullable=False),
+    # Grows with every claim, so that only the last claimer can settle.
+    Column("generation", Integer, nullable=False),
+    Column("claimed_at", BigInteger),
+    Column("delivered_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index("uq_deliveries_endpoint_sequence", "site_id", "endpoint_id", "endpoint_sequence", unique=True),
+    Index(
+        "ix_deliveries_due",
+        "site_id",
+        "endpoint_id",
+        "lane",
+        "due_at",
+        "endpoint_sequence",
+        postgresql_where=_UNFINISHED,
+        sqlite_where=_UNFINISHED,
+    ),
+    Index(
+        "ix_deliveries_troubled",
+        "site_id",
+        "state",
+        "id",
+        postgresql_where=_TROUBLED,
+        sqlite_where=_TROUBLED,
+    ),
+    # Rows are rewritten twice in their first second: room on the page keeps the new versions beside the old.
+    postgresql_with={"fillfactor": 70},
+)
+
+attempts: Final = Table(
+    "attempts",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("delivery_id", Id, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("trigger", String(10), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("duration_ms", Integer),
+    # JSON as it is shown; NULL where no request left, or no response came.
+    Column("request", LargeBinary),
+    Column("response", LargeBinary),
+    Column("error_class", String(40)),
+    PrimaryKeyConstraint("site_id", "delivery_id", "number"),
+)
+
+# Facts on their way to the feed: stored with the effect, submitted later, deleted when the engine has them.
+outgoing_facts: Final = Table(
+    "outgoing_facts",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("type", String(40), nullable=False),
+    Column("resource_type", String(20), nullable=False),
+    Column("resource_id", Id, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "key"),
+)

@@ -1,0 +1,221 @@
+"""Endpoints, deliveries and attempts as the API shows them, what it takes about them, and their one encoder. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, cast
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
+from engine.money import format_instant
+
+RETRY_DELAY_MAX_S: Final = 7 * 24 * 3600
+
+MASK: Final = "***"
+"""Stands where a custom header's value would be: it may be a credential, and none is shown twice."""
+
+_TEXT: Final = r"^[^\x00]*$"
+# A `$` alone would let a line end slip in behind the value.
+_HEADER_NAME: Final = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$(?!\n)"
+_HEADER_VALUE: Final = r"^[\x20-\x7e\t]*$(?!\n)"
+_PATTERN: Final = r"^(\*|[a-z_]+\.(\*|[a-z_]+))$(?!\n)"
+
+Url = Annotated[str, Meta(min_length=1, max_length=2048, pattern=_TEXT, description="Where events are sent.")]
+EventPattern = Annotated[
+    str,
+    Meta(max_length=40, pattern=_PATTERN, description="An event type, a family (`entry.*`), or `*`."),
+]
+EventPatterns = Annotated[list[EventPattern], Meta(min_length=1, max_length=100)]
+Description = Annotated[str, Meta(max_length=500, pattern=_TEXT)]
+Metadata = Annotated[
+    dict[
+        Annotated[str, Meta(min_length=1, max_length=100, pattern=_TEXT)],
+        Annotated[str, Meta(max_length=500, pattern=_TEXT)],
+    ],
+    Meta(max_length=50),
+]
+Headers = Annotated[
+    dict[
+        Annotated[str, Meta(min_length=1, max_length=100, pattern=_HEADER_NAME)],
+        Annotated[str, Meta(max_length=1000, pattern=_HEADER_VALUE)],
+    ],
+    Meta(max_length=20, description="Sent with every request; values are never shown again."),
+]
+TimeoutSeconds = Annotated[int, Meta(ge=1, le=30, description="Seconds until an attempt is given up.")]
+MaxInFlight = Annotated[int, Meta(ge=1, le=256, description="How many requests may be under way at once.")]
+RetrySchedule = Annotated[
+    list[Annotated[int, Meta(ge=0, le=RETRY_DELAY_MAX_S)]],
+    Meta(min_length=1, max_length=32, description="Seconds to wait before each attempt, the first one included."),
+]
+
+EndpointStatus = Literal["active", "paused", "disabled"]
+DeliveryStatus = Literal["pending", "in_flight", "retrying", "delivered", "exhausted", "skipped"]
+Trigger = Literal["scheduled", "manual", "replay"]
+
+
+class EndpointCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What registers a webhook endpoint."""
+
+    url: Url
+    event_types: EventPatterns
+    description: Description | None = None
+    metadata: Metadata = {}
+    headers: Headers = {}
+    timeout_s: TimeoutSeconds | None = None
+    max_in_flight: MaxInFlight | None = None
+    retry_schedule: RetrySchedule | None = None
+
+
+class EndpointChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What changes about an endpoint; what is left out stays, `null` goes back to the default."""
+
+    url: Url | UnsetType = UNSET
+    event_types: EventPatterns | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    headers: Headers | UnsetType = UNSET
+    timeout_s: TimeoutSeconds | UnsetType | None = UNSET
+    max_in_flight: MaxInFlight | UnsetType | None = UNSET
+    retry_schedule: RetrySchedule | UnsetType | None = UNSET
+
+
+class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A webhook endpoint. `secret` is there at creation and rotation only, and `null` when those are answered again."""
+
+    id: str
+    url: str
+    event_types: list[str]
+    description: str | None
+    metadata: dict[str, str]
+    headers: dict[str, str]
+    timeout_s: int
+    max_in_flight: int
+    retry_schedule: list[int]
+    status: EndpointStatus
+    status_reason: str | None
+    last_sequence: int
+    failing_since: str | None
+    lock_version: int
+    created_at: str
+    updated_at: str
+    secret: str | UnsetType | None = UNSET
+
+
+class EndpointTest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A test event was recorded; it reaches the endpoint through the feed like any other."""
+
+    endpoint_id: str
+    event_type: Literal["endpoint.test"] = "endpoint.test"
+
+
+class Delivery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One event for one endpoint. `event` is the stored envelope, there when it was asked for."""
+
+    id: str
+    endpoint_id: str
+    event_id: str
+    event_type: str
+    sequence: int
+    endpoint_sequence: int
+    status: DeliveryStatus
+    reason: str | None
+    attempts: int
+    next_attempt_at: str | None
+    delivered_at: str | None
+    created_at: str
+    updated_at: str
+    event: msgspec.Raw | UnsetType = UNSET
+
+
+class AttemptRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The request of an attempt; custom headers show their names only, the body is the event's."""
+
+    url: str
+    headers: dict[str, str]
+
+
+class AttemptResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The response of an attempt; `body` is its beginning as text."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+    truncated: bool
+
+
+class Attempt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One HTTP request of a delivery."""
+
+    number: int
+    trigger: Trigger
+    at: str
+    duration_ms: int | None
+    request: AttemptRequest | None
+    response: AttemptResponse | None
+    error_class: str | None
+
+
+encode: Final = msgspec.json.Encoder().encode
+_request: Final = msgspec.json.Decoder(AttemptRequest)
+_response: Final = msgspec.json.Decoder(AttemptResponse)
+
+
+def show_endpoint(row: EndpointRow, default_schedule_s: Sequence[int]) -> Endpoint:
+    """Return an endpoint as the API shows it, without its secret."""
+    return Endpoint(
+        id=row.id,
+        url=row.url,
+        event_types=list(row.event_types),
+        description=row.description,
+        metadata=row.metadata,
+        headers=dict.fromkeys(row.header_names, MASK),
+        timeout_s=row.timeout_s,
+        max_in_flight=row.max_in_flight,
+        retry_schedule=list(row.retry_schedule or default_schedule_s),
+        status=cast("EndpointStatus", row.status),
+        status_reason=row.status_reason,
+        last_sequence=row.last_sequence,
+        failing_since=_instant(row.failing_since),
+        lock_version=row.lock_version,
+        created_at=format_instant(row.created_at),
+        updated_at=format_instant(row.updated_at),
+    )
+
+
+def show_delivery(row: DeliveryRow, event: bytes | None = None) -> Delivery:
+    """Return a delivery as the API shows it; `event` is the stored envelope where it is to be included."""
+    return Delivery(
+        id=row.id,
+        endpoint_id=row.endpoint_id,
+        event_id=row.event_id,
+        event_type=row.event_type,
+        sequence=row.sequence,
+        endpoint_sequence=row.endpoint_sequence,
+        status=cast("DeliveryStatus", row.state),
+        reason=row.reason,
+        attempts=row.attempts,
+        next_attempt_at=_instant(row.due_at) if row.state in {"pending", "retrying"} else None,
+        delivered_at=_instant(row.delivered_at),
+        created_at=format_instant(row.created_at),
+        updated_at=format_instant(row.updated_at),
+        event=UNSET if event is None else msgspec.Raw(event),
+    )
+
+
+def show_attempt(row: AttemptRow) -> Attempt:
+    """Return an attempt as the API shows it."""
+    return Attempt(
+        number=row.number,
+        trigger=cast("Trigger", row.trigger),
+        at=format_instant(row.at),
+        duration_ms=row.duration_ms,
+        request=None if row.request is None else _request.decode(row.request),
+        response=None if row.response is None else _response.decode(row.response),
+        error_class=row.error_class,
+    )
+
+
+def _instant(at_us: int | None) -> str | None:
+    return None if at_us is None else format_instant(at_us)

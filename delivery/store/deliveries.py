@@ -1,0 +1,199 @@
+"""Deliveries and attempts as SQL: the relay's new rows, what the log shows, what a replay or a removal changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, literal, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy.engine import Row
+
+from delivery.rows import AttemptRow, DeliveryRow
+from delivery.schema import LANE_IN_FLIGHT, attempts, deliveries, endpoints, relays
+from engine.sql import among, insert_rows, update_rows
+
+COLUMNS: Final = tuple(column for column in deliveries.c if column.name != "site_id")
+_TROUBLED: Final = frozenset({"retrying", "exhausted", "skipped"})
+
+
+def delivery_of(row: Row[*tuple[Any, ...]]) -> DeliveryRow:
+    """Return the delivery that a row over COLUMNS holds."""
+    return DeliveryRow(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by its column names
+
+
+def take_relay(conn: Connection, site_id: int, now_us: int) -> int | None:
+    """Lock the site's relay and return its position; None while another process has it. Made at 0 on first use."""
+    position = conn.execute(
+        select(relays.c.position).where(relays.c.site_id == site_id).with_for_update(skip_locked=True),
+    ).scalar()
+    if position is not None:
+        return int(position)
+    upsert = insert_postgresql if conn.dialect.name == "postgresql" else insert_sqlite
+    made = conn.execute(
+        upsert(relays).values(site_id=site_id, position=0, updated_at=now_us).on_conflict_do_nothing(),
+    )
+    return 0 if made.rowcount == 1 else None
+
+
+def read_position(conn: Connection, site_id: int) -> int:
+    """Return the sequence up to which the feed was turned into deliveries."""
+    return conn.execute(select(relays.c.position).where(relays.c.site_id == site_id)).scalar() or 0
+
+
+def move_relay(conn: Connection, site_id: int, position: int, now_us: int) -> None:
+    """Store how far the relay has come; its row is locked."""
+    conn.execute(update(relays).where(relays.c.site_id == site_id).values(position=position, updated_at=now_us))
+
+
+def insert_deliveries(conn: Connection, site_id: int, rows: Sequence[DeliveryRow]) -> None:
+    """Add deliveries in one statement."""
+    insert_rows(conn, deliveries, [{"site_id": site_id, **asdict(row)} for row in rows])
+
+
+def update_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) -> None:
+    """Store what may change about deliveries, in one statement; their endpoints are locked."""
+    changed = [
+        {
+            "site_id": site_id,
+            "id": row.id,
+            "state": row.state,
+            "reason": row.reason,
+            "attempts": row.attempts,
+            "failures": row.failures,
+            "trigger": row.trigger,
+            "due_at": row.due_at,
+            "lane": row.lane,
+            "generation": row.generation,
+            "claimed_at": row.claimed_at,
+            "delivered_at": row.delivered_at,
+            "updated_at": row.updated_at,
+        }
+        for row in sorted(rows, key=lambda row: row.id)
+    ]
+    update_rows(conn, deliveries, ("site_id", "id"), changed)
+
+
+def skip_waiting(conn: Connection, site_id: int, endpoint_id: str, reason: str, now_us: int) -> int:
+    """Skip everything of an endpoint that waits and is not in flight; return how many rows that were."""
+    statement = (
+        update(deliveries)
+        .where(
+            deliveries.c.site_id == site_id,
+            deliveries.c.endpoint_id == endpoint_id,
+            deliveries.c.due_at.is_not(None),
+            deliveries.c.lane != LANE_IN_FLIGHT,
+        )
+        .values(state="skipped", reason=reason, due_at=None, updated_at=now_us)
+    )
+    return conn.execute(statement).rowcount
+
+
+def find_delivery(conn: Connection, site_id: int, delivery_id: str) -> DeliveryRow | None:
+    """Return a delivery."""
+    query = select(*COLUMNS).where(deliveries.c.site_id == site_id, deliveries.c.id == delivery_id)
+    row = conn.execute(query).first()
+    return None if row is None else delivery_of(row)
+
+
+def find_deliveries(conn: Connection, site_id: int, delivery_ids: Sequence[str]) -> dict[str, DeliveryRow]:
+    """Return the deliveries with these ids."""
+    query = select(*COLUMNS).where(deliveries.c.site_id == site_id, among(deliveries.c.id, delivery_ids))
+    return {row.id: delivery_of(row) for row in conn.execute(query)}
+
+
+def page_deliveries(
+    conn: Connection,
+    site_id: int,
+    *,
+    limit: int,
+    endpoint_id: str | None = None,
+    state: str | None = None,
+    event_type: str | None = None,
+    after: int | None = None,
+    before: str | None = None,
+) -> list[DeliveryRow]:
+    """Return deliveries that match all that is given.
+
+    With an endpoint and `after`: those with a larger endpoint sequence, ascending. Else newest first, older than `before`.
+    """
+    query = select(*COLUMNS).where(deliveries.c.site_id == site_id).limit(limit)
+    if state is not None:
+        # Written out, not bound: a partial index is only considered for a value that the planner can see.
+        named = literal(state, literal_execute=True) if state in _TROUBLED else literal(state)
+        query = query.where(deliveries.c.state == named)
+    if event_type is not None:
+        query = query.where(deliveries.c.event_type == event_type)
+    if endpoint_id is None:
+        query = query.order_by(deliveries.c.id.desc())
+        query = query if before is None else query.where(deliveries.c.id < before)
+    else:
+        number = deliveries.c.endpoint_sequence
+        query = query.where(deliveries.c.endpoint_id == endpoint_id)
+        if after is not None:
+            query = query.where(number > after).order_by(number)
+        else:
+            query = query.order_by(number.desc())
+        if before is not None:
+            query = query.where(
+                number
+                < select(deliveries.c.endpoint_sequence)
+                .where(deliveries.c.site_id == site_id, deliveries.c.id == before)
+                .scalar_subquery(),
+            )
+    return [delivery_of(row) for row in conn.execute(query)]
+
+
+def insert_attempts(conn: Connection, site_id: int, rows: Sequence[AttemptRow]) -> None:
+    """Add attempts in one statement."""
+    insert_rows(conn, attempts, [{"site_id": site_id, **asdict(row)} for row in rows])
+
+
+def read_attempts(conn: Connection, site_id: int, delivery_id: str) -> list[AttemptRow]:
+    """Return the attempts of a delivery in order."""
+    columns = [column for column in attempts.c if column.name != "site_id"]
+    query = (
+        select(*columns)
+        .where(attempts.c.site_id == site_id, attempts.c.delivery_id == delivery_id)
+        .order_by(attempts.c.number)
+    )
+    rows = [AttemptRow(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - see above
+    return [
+        replace(
+            row,
+            request=None if row.request is None else bytes(row.request),
+            response=None if row.response is None else bytes(row.response),
+        )
+        for row in rows
+    ]
+
+
+def next_due(conn: Connection, site_id: int) -> list[tuple[str, int]]:
+    """Return each endpoint that has something waiting and when (micros) the first of it is due.
+
+    For an endpoint that is not active only leases count: what else it has waits for it to be active again.
+    """
+
+    def first(lane: int) -> Any:
+        return (
+            select(func.min(deliveries.c.due_at))
+            .where(
+                deliveries.c.site_id == endpoints.c.site_id,
+                deliveries.c.endpoint_id == endpoints.c.id,
+                deliveries.c.lane == lane,
+                deliveries.c.due_at.is_not(None),
+            )
+            .scalar_subquery()
+        )
+
+    query = select(endpoints.c.id, endpoints.c.status, first(0), first(1), first(2)).where(
+        endpoints.c.site_id == site_id
+    )
+    found = []
+    for endpoint_id, status, *times in conn.execute(query):
+        counted = [at for at in (times if status == "active" else times[:1]) if at is not None]
+        if counted:
+            found.append((endpoint_id, min(counted)))
+    return found

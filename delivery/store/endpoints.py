@@ -1,0 +1,198 @@
+"""Endpoints and their subscriptions as SQL. Whoever changes an endpoint's deliveries locks its row here first."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final, cast
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy.engine import Row
+
+from delivery.rows import EndpointRow, StoredSecret
+from delivery.schema import endpoints, subscriptions
+from delivery.subscriptions import Status, Subscription
+from engine.sql import among, update_rows
+
+_DELETED: Final = "deleted"
+
+
+def insert_endpoint(conn: Connection, site_id: int, row: EndpointRow) -> None:
+    """Add an endpoint."""
+    conn.execute(insert(endpoints).values(site_id=site_id, id=row.id, created_at=row.created_at, **_changeable(row)))
+
+
+def save_endpoint(conn: Connection, site_id: int, row: EndpointRow) -> None:
+    """Store everything that may have changed about an endpoint; its row is locked by the caller."""
+    conn.execute(
+        update(endpoints).where(endpoints.c.site_id == site_id, endpoints.c.id == row.id).values(**_changeable(row)),
+    )
+
+
+def count_endpoints(conn: Connection, site_id: int) -> int:
+    """Return how many endpoints the site has."""
+    return conn.execute(select(func.count()).select_from(endpoints).where(_present(site_id))).scalar_one()
+
+
+def find_endpoint(conn: Connection, site_id: int, endpoint_id: str) -> EndpointRow | None:
+    """Return an endpoint that is not deleted."""
+    row = conn.execute(select(endpoints).where(_present(site_id), endpoints.c.id == endpoint_id)).first()
+    return None if row is None else _endpoint(row)
+
+
+def page_endpoints(conn: Connection, site_id: int, *, limit: int, before: str | None) -> list[EndpointRow]:
+    """Return endpoints that are not deleted, newest first, after the one named by `before`."""
+    query = select(endpoints).where(_present(site_id)).order_by(endpoints.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(endpoints.c.id < before)
+    return [_endpoint(row) for row in conn.execute(query)]
+
+
+def lock_endpoints(conn: Connection, site_id: int, endpoint_ids: Iterable[str]) -> dict[str, EndpointRow]:
+    """Lock endpoints until the transaction ends, deleted ones too, in the order of their ids, and return them."""
+    query = (
+        select(endpoints)
+        .where(endpoints.c.site_id == site_id, among(endpoints.c.id, sorted(endpoint_ids)))
+        .order_by(endpoints.c.id)
+        .with_for_update()
+    )
+    return {row.id: _endpoint(row) for row in conn.execute(query)}
+
+
+def number_deliveries(conn: Connection, site_id: int, last_sequences: dict[str, int]) -> None:
+    """Store the last number each of these locked endpoints has given to a delivery."""
+    rows = [
+        {"site_id": site_id, "id": endpoint_id, "last_sequence": number}
+        for endpoint_id, number in last_sequences.items()
+    ]
+    update_rows(conn, endpoints, ("site_id", "id"), rows)
+
+
+def put_subscription(conn: Connection, site_id: int, endpoint_id: str, version: Subscription, now_us: int) -> None:
+    """Store what is in force from a sequence on, in place of a version that no event has seen; the site is locked."""
+    place = (
+        subscriptions.c.site_id == site_id,
+        subscriptions.c.endpoint_id == endpoint_id,
+        subscriptions.c.from_sequence == version.from_sequence,
+    )
+    conn.execute(delete(subscriptions).where(*place))
+    conn.execute(
+        insert(subscriptions).values(
+            site_id=site_id,
+            endpoint_id=endpoint_id,
+            from_sequence=version.from_sequence,
+            event_types=list(version.event_types),
+            status=version.status,
+            created_at=now_us,
+        ),
+    )
+
+
+def change_standing(
+    conn: Connection,
+    site_id: int,
+    row: EndpointRow,
+    *,
+    status: str,
+    reason: str | None,
+    head: int,
+    now_us: int,
+) -> EndpointRow:
+    """Give a locked endpoint another status from the feed's head on, whose site is locked too; return its new row."""
+    changed = replace(row, status=status, status_reason=reason, lock_version=row.lock_version + 1, updated_at=now_us)
+    save_endpoint(conn, site_id, changed)
+    put_subscription(conn, site_id, row.id, subscription_of(changed, head), now_us)
+    return changed
+
+
+def subscription_of(row: EndpointRow, head: int) -> Subscription:
+    """Return what an endpoint subscribes to from the event after the head on."""
+    return Subscription(from_sequence=head + 1, event_types=row.event_types, status=cast("Status", row.status))
+
+
+def read_subscriptions(conn: Connection, site_id: int, first: int, last: int) -> dict[str, list[Subscription]]:
+    """Return, by endpoint and ascending, the versions that are in force somewhere from `first` to `last`."""
+    older = subscriptions.alias("older")
+    at_first = (
+        select(func.max(older.c.from_sequence))
+        .where(
+            older.c.site_id == subscriptions.c.site_id,
+            older.c.endpoint_id == subscriptions.c.endpoint_id,
+            older.c.from_sequence <= first,
+        )
+        .scalar_subquery()
+    )
+    begins = subscriptions.c.from_sequence
+    query = (
+        select(subscriptions.c.endpoint_id, begins, subscriptions.c.event_types, subscriptions.c.status)
+        .where(subscriptions.c.site_id == site_id, begins <= last, or_(begins > first, begins == at_first))
+        .order_by(subscriptions.c.endpoint_id, begins)
+    )
+    found: dict[str, list[Subscription]] = {}
+    for row in conn.execute(query):
+        version = Subscription(
+            from_sequence=row.from_sequence,
+            event_types=tuple(row.event_types),
+            status=row.status,
+        )
+        found.setdefault(row.endpoint_id, []).append(version)
+    return found
+
+
+def _present(site_id: int) -> ColumnElement[bool]:
+    return and_(endpoints.c.site_id == site_id, endpoints.c.status != _DELETED)
+
+
+def _changeable(row: EndpointRow) -> dict[str, Any]:
+    return {
+        "url": row.url,
+        "description": row.description,
+        "metadata": row.metadata,
+        "event_types": list(row.event_types),
+        "header_names": list(row.header_names),
+        "headers_sealed": row.headers_sealed,
+        "secrets": [
+            {"sealed": base64.b64encode(one.sealed).decode(), "expires_at": one.expires_at} for one in row.secrets
+        ],
+        "timeout_s": row.timeout_s,
+        "max_in_flight": row.max_in_flight,
+        "retry_schedule": None if row.retry_schedule is None else list(row.retry_schedule),
+        "status": row.status,
+        "status_reason": row.status_reason,
+        "last_sequence": row.last_sequence,
+        "failing_since": row.failing_since,
+        "exhausted_since": row.exhausted_since,
+        "lock_version": row.lock_version,
+        "updated_at": row.updated_at,
+    }
+
+
+def _endpoint(row: Row[*tuple[Any, ...]]) -> EndpointRow:
+    fields = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for a row by its column names
+    schedule: Sequence[int] | None = fields["retry_schedule"]
+    sealed = fields["headers_sealed"]
+    return EndpointRow(
+        id=fields["id"],
+        url=fields["url"],
+        description=fields["description"],
+        metadata=fields["metadata"],
+        event_types=tuple(fields["event_types"]),
+        header_names=tuple(fields["header_names"]),
+        headers_sealed=None if sealed is None else bytes(sealed),
+        secrets=tuple(
+            StoredSecret(sealed=base64.b64decode(one["sealed"]), expires_at=one["expires_at"])
+            for one in fields["secrets"]
+        ),
+        timeout_s=fields["timeout_s"],
+        max_in_flight=fields["max_in_flight"],
+        retry_schedule=None if schedule is None else tuple(schedule),
+        status=fields["status"],
+        status_reason=fields["status_reason"],
+        last_sequence=fields["last_sequence"],
+        failing_since=fields["failing_since"],
+        exhausted_since=fields["exhausted_since"],
+        lock_version=fields["lock_version"],
+        created_at=fields["created_at"],
+        updated_at=fields["updated_at"],
+    )

@@ -1,0 +1,56 @@
+"""A turn of dispatch at one site, as one transaction: settle what came back, then claim what goes out next.
+
+Locks are taken in one order by everybody who takes several: the site, then endpoints by id. So both halves lock together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from delivery.claim import Bodies, Claim, claim
+from delivery.settle import Finished, Settlement, disables, settle
+from delivery.store.endpoints import lock_endpoints
+from engine import feed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What goes into a turn: attempts that are over, endpoints to claim at, and places that are free for requests."""
+
+    finished: Sequence[Finished]
+    endpoint_ids: Sequence[str]
+    free: int
+
+
+def take_turn(
+    conn: Connection,
+    site_id: int,
+    turn: Turn,
+    bodies: Bodies,
+    *,
+    now_us: int,
+    schedule_s: Sequence[int],
+    settle_margin_us: int,
+    chance: Callable[[], float],
+) -> tuple[Settlement, Claim]:
+    """Settle and claim; nothing of it is stored if any of it fails."""
+    head = feed.lock_head(conn, site_id).sequence if disables(turn.finished) else 0
+    involved = {one.claimed.endpoint.id for one in turn.finished} | set(turn.endpoint_ids)
+    locked = lock_endpoints(conn, site_id, involved)
+    settlement = settle(
+        conn, site_id, turn.finished, locked, head=head, now_us=now_us, schedule_s=schedule_s, chance=chance
+    )
+    claimed = claim(
+        conn,
+        site_id,
+        turn.endpoint_ids,
+        settlement.endpoints,
+        bodies,
+        now_us=now_us,
+        free=turn.free,
+        settle_margin_us=settle_margin_us,
+    )
+    return settlement, claimed

@@ -1,0 +1,226 @@
+"""Serving: the gateway's application over the parts, in a uvicorn server that ends its streams before it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from types import FrameType
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sse_starlette.sse import AppStatus
+from starlette.types import ASGIApp
+
+from auth.server import OAuthEndpoints
+from gateway.app import build
+from gateway.call import Services, StreamSettings
+from gateway.metrics import Metrics
+from gateway.tailer import Tailers
+from gledger.limiter import RateLimiter
+from gledger.parts import Parts, open_parts
+from gledger.settings import Settings
+from gledger.wakeups import WakeUp
+
+REFRESH_S: Final = 2.0
+_BACKLOG: Final = 2048
+_RESTART_S: Final = 1.0
+_log = structlog.get_logger("gledger.serve")
+
+
+class Gateway:
+    """The HTTP surface of one process and what it does in the background."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Put the application together."""
+        self._parts = parts
+        self.tailers = Tailers(parts.engine)
+        parts.listeners.head.append(self.tailers.wake)
+        settings = parts.settings
+        self.app: ASGIApp = build(
+            Services(
+                engine=parts.engine,
+                endpoints=parts.endpoints,
+                log=parts.log,
+                replay=parts.replay,
+                api_keys=parts.authority.api_keys,
+                authenticator=parts.authority.authenticator,
+                oauth=OAuthEndpoints(parts.authority, clock=parts.clock),
+                tailers=self.tailers,
+                limiter=RateLimiter(settings.rate_limit_per_s, time.monotonic),
+                metrics=Metrics(parts.registry),
+                ready=self._checks,
+                documents=documents(),
+                clock=parts.clock,
+                ids=parts.ids,
+                public_url=settings.public_url,
+                metrics_token=settings.metrics_token or None,
+                stream=StreamSettings(lifetime_s=float(settings.stream_max_seconds)),
+            ),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep credentials fresh and tailers few while the block runs, and close every stream's tailer after it."""
+        tasks = [asyncio.create_task(self._refresh()), asyncio.create_task(self._sweep_tailers())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.tailers.close()
+
+    def heard(self, message: WakeUp) -> None:
+        """Take a wake-up from another process."""
+        if message.head is not None:
+            self.tailers.wake(message.site, message.head)
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                await self._parts.authority.authenticator.refresh(self._parts.clock.now_us())
+            except Exception as error:  # noqa: BLE001 - what is known stays; the next round may reach the database
+                _log.warning("credentials.not_refreshed", error=str(error))
+
+    async def _sweep_tailers(self) -> None:
+        while True:
+            await asyncio.sleep(30)
+            await self.tailers.sweep()
+
+    async def _checks(self) -> Mapping[str, bool]:
+        control, redis = await asyncio.gather(self._control_answers(), self._redis_answers())
+        _log.debug("ready.checked", control=control, redis=redis)
+        # Without Redis everything is served, only later: it is told in the log, and takes nobody out of service.
+        return {"control_database": control}
+
+    async def _control_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(2):
+                return await self._parts.control.read(lambda conn: conn.execute(text("SELECT 1")).scalar() == 1)
+        except Exception:  # noqa: BLE001 - whatever it is, it did not answer
+            return False
+
+    async def _redis_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(1):
+                return bool(await self._parts.redis.ping())
+        except (RedisError, OSError, TimeoutError):
+            return False
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that tells its streams to end as soon as it is told to."""
+
+    def __init__(self, config: uvicorn.Config, tailers: Tailers, stop: asyncio.Event | None = None) -> None:
+        super().__init__(config)
+        self._tailers = tailers
+        self._stop = stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain."""
+        self._tailers.drain()
+        if self._stop is not None:
+            self._stop.set()
+        super().handle_exit(sig, frame)
+
+
+def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """Return how uvicorn serves the application."""
+    AppStatus.disable_automatic_graceful_drain()
+    proxies = [str(each) for each in settings.trusted_proxies]
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="httptools",
+        loop="uvloop",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=64 * 1024,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies or None,
+        backlog=_BACKLOG,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(settings.drain_timeout_s),
+    )
+
+
+async def serve_gateway(settings: Settings, listening: socket.socket) -> None:
+    """Serve until told to stop by a signal."""
+    async with open_parts(settings) as parts:
+        gateway = Gateway(parts)
+        parts.listeners.head.append(parts.wakeups.head)
+        parts.listeners.due.append(parts.wakeups.due)
+        wakeups = [asyncio.create_task(parts.wakeups.run()), asyncio.create_task(parts.wakeups.listen(gateway.heard))]
+        server = Server(server_config(gateway.app, settings), gateway.tailers)
+        try:
+            async with gateway.running():
+                await server.serve(sockets=[listening])
+        finally:
+            for task in wakeups:
+                task.cancel()
+            await asyncio.gather(*wakeups, return_exceptions=True)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return the listening socket; raises OSError where the address is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((settings.host, settings.port))
+    listening.listen(_BACKLOG)
+    listening.set_inheritable(True)
+    return listening
+
+
+def supervise(listening: socket.socket, workers: int) -> int:
+    """Run several gateway processes on one socket: start again what dies, pass on the signal to stop; return 0."""
+    command = [sys.executable, "-m", "gledger", "gateway", "--fd", str(listening.fileno())]
+    stopping = False
+    children: list[subprocess.Popen[Any]] = []
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    while not stopping:
+        children[:] = [child for child in children if child.poll() is None]
+        while len(children) < workers and not stopping:
+            children.append(subprocess.Popen(command, pass_fds=(listening.fileno(),), env=os.environ))
+        time.sleep(_RESTART_S)
+    for child in children:
+        child.wait()
+    return 0
+
+
+def documents() -> dict[str, tuple[str, bytes]]:
+    """Return the committed descriptions of the API by path, with their media types."""
+    folder = files("openapi")
+    return {
+        "/openapi.json": ("application/json", folder.joinpath("openapi.json").read_bytes()),
+        "/openapi.yaml": ("application/yaml", folder.joinpath("openapi.yaml").read_bytes()),
+    }
+
+

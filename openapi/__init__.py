@@ -1,0 +1,1 @@
+"""The API described: documents built from the gateway's route table."""
