@@ -294,7 +294,7 @@ class Dispatcher:
             log.warning("delivery.lease_lost", site_id=site.id, delivery_id=one.claimed.delivery.id)
         for endpoint_id, due_at in settlement.retries.items():
             self._on_retry_scheduled(site, endpoint_id, due_at)
-        if self._on_settled is not None:
+        if self._on_settled is not None and settlement.settled:
             self._on_settled(site, settlement.facts > 0)
 
     def _feed_starved(self) -> None:

@@ -116,7 +116,7 @@ def check_url(url: str, policy: EgressPolicy) -> None:
     if not policy.allow_private and port not in policy.ports:
         allowed = ", ".join(str(one) for one in sorted(policy.ports))
         raise InvalidUrl("port", f"the port has to be one of {allowed}")
-    _check_host(parsed.host or "", policy)
+    _check_host(parsed.raw_host or "", policy)
     if policy.own_url is not None and _same_host(parsed, URL(policy.own_url), ports_too=policy.allow_private):
         raise InvalidUrl("own_host", "the gateway does not send webhooks to itself")
 
@@ -198,7 +198,7 @@ def _check_literal(host: str, policy: EgressPolicy) -> None:
 
 
 def _same_host(one: URL, other: URL, *, ports_too: bool) -> bool:
-    return (one.host or "").lower() == (other.host or "").lower() and (not ports_too or one.port == other.port)
+    return (one.raw_host or "").lower() == (other.raw_host or "").lower() and (not ports_too or one.port == other.port)
 
 
 def _within(address: Address, networks: Sequence[Network]) -> bool:

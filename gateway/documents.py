@@ -14,7 +14,7 @@ from gateway.call import Call
 from gateway.codes import CODES
 from gateway.query import Asked
 
-_FILES: Final = {
+FILES: Final = {
     "swagger-ui.css": "text/css; charset=utf-8",
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "explorer.js": "text/javascript; charset=utf-8",
@@ -44,10 +44,10 @@ async def explorer(_call: Call, _asked: Asked) -> Response:
 async def explorer_file(call: Call, _asked: Asked) -> Response:
     """Return a file that the pages are made of."""
     name = call.path["file"]
-    if name not in _FILES:
+    if name not in FILES:
         raise NotFound("file", name[:64])
     return Response(
-        _static(name), headers={"content-type": _FILES[name], "cache-control": "public, max-age=3600", **_SAFE},
+        _static(name), headers={"content-type": FILES[name], "cache-control": "public, max-age=3600", **_SAFE},
     )
 
 

@@ -55,6 +55,7 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     auth_errors.SiteUnknown: "not_found",
     auth_errors.SiteExists: "validation.not_unique",
     auth_errors.ClientNotFound: "not_found",
+    auth_errors.ClientExists: "validation.not_unique",
     auth_errors.MasterKeyInvalid: "internal",
     auth_errors.KeyUnavailable: "unavailable",
     auth_errors.SealBroken: "internal",

@@ -34,6 +34,7 @@ from gledger.settings import Settings
 from gledger.wakeups import WakeUp
 
 REFRESH_S: Final = 2.0
+Listening = socket.socket
 _BACKLOG: Final = 2048
 _RESTART_S: Final = 1.0
 _log = structlog.get_logger("gledger.serve")
@@ -56,7 +57,7 @@ class Gateway:
                 replay=parts.replay,
                 api_keys=parts.authority.api_keys,
                 authenticator=parts.authority.authenticator,
-                oauth=OAuthEndpoints(parts.authority, clock=parts.clock),
+                oauth=OAuthEndpoints(parts.authority, clock=parts.clock.now_us),
                 tailers=self.tailers,
                 limiter=RateLimiter(settings.rate_limit_per_s, time.monotonic),
                 metrics=Metrics(parts.registry),
@@ -139,7 +140,7 @@ class Server(uvicorn.Server):
 
 def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     """Return how uvicorn serves the application."""
-    AppStatus.disable_automatic_graceful_drain()
+    AppStatus.enable_automatic_graceful_drain = False
     proxies = [str(each) for each in settings.trusted_proxies]
     return uvicorn.Config(
         app,

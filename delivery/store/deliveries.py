@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, literal, select, update
@@ -16,6 +16,8 @@ from delivery.schema import LANE_IN_FLIGHT, attempts, deliveries, endpoints, rel
 from engine.sql import among, insert_rows, update_rows
 
 COLUMNS: Final = tuple(column for column in deliveries.c if column.name != "site_id")
+_DELIVERY_NAMES: Final = tuple(one.name for one in fields(DeliveryRow))
+_ATTEMPT_NAMES: Final = tuple(one.name for one in fields(AttemptRow))
 _TROUBLED: Final = frozenset({"retrying", "exhausted", "skipped"})
 
 
@@ -50,7 +52,7 @@ def move_relay(conn: Connection, site_id: int, position: int, now_us: int) -> No
 
 def insert_deliveries(conn: Connection, site_id: int, rows: Sequence[DeliveryRow]) -> None:
     """Add deliveries in one statement."""
-    insert_rows(conn, deliveries, [{"site_id": site_id, **asdict(row)} for row in rows])
+    insert_rows(conn, deliveries, [{"site_id": site_id, **_values(row, _DELIVERY_NAMES)} for row in rows])
 
 
 def update_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) -> None:
@@ -148,7 +150,7 @@ def page_deliveries(
 
 def insert_attempts(conn: Connection, site_id: int, rows: Sequence[AttemptRow]) -> None:
     """Add attempts in one statement."""
-    insert_rows(conn, attempts, [{"site_id": site_id, **asdict(row)} for row in rows])
+    insert_rows(conn, attempts, [{"site_id": site_id, **_values(row, _ATTEMPT_NAMES)} for row in rows])
 
 
 def read_attempts(conn: Connection, site_id: int, delivery_id: str) -> list[AttemptRow]:
@@ -197,3 +199,8 @@ def next_due(conn: Connection, site_id: int) -> list[tuple[str, int]]:
         if counted:
             found.append((endpoint_id, min(counted)))
     return found
+
+
+def _values(row: DeliveryRow | AttemptRow, names: Sequence[str]) -> dict[str, Any]:
+    # Half the time that dataclasses.asdict takes, in the place where every delivery passes.
+    return {name: getattr(row, name) for name in names}

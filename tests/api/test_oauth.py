@@ -6,6 +6,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -83,11 +84,9 @@ async def new_site(authority: Authority, organization: str, environment: str, no
     return await authority.clients.bootstrap(organization, environment, rotate=False, now_us=now_us)
 
 
-@pytest.fixture
-async def server(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Server]:
-    """A server over a control database of its own."""
-    database = Database.open(f"sqlite+aiosqlite:///{tmp_path / 'control.sqlite3'}")
-    await database.write(control.create_all)
+@asynccontextmanager
+async def serving(database: Database, clock: FakeClock) -> AsyncIterator[Server]:
+    """Serve over an empty control database."""
     authority = Authority.over(database, master_key=bytes(range(32)), public_url="https://ledger.example", ids=Ids())
     await authority.start(now_us=clock.now_us())
     transport = httpx2.ASGITransport(Starlette(routes=routes(OAuthEndpoints(authority, clock=clock.now_us))))
@@ -101,6 +100,15 @@ async def server(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Server]:
             production=await new_site(authority, "acme", "production", clock.now_us()),
             stranger=await new_site(authority, "other", "sandbox", clock.now_us()),
         )
+
+
+@pytest.fixture
+async def server(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Server]:
+    """A server over a control database of its own."""
+    database = Database.open(f"sqlite+aiosqlite:///{tmp_path / 'control.sqlite3'}")
+    await database.write(control.create_all)
+    async with serving(database, clock) as started:
+        yield started
     await database.close()
 
 
@@ -347,6 +355,26 @@ async def test_a_token_request_writes_nothing(server: Server) -> None:
     tokens = await asyncio.gather(*(server.token(server.sandbox) for _ in range(50)))
     assert len({token["access_token"] for token in tokens}) == 50
     assert await rows() == before
+
+
+async def test_every_endpoint_works_on_both_databases_and_asks_them_nothing_they_would_refuse(
+    control_database: Database, clock: FakeClock
+) -> None:
+    """Issued, introspected, revoked; a client id with a NUL is unknown, and not an error of PostgreSQL's."""
+    async with serving(control_database, clock) as server:
+        token = (await server.token(server.production))["access_token"]
+        assert await server.is_active(token, server.production)
+        for client_id in ("\0", "glc_sbx_\0", "x" * 5000, "\U0001f511"):
+            form = {"token": token}
+            for answer in (
+                await server.http.post("/oauth/revoke", data=form, auth=(client_id, "x")),
+                await server.http.post("/oauth/revoke", data={**form, "client_id": client_id, "client_secret": "x"}),
+            ):
+                assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+        assert await server.is_active(token, server.production)
+        answer = await server.http.post("/oauth/revoke", data={"token": token}, auth=basic(server.production))
+        assert answer.status_code == 200
+        assert not await server.is_active(token, server.production)
 
 
 async def test_a_revoked_token_is_refused_at_once(server: Server) -> None:

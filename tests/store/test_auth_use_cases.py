@@ -333,6 +333,16 @@ async def test_junk_is_nobody(
         await authority.authenticator.authenticate(authorization, api_key, START_US)
 
 
+async def test_two_different_credentials_in_one_request_are_refused(authority: Authority) -> None:
+    """Each is good; which of them is meant is not for a server to guess."""
+    credentials = await new_site(authority)
+    token = await new_token(authority, credentials)
+    with pytest.raises(CredentialsInvalid):
+        await authority.authenticator.authenticate(f"Bearer {token}", credentials.api_key, START_US)
+    alone = await authority.authenticator.authenticate(f"Bearer {token}", None, START_US)
+    assert alone.id == credentials.client_id
+
+
 async def test_a_wrong_secret_is_refused_like_an_unknown_key(authority: Authority) -> None:
     """A right key id with another secret, and a well-formed key that never was: the same answer."""
     real = (await new_site(authority)).api_key

@@ -1,0 +1,178 @@
+"""The command line: every command is a few lines that read settings, call one function and choose an exit code.
+
+Exit codes: 0 done, 1 failed, 2 wrong use or settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import msgspec
+import typer
+import uvloop
+
+from auth.errors import AuthError
+from engine.errors import EngineError
+from gledger import demo, dev, doctor, inspection, logging, serve
+from gledger.errors import ProgramError, SettingsError
+from gledger.migrations import upgrade
+from gledger.parts import open_parts
+from gledger.settings import Settings
+from gledger.sites import bootstrap, credentials_file
+from gledger.worker_process import run_worker
+
+app = typer.Typer(
+    name="gledger",
+    help="GLedger Live: a double-entry ledger whose every committed change reaches everyone who subscribed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Organization = Annotated[str, typer.Option("--organization", help="The organization's slug, as in acme-corp.")]
+Environment = Annotated[Literal["sandbox", "production"], typer.Option("--environment", help="Which environment.")]
+
+
+@app.command("dev", epilog="Example: gledger dev --port 9000 --data /tmp/ledger --demo")
+def dev_command(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder that keeps everything.")] = None,
+    tell: Annotated[bool, typer.Option("--demo", help="Tell the whole story with real requests first.")] = False,
+) -> None:
+    """Serve on this machine alone: gateway, worker and an embedded Valkey, on SQLite files."""
+    options = {
+        "GLEDGER_HOST": host,
+        "GLEDGER_PORT": None if port is None else str(port),
+        "GLEDGER_DATA": None if data is None else str(data),
+    }
+    environ = dev.environment_of(options)
+    # The story is told on a fast clock: seconds between attempts, not hours.
+    environ.setdefault("GLEDGER_WEBHOOK_RETRY_SCHEDULE", demo.RETRY_SCHEDULE if tell else "")
+    environ.setdefault("GLEDGER_LOG_LEVEL", "error" if tell else "info")
+    settings = _settings(environ)
+    raise typer.Exit(dev.run(settings, demo.tell if tell else None))
+
+
+@app.command(epilog="Example: gledger gateway --workers 2")
+def gateway(
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes share the port.")] = 1,
+    fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Serve the API from PostgreSQL and Redis."""
+    settings = _settings(dict(os.environ))
+    settings.require_production()
+    if fd is not None:
+        listening = socket.socket(fileno=fd)
+    else:
+        try:
+            listening = serve.listen(settings)
+        except OSError as error:
+            raise ProgramError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+        if workers > 1:
+            raise typer.Exit(serve.supervise(listening, workers))
+    uvloop.run(serve.serve_gateway(settings, listening))
+
+
+@app.command(epilog="Example: gledger worker")
+def worker() -> None:
+    """Deliver: relay feeds to endpoints, send, retry, sweep."""
+    settings = _settings(dict(os.environ))
+    settings.require_production()
+    uvloop.run(run_worker(settings))
+
+
+@app.command(epilog="Example: gledger migrate")
+def migrate() -> None:
+    """Bring the databases to the newest schema, as the role that owns the tables."""
+    settings = _settings(dict(os.environ))
+    upgrade(settings.migration_control_database_url, "control")
+    if "{" not in settings.migration_database_url:
+        upgrade(settings.migration_database_url, "site")
+    print("The schema is up to date.")
+
+
+@app.command("bootstrap", epilog="Example: gledger bootstrap --organization acme-corp --environment sandbox --json")
+def bootstrap_command(
+    organization: Organization,
+    environment: Environment = "sandbox",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    rotate: Annotated[bool, typer.Option(help="Replace the credentials of a site that has some.")] = False,
+) -> None:
+    """Make a site and print its first credentials, once."""
+    settings = _settings(dict(os.environ))
+
+    async def run() -> dict[str, Any]:
+        async with open_parts(settings) as parts:
+            issued = await bootstrap(parts, organization, environment, rotate=rotate)
+            found: dict[str, Any] = msgspec.to_builtins(credentials_file(parts, organization, environment, issued))
+            return found
+
+    made = uvloop.run(run())
+    if as_json:
+        print(msgspec.json.encode(made).decode())
+    else:
+        for name, value in made.items():
+            print(f"{name:14} {' '.join(value) if isinstance(value, list) else value}")
+
+
+@app.command("demo", epilog="Example: gledger demo --credentials data/credentials.json")
+def demo_command(
+    credentials: Annotated[Path, typer.Option(help="The file that gledger dev wrote.")] = Path("data/credentials.json"),
+) -> None:
+    """Tell the story against a server that runs already."""
+    found = demo.load(credentials)
+    told = asyncio.run(demo.tell(found, credentials))
+    raise typer.Exit(0 if told else 1)
+
+
+@app.command(epilog="Example: gledger verify --organization acme-corp --environment production")
+def verify(
+    organization: Annotated[str | None, typer.Option(help="Only this organization's sites.")] = None,
+    environment: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
+) -> None:
+    """Replay the books: sequences, hash chain, lines and balances; name the first bad row."""
+    settings = _settings(dict(os.environ))
+    raise typer.Exit(asyncio.run(inspection.verify_sites(settings, organization, environment)))
+
+
+@app.command("doctor", epilog="Example: gledger doctor")
+def doctor_command() -> None:
+    """Print what is in force, secrets masked, and whether every part answers."""
+    settings = _settings(dict(os.environ))
+    raise typer.Exit(asyncio.run(doctor.examine(settings)))
+
+
+def main() -> None:
+    """Run the program; what it cannot do, it says in one line."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        app()
+    except SettingsError as error:
+        _end("\ngledger: ".join(error.problems), 2)
+    except (ProgramError, AuthError, EngineError) as error:
+        _end(str(error), 1)
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+
+
+def _settings(environ: dict[str, str]) -> Settings:
+    settings = Settings.from_env(environ)
+    logging.configure(settings.log_level, settings.log_format)
+    return settings
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(f"gledger: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+

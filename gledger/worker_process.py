@@ -1,0 +1,31 @@
+"""The worker as a process of its own: the delivery worker, its wake-ups over Redis, its signals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from gledger.parts import open_parts
+from gledger.settings import Settings
+from gledger.worker import DeliveryWorker
+
+
+async def run_worker(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT, then drain."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    async with open_parts(settings) as parts:
+        worker = DeliveryWorker(parts)
+        # What the worker itself commits (facts about deliveries) is told to every process, this one included.
+        parts.listeners.head.append(worker.wake)
+        parts.listeners.head.append(parts.wakeups.head)
+        parts.listeners.due.append(parts.wakeups.due)
+        wakeups = [asyncio.create_task(parts.wakeups.run()), asyncio.create_task(parts.wakeups.listen(worker.heard))]
+        try:
+            await worker.run(stop)
+        finally:
+            for task in wakeups:
+                task.cancel()
+            await asyncio.gather(*wakeups, return_exceptions=True)

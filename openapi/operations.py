@@ -1,0 +1,272 @@
+"""Operations: what a route of the table takes, from whom, and everything it may answer."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+from engine.queries import BOUND_OPERATORS
+from gateway import documents, oauth, operations
+from gateway.codes import CODES
+from gateway.problems import MEDIA_TYPE as PROBLEM
+from gateway.query import TEXT_MAX, Parameter
+from gateway.routes import ROUTES, Route
+from openapi.schemas import UUID, Json, answer_name, ref
+
+FORM: Final = "application/x-www-form-urlencoded"
+CODES_EXTENSION: Final = "x-gledger-codes"
+"""On the answer of a status: the problem codes that come with it."""
+
+_INVALID: Final = (
+    "validation.required_field_missing",
+    "validation.unknown_field",
+    "validation.duplicate_field",
+    "validation.invalid_type",
+    "validation.invalid_value",
+    "validation.out_of_range",
+    "validation.invalid_text",
+    "validation.invalid_time",
+)
+_CREDENTIALS: Final = ("auth.missing", "auth.invalid", "auth.expired", "auth.revoked", "auth.insufficient_scope")
+# Whatever is asked for: the headers that every request may have, query parameters nobody knows, and our own mistakes.
+_ALWAYS: Final = ("request.malformed", "validation.unknown_field", "internal")
+_OAUTH_ANSWERS: Final = {
+    "/oauth/token": "AccessToken", "/oauth/introspect": "Introspection", "/oauth/revoke": None,
+}  # fmt: skip
+_ANSWERS_BY_HANDLER: Final = {
+    oauth.metadata: "ServerMetadata",
+    oauth.jwks: "JwkSet",
+    operations.health: "Health",
+    operations.readiness: "Readiness",
+}
+_HANDLERS: Final = Counter(route.handler for route in ROUTES)
+_READ: Final = frozenset(route.path for route in ROUTES if route.method == "GET")
+
+
+def operation(route: Route) -> Json:
+    """Return a route as an OpenAPI operation object."""
+    summary, _, description = (route.handler.__doc__ or "").strip().partition("\n\n")
+    found: Json = {
+        "operationId": operation_id(route),
+        "summary": " ".join(summary.split()),
+        "tags": [route.tag],
+        "security": _security(route),
+        "parameters": [*_path_parameters(route), *map(_query_parameter, route.query), *_header_parameters(route)],
+    }
+    if description:
+        found["description"] = " ".join(description.split())
+    body = _request_body(route)
+    if body is not None:
+        found["requestBody"] = body
+    found["responses"] = {str(route.status): _success(route), **_refusals(route)}
+    return found
+
+
+def operation_id(route: Route) -> str:
+    """Return the name of the route's handler, with the path's last part where several routes have that handler."""
+    name: str = getattr(route.handler, "__name__", "")
+    if _HANDLERS[route.handler] == 1:
+        return name
+    last = re.sub(r"[^a-z0-9]+", "_", route.path.rsplit("/", 1)[-1].lower()).strip("_")
+    return f"{name}_{last}"
+
+
+def problem_codes(route: Route) -> list[str]:
+    """Return every problem code that a route may answer, in the order of the table of codes."""
+    takes_body = route.method != "GET" and not route.form
+    codes: set[str] = {*_ALWAYS, *route.refusals}
+    if route.media_type != "*/*":
+        codes.add("not_acceptable")
+    if route.scope is not None:
+        codes |= {*_CREDENTIALS, "rate_limit", "unavailable"}
+    if "{" in route.path:
+        codes.add("not_found")
+    if route.query:
+        codes |= {"validation.duplicate_field", "validation.invalid_value", "validation.out_of_range"}
+    if any(each.kind == "bounds" or each.name == "from" for each in route.query):
+        codes.add("validation.invalid_time")
+    if any(each.kind == "cursor" for each in route.query):
+        codes.add("cursor.invalid")
+    if any(each.name == "after" and each.kind == "integer" for each in route.query):
+        codes.add("validation.required_field_missing")
+    if takes_body:
+        codes |= {"request.too_large", "unsupported_media_type", "overloaded"}
+        codes |= {*_INVALID} if route.body is not None else {"validation.duplicate_field", "validation.invalid_text"}
+    if route.idempotent:
+        codes |= {"idempotency.key_invalid", "idempotency.key_reused", "idempotency.in_progress"}
+    if route.conditional:
+        codes.add("precondition_failed")
+    return [code for code in CODES if code in codes]
+
+
+def _security(route: Route) -> list[Json]:
+    if route.scope is not None:
+        return [{name: [route.scope]} for name in ("oauth2", "bearer", "apiKey")]
+    if route.form:
+        return [{"clientBasic": []}, {}]
+    return [{}, {"metricsToken": []}] if route.handler is operations.metrics else []
+
+
+def _path_parameters(route: Route) -> list[Json]:
+    shapes: Json = {
+        "id": {"type": "string", "format": "uuid", "pattern": UUID},
+        "environment": {"type": "string", "enum": ["sandbox", "production"]},
+        "code": {"type": "string", "enum": list(CODES)},
+        "file": {"type": "string", "enum": list(documents.FILES)},
+    }
+    names: list[str] = re.findall(r"{([a-z_]+)}", route.path)
+    return [{"name": name, "in": "path", "required": True, "schema": shapes[name]} for name in names]
+
+
+def _query_parameter(parameter: Parameter) -> Json:
+    found: Json = {"name": parameter.name, "in": "query", "description": parameter.meaning}
+    if parameter.aliases:
+        found["description"] += f" Also as {' or '.join(f'`{each}`' for each in parameter.aliases)}."
+    if parameter.kind in {"metadata", "bounds"}:
+        found |= {"style": "deepObject", "explode": True}
+    return found | {"schema": _query_schema(parameter)}
+
+
+def _query_schema(parameter: Parameter) -> Json:
+    time: Json = {"type": "string", "format": "date-time"}
+    clean = "^[^\\u0000]*$"
+    match parameter.kind:
+        case "id":
+            return {"type": "string", "format": "uuid", "pattern": UUID}
+        case "integer":
+            schema: Json = {"type": "integer", "minimum": parameter.minimum, "maximum": parameter.maximum}
+            return schema | ({"default": 50} if parameter.name == "limit" else {})
+        case "boolean":
+            return {"type": "boolean"}
+        case "instant":
+            return time
+        case "choice":
+            return {"type": "string", "enum": list(parameter.choices)}
+        case "cursor":
+            return {"type": "string", "pattern": "^[A-Za-z0-9._-]+$", "maxLength": TEXT_MAX}
+        case "text":
+            return {"type": "string", "pattern": clean, "maxLength": TEXT_MAX}
+        case "metadata":
+            return {
+                "type": "object",
+                "propertyNames": {"minLength": 1, "maxLength": 100, "pattern": "^[^\\u0000\\[\\]]*$"},
+                "additionalProperties": {"type": "string", "maxLength": 500, "pattern": clean},
+            }
+        case "bounds":
+            return {
+                "type": "object",
+                "properties": dict.fromkeys(sorted(BOUND_OPERATORS), time),
+                "additionalProperties": False,
+            }
+
+
+def _header_parameters(route: Route) -> list[Json]:
+    names = ["CorrelationId", "Traceparent"]
+    if route.idempotent:
+        names.insert(0, "IdempotencyKey")
+    if route.conditional:
+        names.insert(0, "IfMatch")
+    if route.media_type == "text/event-stream":
+        names.insert(0, "LastEventId")
+    return [{"$ref": f"#/components/parameters/{name}"} for name in names]
+
+
+def _request_body(route: Route) -> Json | None:
+    if route.form:
+        properties: Json = {name: {"type": "string", "minLength": 1} for name in route.form}
+        if "grant_type" in properties:
+            properties["grant_type"] = {"type": "string", "enum": ["client_credentials"]}
+        schema = {"type": "object", "properties": properties, "required": [route.form[0]]}
+        return {"required": True, "content": {FORM: {"schema": schema}}}
+    if route.body is not None:
+        description = f"At most {route.body_max} bytes of JSON."
+        content = {"application/json": {"schema": ref(route.body.__name__)}}
+        return {"description": description, "required": True, "content": content}
+    if route.method in {"POST", "PATCH"}:
+        nothing = {"type": "object", "additionalProperties": False}
+        content = {"application/json": {"schema": nothing}}
+        return {"description": "Nothing, or an empty object.", "required": False, "content": content}
+    return None
+
+
+def _success(route: Route) -> Json:
+    found: Json = {"description": _SAID[route.status], "headers": _success_headers(route)}
+    if route.status != 204:  # noqa: PLR2004 - No Content
+        found["content"] = {route.media_type: {"schema": _answer(route)}}
+    return found
+
+
+_SAID: Final = {200: "As asked.", 201: "Created.", 202: "Taken on; it happens soon.", 204: "Done; there is nothing to show."}
+
+
+def _answer(route: Route) -> Json:
+    name = answer_name(route) or _OAUTH_ANSWERS.get(route.path) or _ANSWERS_BY_HANDLER.get(route.handler)
+    if name is not None:
+        return ref(name)
+    if route.media_type == "text/event-stream":
+        told = "Server-sent events: `id` is the cursor, `event` the event type, `data` the envelope on one line. Beside them the "
+        return {"type": "string", "description": told + "events `ready`, `checkpoint` and `closing`, with a cursor to resume from."}
+    return {"type": "object"} if route.media_type == "application/json" else {"type": "string"}
+
+
+def _success_headers(route: Route) -> Json:
+    names = ["RequestId", "CorrelationId"]
+    if route.etag:
+        names.append("ETag")
+    if route.status == 201 and f"{route.path}/{{id}}" in _READ:  # noqa: PLR2004 - Created
+        names.append("Location")
+    if route.page and any(each.kind == "cursor" or each.name == "after" for each in route.query):
+        names.append("Link")
+    if route.feed_cursor:
+        names.append("FeedCursor")
+    if route.idempotent:
+        names.append("IdempotentReplayed")
+    return _headers([*names, *(("RateLimitPolicy", "RateLimit") if route.scope is not None else ())])
+
+
+def _refusals(route: Route) -> Json:
+    by_status: dict[int, list[str]] = {}
+    for code in problem_codes(route):
+        by_status.setdefault(CODES[code].status, []).append(code)
+    found = {str(status): _refusal(status, codes) for status, codes in sorted(by_status.items())}
+    if route.form:
+        for status, meaning in (("400", "the request is refused"), ("401", "client authentication failed")):
+            answer = found.setdefault(status, _refusal(int(status), []))
+            answer["description"] = f"{answer['description']} An OAuth error: {meaning}.".strip()
+            answer["content"]["application/json"] = {"schema": ref("OAuthError")}
+    if route.handler is oauth.metadata and "{" in route.path:
+        found["404"]["content"]["application/json"] = {"schema": ref("OAuthError")}
+    return dict(sorted(found.items()))
+
+
+def _refusal(status: int, codes: Iterable[str]) -> Json:
+    named = list(codes)
+    headers = ["RequestId", "CorrelationId"]
+    headers += {401: ["WwwAuthenticate"], 412: ["ETag"], 429: ["RetryAfter"], 503: ["RetryAfter"]}.get(status, [])
+    found: Json = {
+        "description": " ".join(f"`{code}`: {CODES[code].meaning}" for code in named),
+        "headers": _headers(headers),
+        "content": {PROBLEM: {"schema": ref("Problem")}} if named else {},
+    }
+    return found | ({CODES_EXTENSION: named} if named else {})
+
+
+def _headers(names: Iterable[str]) -> Json:
+    return {_HEADER_NAMES[name]: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+_HEADER_NAMES: Final[dict[str, Any]] = {
+    "RequestId": "X-GLedger-Request-Id",
+    "CorrelationId": "correlation-id",
+    "ETag": "ETag",
+    "Location": "Location",
+    "Link": "Link",
+    "FeedCursor": "X-GLedger-Feed-Cursor",
+    "IdempotentReplayed": "Idempotent-Replayed",
+    "RateLimitPolicy": "RateLimit-Policy",
+    "RateLimit": "RateLimit",
+    "RetryAfter": "Retry-After",
+    "WwwAuthenticate": "WWW-Authenticate",
+}
