@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from ipaddress import ip_address
 
 from starlette.responses import Response
 
@@ -28,9 +29,13 @@ async def readiness(call: Call, _asked: Asked) -> Response:
 
 
 async def metrics(call: Call, _asked: Asked) -> Response:
-    """Return the process's metrics for Prometheus; with the metrics token where one is set."""
+    """Return the process's metrics for Prometheus: with the metrics token, or to this machine where none is set."""
     wanted = call.services.metrics_token
-    if wanted is not None:
+    client = call.request.client
+    if wanted is None:
+        if client is None or not ip_address(client.host).is_loopback:
+            raise Problem(code="auth.missing", detail="Without a metrics token, only this machine is answered.")
+    else:
         given = call.request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {wanted}".encode()):
             raise Problem(code="auth.missing", detail="Send the metrics token as Bearer.")

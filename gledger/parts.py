@@ -120,7 +120,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     registry = CollectorRegistry()
     for collect in (ProcessCollector, PlatformCollector, GCCollector):
         collect(registry=registry)
-    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_keepalive=True)
+    keepalive = {} if settings.redis_url.startswith("unix:") else {"socket_keepalive": True}
+    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=2, **keepalive)
     control = open_control(settings)
     databases = open_databases(settings)
     listeners = Listeners(head=[], due=[])

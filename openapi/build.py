@@ -15,7 +15,7 @@ import yaml
 
 from auth.scopes import SCOPES
 from gateway.routes import ROUTES, SOCKET_PATH
-from openapi.operations import operation
+from openapi.operations import SHARED, operation, refusal, shared_name
 from openapi.schemas import Json, ref, schemas
 
 API_VERSION: Final = "1.0.0"
@@ -72,6 +72,7 @@ def build() -> Json:
             "schemas": schemas(),
             "parameters": _parameters(),
             "headers": _headers(),
+            "responses": {shared_name(status): refusal(status, codes) for status, codes in SHARED.items()},
             "securitySchemes": _security_schemes(),
         },
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from engine.queries import BOUND_OPERATORS
@@ -12,7 +12,7 @@ from gateway import documents, oauth, operations
 from gateway.codes import CODES
 from gateway.problems import MEDIA_TYPE as PROBLEM
 from gateway.query import TEXT_MAX, Parameter
-from gateway.routes import ROUTES, Route
+from gateway.routes import ROUTES, Handler, Route
 from openapi.schemas import UUID, Json, answer_name, ref
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -35,7 +35,7 @@ _ALWAYS: Final = ("request.malformed", "validation.unknown_field", "internal")
 _OAUTH_ANSWERS: Final = {
     "/oauth/token": "AccessToken", "/oauth/introspect": "Introspection", "/oauth/revoke": None,
 }  # fmt: skip
-_ANSWERS_BY_HANDLER: Final = {
+_ANSWERS_BY_HANDLER: Final[dict[Handler, str]] = {
     oauth.metadata: "ServerMetadata",
     oauth.jwks: "JwkSet",
     operations.health: "Health",
@@ -193,12 +193,36 @@ def _request_body(route: Route) -> Json | None:
 
 def _success(route: Route) -> Json:
     found: Json = {"description": _SAID[route.status], "headers": _success_headers(route)}
-    if route.status != 204:  # noqa: PLR2004 - No Content
+    if route.status != 204:
         found["content"] = {route.media_type: {"schema": _answer(route)}}
     return found
 
 
-_SAID: Final = {200: "As asked.", 201: "Created.", 202: "Taken on; it happens soon.", 204: "Done; there is nothing to show."}
+_PHRASES: Final = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    406: "Not Acceptable",
+    409: "Conflict",
+    410: "Gone",
+    412: "Precondition Failed",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    428: "Precondition Required",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+"""RFC 9110's names: the standard library's differ from one version of Python to the next."""
+
+_SAID: Final = {
+    200: "As asked.",
+    201: "Created.",
+    202: "Taken on; it happens soon.",
+    204: "Done; there is nothing to show.",
+}
 
 
 def _answer(route: Route) -> Json:
@@ -207,7 +231,10 @@ def _answer(route: Route) -> Json:
         return ref(name)
     if route.media_type == "text/event-stream":
         told = "Server-sent events: `id` is the cursor, `event` the event type, `data` the envelope on one line. Beside them the "
-        return {"type": "string", "description": told + "events `ready`, `checkpoint` and `closing`, with a cursor to resume from."}
+        return {
+            "type": "string",
+            "description": told + "events `ready`, `checkpoint` and `closing`, with a cursor to resume from.",
+        }
     return {"type": "object"} if route.media_type == "application/json" else {"type": "string"}
 
 
@@ -215,7 +242,7 @@ def _success_headers(route: Route) -> Json:
     names = ["RequestId", "CorrelationId"]
     if route.etag:
         names.append("ETag")
-    if route.status == 201 and f"{route.path}/{{id}}" in _READ:  # noqa: PLR2004 - Created
+    if route.status == 201 and f"{route.path}/{{id}}" in _READ:
         names.append("Location")
     if route.page and any(each.kind == "cursor" or each.name == "after" for each in route.query):
         names.append("Link")
@@ -227,30 +254,61 @@ def _success_headers(route: Route) -> Json:
 
 
 def _refusals(route: Route) -> Json:
-    by_status: dict[int, list[str]] = {}
-    for code in problem_codes(route):
-        by_status.setdefault(CODES[code].status, []).append(code)
-    found = {str(status): _refusal(status, codes) for status, codes in sorted(by_status.items())}
-    if route.form:
-        for status, meaning in (("400", "the request is refused"), ("401", "client authentication failed")):
-            answer = found.setdefault(status, _refusal(int(status), []))
-            answer["description"] = f"{answer['description']} An OAuth error: {meaning}.".strip()
+    found: Json = {}
+    for status, codes in _by_status(route).items():
+        shared = codes == SHARED[status] and not _speaks_oauth(route, status)
+        found[str(status)] = (
+            {"$ref": f"#/components/responses/{shared_name(status)}"} if shared else refusal(status, codes)
+        )
+    for status in (400, 401, 404):
+        if _speaks_oauth(route, status):
+            answer = found.setdefault(str(status), refusal(status, ()))
+            answer["description"] = f"{answer['description']} Or an OAuth error."
             answer["content"]["application/json"] = {"schema": ref("OAuthError")}
-    if route.handler is oauth.metadata and "{" in route.path:
-        found["404"]["content"]["application/json"] = {"schema": ref("OAuthError")}
     return dict(sorted(found.items()))
 
 
-def _refusal(status: int, codes: Iterable[str]) -> Json:
-    named = list(codes)
+def refusal(status: int, codes: Sequence[str]) -> Json:
+    """Return the answer of a status that comes with problem documents of these codes."""
     headers = ["RequestId", "CorrelationId"]
     headers += {401: ["WwwAuthenticate"], 412: ["ETag"], 429: ["RetryAfter"], 503: ["RetryAfter"]}.get(status, [])
-    found: Json = {
-        "description": " ".join(f"`{code}`: {CODES[code].meaning}" for code in named),
-        "headers": _headers(headers),
-        "content": {PROBLEM: {"schema": ref("Problem")}} if named else {},
-    }
-    return found | ({CODES_EXTENSION: named} if named else {})
+    found: Json = {"description": f"{_PHRASES[status]}.", "headers": _headers(headers), "content": {}}
+    if codes:
+        found["description"] = f"{_PHRASES[status]}: {', '.join(f'`{code}`' for code in codes)}."
+        found["content"][PROBLEM] = {"schema": ref("Problem")}
+        found[CODES_EXTENSION] = list(codes)
+    return found
+
+
+def shared_name(status: int) -> str:
+    """Return the name of the answer that most operations give with a status."""
+    return re.sub(r"[^A-Za-z]", "", _PHRASES[status].title())
+
+
+def _speaks_oauth(route: Route, status: int) -> bool:
+    """Tell whether the authorization server answers with this status, in its own form."""
+    return (
+        status in {400, 401} if route.form else route.handler is oauth.metadata and "{" in route.path and status == 404
+    )
+
+
+def _by_status(route: Route) -> dict[int, tuple[str, ...]]:
+    found: dict[int, tuple[str, ...]] = {}
+    for code in problem_codes(route):
+        status = CODES[code].status
+        found[status] = (*found.get(status, ()), code)
+    return dict(sorted(found.items()))
+
+
+def _most_common() -> dict[int, tuple[str, ...]]:
+    seen = Counter(item for route in ROUTES for item in _by_status(route).items())
+    # Of two that are as common, the one that comes first in the alphabet: the document must not depend on chance.
+    ranked = sorted(seen, key=lambda item: (seen[item], [-ord(letter) for letter in "".join(item[1])]))
+    return dict(sorted(dict(ranked).items()))
+
+
+SHARED: Final = _most_common()
+"""The codes that most operations answer with a status, by status: one shared answer each."""
 
 
 def _headers(names: Iterable[str]) -> Json:

@@ -224,7 +224,10 @@ def _problem_members() -> Json:
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
         "request_id": {"type": "string", "format": "uuid"},
-        "earliest": {"type": "string", "description": "With `cursor.expired`: the cursor of the earliest event served."},
+        "earliest": {
+            "type": "string",
+            "description": "With `cursor.expired`: the cursor of the earliest event served.",
+        },
         "head": {"type": "string", "description": "With `cursor.expired`: the cursor of the feed's head."},
         "checks": {
             "type": "object",
