@@ -30,17 +30,20 @@ from engine.databases import Database, Databases, Site
 
 ENDPOINTS_A_TURN: Final = 64
 ATTEMPTS_A_TURN: Final = 500
-AFTER_TROUBLE_S: Final = 1.0
 
 log = structlog.get_logger("gledger.delivery")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchSettings:
-    """`in_flight_total` requests at once in this process; a lease lasts an endpoint's timeout and `settle_margin_s`."""
+    """`in_flight_total` requests at once in this process; a lease lasts an endpoint's timeout and `settle_margin_s`.
+
+    `after_trouble_s` is waited when the database failed a turn.
+    """
 
     in_flight_total: int = 1000
     settle_margin_s: float = 10.0
+    after_trouble_s: float = 1.0
     retry_schedule_s: tuple[int, ...] = DEFAULT_SCHEDULE_S
 
 
@@ -65,7 +68,8 @@ class _Lane:
     out: set[asyncio.Task[Finished]] = field(default_factory=set)
     finished: list[Finished] = field(default_factory=list)
     starved: bool = False
-    troubled: bool = False
+    narrow: int = 0
+    """How many turns to take with one thing each, after a turn that failed: what is at fault then fails alone."""
 
 
 class Dispatcher:
@@ -154,7 +158,7 @@ class Dispatcher:
                 except Exception:
                     # Ours, whatever it is: nothing is lost, the same work is tried again.
                     log.exception("delivery.dispatch_trouble", site_id=lane.site.id)
-                    await asyncio.sleep(AFTER_TROUBLE_S)
+                    await asyncio.sleep(self._settings.after_trouble_s)
                     continue
                 waiting = bool(lane.woken) and not lane.starved and not self._stopping
                 if lane.finished or waiting:
@@ -169,12 +173,12 @@ class Dispatcher:
 
     async def _take_turn(self, lane: _Lane, database: Database) -> None:
         """Settle what finished and claim for whom there may be something, in one transaction; then send."""
-        finished = lane.finished[: 1 if lane.troubled else ATTEMPTS_A_TURN]
+        finished = lane.finished[: 1 if lane.narrow else ATTEMPTS_A_TURN]
         freed = {one.claimed.endpoint.id for one in finished} & lane.more
         free = self._settings.in_flight_total - self._out
         lane.starved = free <= 0
-        chosen = list(dict.fromkeys([*lane.woken, *sorted(freed)]))[:ENDPOINTS_A_TURN]
-        if lane.starved or lane.troubled or self._stopping:
+        chosen = list(dict.fromkeys([*lane.woken, *sorted(freed)]))[: 1 if lane.narrow else ENDPOINTS_A_TURN]
+        if lane.starved or self._stopping or (lane.narrow and finished):
             chosen = []
         if not finished and not chosen:
             return
@@ -204,25 +208,25 @@ class Dispatcher:
             )
             claimed = got.claimed
         except Exception:
-            lane.woken.update(dict.fromkeys(chosen))
-            self._put_aside(lane, finished, now_us)
+            self._put_aside(lane, turn, now_us)
             raise
         finally:
             self._out += len(claimed) - free
             self._feed_starved()
         del lane.finished[: len(finished)]
-        lane.troubled = lane.troubled and bool(lane.finished)
+        lane.narrow = max(lane.narrow - 1, 0)
         lane.woken.update(dict.fromkeys([*got.unserved, *sorted(freed.difference(chosen))]))
         lane.more = (lane.more - freed) | got.more
         for one in claimed:
             self._begin(lane, one, began)
         self._tell(lane.site, settlement)
 
-    def _put_aside(self, lane: _Lane, finished: list[Finished], now_us: int) -> None:
-        # One that cannot be stored must not hold up the others: one by one, the refused last, none beyond its lease.
-        lane.troubled = bool(finished)
-        still = [one for one in finished if (one.claimed.delivery.due_at or 0) > now_us]
-        lane.finished = [*lane.finished[len(finished) :], *still]
+    def _put_aside(self, lane: _Lane, turn: Turn, now_us: int) -> None:
+        # Put last, so that others go first; an attempt whose lease has run out is nobody's to settle for certain.
+        lane.narrow = len(turn.finished) + len(turn.endpoint_ids)
+        lane.woken.update(dict.fromkeys(turn.endpoint_ids))
+        still = [one for one in turn.finished if (one.claimed.delivery.due_at or 0) > now_us]
+        lane.finished = [*lane.finished[len(turn.finished) :], *still]
 
     def _begin(self, lane: _Lane, claimed: Claimed, began: float) -> None:
         at_us = self._clock.now_us()

@@ -13,21 +13,21 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from sqlalchemy import Connection
 
-from delivery.egress import EgressPolicy, check_url
+from delivery.egress import EgressPolicy
 from delivery.errors import EndpointDisabled, EndpointLimitReached, EndpointNotFound
 from delivery.facts import RecordFact
-from delivery.message import check_header_names
-from delivery.retry import DEFAULT_SCHEDULE_S
+from delivery.registration import Defaults as Defaults
+from delivery.registration import check_registration, endpoint_fact, merge_change
 from delivery.rows import EndpointRow, Fact, StoredSecret
-from delivery.shapes import Endpoint, EndpointChange, EndpointCreate, EventPatterns, encode, show_endpoint
+from delivery.shapes import Endpoint, EndpointChange, EndpointCreate, encode, show_endpoint
 from delivery.signing import SECRET_BYTES, format_secret
 from delivery.store import endpoints as store
 from delivery.store.deliveries import skip_waiting
 from delivery.store.facts import insert_facts
-from delivery.subscriptions import SKIPPED_DELETED, validate_patterns
+from delivery.subscriptions import SKIPPED_DELETED
 from delivery.vault import HEADERS_COLUMN, SECRET_COLUMN, TABLE, Vault, site_name
 from engine import feed, idempotency
 from engine.clock import Clock
@@ -46,16 +46,6 @@ OnDue = Callable[[Site, str], None]
 """Told the site and the endpoint that has something due now; only a hint."""
 
 Change = Callable[[Connection, EndpointRow, Head, int], EndpointRow]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
-    """What an endpoint gets where its registration says nothing, and how long a replaced secret goes on signing."""
-
-    timeout_s: int = 15
-    max_in_flight: int = 16
-    retry_schedule_s: tuple[int, ...] = DEFAULT_SCHEDULE_S
-    secret_overlap_s: int = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +99,7 @@ class Endpoints:
 
     async def create(self, site: Site, draft: EndpointCreate, *, key: IdempotencyKey | None = None) -> Written:
         """Register an endpoint; it receives what is committed from now on. Raises InvalidEndpoint, EndpointLimitReached."""
-        self._check(draft.url, draft.event_types, draft.headers)
+        check_registration(self._egress, draft.url, draft.event_types, draft.headers)
         now_us = self._clock.now_us()
         secret = self._entropy(SECRET_BYTES)
         endpoint_id = self._ids.draw(now_us)
@@ -178,11 +168,11 @@ class Endpoints:
     ) -> Endpoint:
         """Change what is given; raises EndpointNotFound, InvalidEndpoint."""
         headers = change.headers
-        self._check(change.url, change.event_types, {} if headers is UNSET else headers)
+        check_registration(self._egress, change.url, change.event_types, {} if headers is UNSET else headers)
         sealed = None if headers is UNSET else await self._seal_headers(site, endpoint_id, headers)
 
         def apply(conn: Connection, row: EndpointRow, head: Head, now_us: int) -> EndpointRow:
-            merged = self._merge(row, change)
+            merged = merge_change(row, change, self._defaults)
             if headers is not UNSET:
                 merged = replace(merged, header_names=tuple(headers), headers_sealed=sealed)
             changed = replace(merged, lock_version=row.lock_version + 1, updated_at=now_us)
@@ -330,31 +320,6 @@ class Endpoints:
         database = await self._databases.of(site)
         return await database.write(write, site_id=site.id)
 
-    def _merge(self, row: EndpointRow, change: EndpointChange) -> EndpointRow:
-        defaults = self._defaults
-        if change.url is not UNSET:
-            row = replace(row, url=change.url)
-        if change.event_types is not UNSET:
-            row = replace(row, event_types=tuple(change.event_types))
-        if change.description is not UNSET:
-            row = replace(row, description=change.description)
-        if change.metadata is not UNSET:
-            row = replace(row, metadata=change.metadata)
-        if change.timeout_s is not UNSET:
-            row = replace(row, timeout_s=change.timeout_s or defaults.timeout_s)
-        if change.max_in_flight is not UNSET:
-            row = replace(row, max_in_flight=change.max_in_flight or defaults.max_in_flight)
-        if change.retry_schedule is not UNSET:
-            row = replace(row, retry_schedule=tuple(change.retry_schedule or ()) or None)
-        return row
-
-    def _check(self, url: str | UnsetType, patterns: EventPatterns | UnsetType, headers: dict[str, str]) -> None:
-        if url is not UNSET:
-            check_url(url, self._egress)
-        if patterns is not UNSET:
-            validate_patterns(patterns)
-        check_header_names(headers)
-
     def _answered(self, conn: Connection, site: Site, key: IdempotencyKey | None) -> Written | None:
         if key is None:
             return None
@@ -405,17 +370,6 @@ class Endpoints:
 
     def _show(self, row: EndpointRow) -> Endpoint:
         return show_endpoint(row, self._defaults.retry_schedule_s)
-
-
-def endpoint_fact(event_type: str, row: EndpointRow, once: str, shown: Endpoint) -> Fact:
-    """Return a fact about an endpoint; `once` makes its key unique."""
-    return Fact(
-        key=f"{event_type}:{row.id}:{once}",
-        type=event_type,
-        resource_type="endpoint",
-        resource_id=row.id,
-        data=encode(shown),
-    )
 
 
 def _lock_present(conn: Connection, site_id: int, endpoint_id: str) -> EndpointRow:

@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from delivery.claim import Claimed
-from delivery.endpoints import endpoint_fact
+from delivery.registration import endpoint_fact
 from delivery.retry import Delivered, Disabled, Exhausted, Failure, History, Outcome, Reply, Retry, judge
 from delivery.rows import AttemptRow, DeliveryRow, EndpointRow, Fact
 from delivery.schema import LANE_AGAIN

@@ -1,24 +1,33 @@
-"""Replaying the books: sequences, the hash chain, every line's totals, every balance; the first bad row is named.
+"""Replaying the books: the hash chain, every row against the events, every line's totals, every balance.
 
-It only reads, in pages, and trusts nothing that it can work out again.
+The first bad row is named. It only reads, in pages, and trusts nothing that it can work out again: the chained events say
+what every ledger, account, entry and line must be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 
 from engine.balances import EMPTY, Totals
-from engine.events import chain, genesis_hash
+from engine.events import ENTRY_TYPES, Resource, chain, genesis_hash
 from engine.feed import read_after, read_head
-from engine.schema import balances, entries, lines
+from engine.money import format_instant
+from engine.rows import AccountRow, EntryRow, LedgerRow
+from engine.schema import accounts, balances, entries, events, feeds, ledgers, lines
+from engine.shapes import Account, Entry, Ledger, account_of, entry_of, ledger_of, line_of
+from engine.sql import among
 
-PAGE: Final = 2_000
+T = TypeVar("T")
+
+PAGE: Final = 1_000
 Progress = Callable[[int], None]
+_ACCOUNT_TYPES: Final = ("account.created", "account.updated")
+_LEDGER_TYPES: Final = ("ledger.created", "ledger.updated")
 
 
 class _Seen(msgspec.Struct):
@@ -27,6 +36,24 @@ class _Seen(msgspec.Struct):
     id: str
     type: str
     sequence: int
+    timestamp: str
+    organization: str
+    environment: str
+    resource: Resource
+
+
+class _Told(NamedTuple, Generic[T]):
+    """What one event says of its resource."""
+
+    type: str
+    created_at: int
+    data: T
+
+
+class _Data(msgspec.Struct):
+    """The resource in an envelope, not yet decoded."""
+
+    data: msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +67,20 @@ class Finding:
 
 def verify(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
     """Return the first thing that is wrong with a site's books, or None; `progress` is told of rows looked at."""
+    versions: dict[str, int] = {}
     return (
         _verify_feed(conn, site_id, progress)
+        or _verify_ledgers(conn, site_id, progress)
+        or _verify_accounts(conn, site_id, progress, versions)
         or _verify_entries(conn, site_id, progress)
-        or _verify_lines(conn, site_id, progress)
+        or _verify_absent(conn, site_id)
+        or _verify_lines(conn, site_id, progress, versions)
     )
 
 
 def _verify_feed(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
     head = read_head(conn, site_id)
+    name = conn.execute(select(feeds.c.organization, feeds.c.environment).where(feeds.c.site_id == site_id)).one()
     sequence, previous, last_at = 0, genesis_hash(site_id, head.epoch), 0
     while True:
         page = read_after(conn, site_id, sequence, PAGE)
@@ -62,48 +94,131 @@ def _verify_feed(conn: Connection, site_id: int, progress: Progress) -> Finding 
             if chain(previous, event.body) != event.hash:
                 return Finding(table="events", row=row, detail="the hash does not follow from the event before it")
             seen = msgspec.json.decode(event.body, type=_Seen)
-            if (seen.id, seen.type, seen.sequence) != (event.id, event.type, event.sequence):
+            columns = (event.id, event.type, event.sequence, event.resource_id, format_instant(event.created_at))
+            if (seen.id, seen.type, seen.sequence, seen.resource.id, seen.timestamp) != columns:
                 return Finding(table="events", row=row, detail="the columns are not what the event says")
+            if (seen.organization, seen.environment) != tuple(name):
+                return Finding(table="feeds", row=f"site {site_id}", detail="the site's name is not what its events say")
             if event.created_at < last_at:
                 return Finding(table="events", row=row, detail="the time is before the event before it")
             previous, last_at = event.hash, event.created_at
         progress(len(page))
     if (sequence, previous) != (head.sequence, head.hash):
         return Finding(table="feeds", row=f"head {head.sequence}", detail=f"the feed ends at {sequence}")
+    if sequence and head.last_at != last_at:
+        return Finding(table="feeds", row=f"head {head.sequence}", detail="its time is not that of the last event")
+    return None
+
+
+def _verify_ledgers(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
+    for page in _pages(conn, ledgers, site_id):
+        told = _told(conn, site_id, page, _LEDGER_TYPES, Ledger)
+        for row in page:
+            if not told[row["id"]]:
+                return Finding(table="ledgers", row=row["id"], detail="no event tells of it")
+            if ledger_of(cast("LedgerRow", row)) != told[row["id"]][-1].data:
+                return Finding(table="ledgers", row=row["id"], detail="it is not what its last event says")
+        progress(len(page))
+    return None
+
+
+def _verify_accounts(
+    conn: Connection, site_id: int, progress: Progress, versions: dict[str, int],
+) -> Finding | None:
+    """Compare accounts with their last events, and gather how often each was opened or changed."""
+    for page in _pages(conn, accounts, site_id):
+        told = _told(conn, site_id, page, _ACCOUNT_TYPES, Account)
+        for row in page:
+            if not told[row["id"]]:
+                return Finding(table="accounts", row=row["id"], detail="no event tells of it")
+            last = told[row["id"]][-1].data
+            stored = account_of(cast("AccountRow", row), EMPTY)
+            if msgspec.structs.replace(stored, balances=last.balances, lock_version=last.lock_version) != last:
+                return Finding(table="accounts", row=row["id"], detail="it is not what its last event says")
+            versions[row["id"]] = len(told[row["id"]])
+        progress(len(page))
     return None
 
 
 def _verify_entries(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
-    """Check that the present lines of every entry are there, carry its status, and balance by currency."""
-    last = ""
-    while True:
-        query = select(entries).where(entries.c.site_id == site_id).order_by(entries.c.id).limit(PAGE)
-        page = list(conn.execute(query.where(entries.c.id > last) if last else query).mappings())
-        if not page:
-            return None
-        last = page[-1]["id"]
-        wanted = {(row["id"], row["lines_version"]): row for row in page}
-        sums: dict[tuple[str, int], dict[str, int]] = {key: {} for key in wanted}
-        present = select(
-            lines.c.entry_id, lines.c.version, lines.c.direction, lines.c.amount, lines.c.currency, lines.c.status,
-        ).where(lines.c.site_id == site_id, lines.c.entry_id >= page[0]["id"], lines.c.entry_id <= last)
-        for line in conn.execute(present).mappings():
-            key = (line["entry_id"], line["version"])
-            if key not in wanted:
-                continue
-            if line["status"] != wanted[key]["status"]:
-                return Finding(table="entries", row=key[0], detail="its status is not that of its lines")
-            signed = line["amount"] if line["direction"] == "debit" else -line["amount"]
-            sums[key][line["currency"]] = sums[key].get(line["currency"], 0) + signed
-        for (entry_id, _), by_currency in sums.items():
-            if not by_currency:
-                return Finding(table="entries", row=entry_id, detail="it has no lines")
-            if any(by_currency.values()):
-                return Finding(table="entries", row=entry_id, detail="its debits and credits differ")
+    """Compare every entry and every version of its lines with its events, and check that debits are credits."""
+    for page in _pages(conn, entries, site_id):
+        told = _told(conn, site_id, page, ENTRY_TYPES, Entry)
+        stored: dict[str, dict[int, list[Any]]] = {row["id"]: {} for row in page}
+        query = (
+            select(lines)
+            .where(lines.c.site_id == site_id, among(lines.c.entry_id, stored))
+            .order_by(lines.c.entry_id, lines.c.version, lines.c.position)
+        )
+        for line in conn.execute(query).mappings():
+            stored[line["entry_id"]].setdefault(line["version"], []).append(line)
+        for row in page:
+            found = _wrong_entry(row, stored[row["id"]], told[row["id"]])
+            if found is not None:
+                return found
         progress(len(page))
+    return None
 
 
-def _verify_lines(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
+def _wrong_entry(row: Any, versions: dict[int, list[Any]], told: list[_Told[Entry]]) -> Finding | None:
+    entry_id, version = row["id"], 0
+    if not told:
+        return Finding(table="entries", row=entry_id, detail="no event tells of it")
+    for event in told:
+        fresh = event.type != "entry.updated"
+        version += fresh
+        present = versions.get(version, [])
+        if [line_of(line) for line in present] != event.data.lines:
+            return _wrong_lines(entry_id, version, "they are not what the event says")
+        for position, line in enumerate(present):
+            if (line["position"], line["effective_at"]) != (position, row["effective_at"]):
+                return _wrong_lines(entry_id, version, "their places or times are not the entry's")
+            if fresh and line["created_at"] != event.created_at:
+                return _wrong_lines(entry_id, version, "their time is not that of their event")
+        if not _balanced(present):
+            return Finding(table="entries", row=entry_id, detail="its debits and credits differ")
+    if len(versions) != version:
+        return _wrong_lines(entry_id, max(versions), "no event tells of them")
+    if row["lines_version"] != version or entry_of(cast("EntryRow", row), versions[version]) != told[-1].data:
+        return Finding(table="entries", row=entry_id, detail="it is not what its last event says")
+    return None
+
+
+def _wrong_lines(entry_id: str, version: int, detail: str) -> Finding:
+    return Finding(table="lines", row=f"entry {entry_id} version {version}", detail=detail)
+
+
+def _balanced(present: Sequence[Any]) -> bool:
+    sums: dict[str, int] = {}
+    for line in present:
+        signed = line["amount"] if line["direction"] == "debit" else -line["amount"]
+        sums[line["currency"]] = sums.get(line["currency"], 0) + signed
+    return bool(present) and not any(sums.values())
+
+
+def _verify_absent(conn: Connection, site_id: int) -> Finding | None:
+    """Look for events and lines of what is not there."""
+    for table, types in ((ledgers, _LEDGER_TYPES), (accounts, _ACCOUNT_TYPES), (entries, ENTRY_TYPES)):
+        query = (
+            select(events.c.resource_id)
+            .outerjoin(table, and_(table.c.site_id == events.c.site_id, table.c.id == events.c.resource_id))
+            .where(events.c.site_id == site_id, among(events.c.type, types), table.c.id.is_(None))
+        )
+        missing = conn.execute(query.limit(1)).scalar()
+        if missing is not None:
+            return Finding(table=table.name, row=missing, detail="the feed tells of it, and it is not there")
+    query = (
+        select(lines.c.entry_id)
+        .outerjoin(entries, and_(entries.c.site_id == lines.c.site_id, entries.c.id == lines.c.entry_id))
+        .where(lines.c.site_id == site_id, entries.c.id.is_(None))
+    )
+    stray = conn.execute(query.limit(1)).scalar()
+    return None if stray is None else Finding(table="lines", row=f"entry {stray}", detail="there is no such entry")
+
+
+def _verify_lines(
+    conn: Connection, site_id: int, progress: Progress, versions: dict[str, int],
+) -> Finding | None:
     """Work every account's totals out again from its lines and compare them, line by line, then with its balance."""
     stored = {
         row.account_id: Totals(
@@ -115,8 +230,8 @@ def _verify_lines(conn: Connection, site_id: int, progress: Progress) -> Finding
     for line in _lines_by_account(conn, site_id, progress):
         account_id = line["account_id"]
         row = f"entry {line['entry_id']} line {line['position']} version {line['version']}"
-        if account_id not in stored:
-            return Finding(table="lines", row=row, detail=f"there is no balance of account {account_id}")
+        if account_id not in versions:
+            return Finding(table="lines", row=row, detail=f"there is no account {account_id}")
         before = reached.get(account_id, EMPTY)
         posted, pending = _moved(line)
         after = before.add(line["direction"], posted, pending)._replace(lock_version=line["account_lock_version"])
@@ -130,11 +245,27 @@ def _verify_lines(conn: Connection, site_id: int, progress: Progress) -> Finding
         if told != after or told.lock_version <= before.lock_version:
             return Finding(table="lines", row=row, detail=f"the resulting totals are {told[:4]}, not {after[:4]}")
         reached[account_id] = after
-    for account_id, totals in stored.items():
-        found = reached.get(account_id, EMPTY)
-        if found[:4] != totals[:4] or found.lock_version > totals.lock_version:
+        versions[account_id] += 1
+    return _wrong_balance(stored, reached, versions)
+
+
+def _wrong_balance(
+    stored: dict[str, Totals], reached: dict[str, Totals], versions: dict[str, int],
+) -> Finding | None:
+    for account_id in stored.keys() | versions.keys():
+        if account_id not in stored or account_id not in versions:
+            absent = "account" if account_id in stored else "balance"
+            return Finding(table="balances", row=account_id, detail=f"there is no {absent} of this id")
+        totals, found = stored[account_id], reached.get(account_id, EMPTY)
+        if found[:4] != totals[:4]:
             return Finding(
                 table="balances", row=account_id, detail=f"the totals are {totals[:4]}, the lines come to {found[:4]}",
+            )
+        if totals.lock_version != versions[account_id]:
+            return Finding(
+                table="balances",
+                row=account_id,
+                detail=f"lock_version is {totals.lock_version} after {versions[account_id]} lines and changes",
             )
     return None
 
@@ -149,20 +280,48 @@ def _moved(line: Any) -> tuple[int, int]:
     return amount, -amount if line["version"] > 1 else 0
 
 
+def _told(
+    conn: Connection, site_id: int, page: Sequence[Any], types: tuple[str, ...], resource: type[T],
+) -> dict[str, list[_Told[T]]]:
+    """Return what the events of these types say of each row, in their order."""
+    told: dict[str, list[_Told[T]]] = {row["id"]: [] for row in page}
+    query = (
+        select(events.c.resource_id, events.c.type, events.c.created_at, events.c.body)
+        .where(events.c.site_id == site_id, among(events.c.resource_id, told), among(events.c.type, types))
+        .order_by(events.c.sequence)
+    )
+    for row in conn.execute(query):
+        data = msgspec.json.decode(row.body, type=_Data).data
+        told[row.resource_id].append(_Told(row.type, row.created_at, msgspec.json.decode(data, type=resource)))
+    return told
+
+
+def _pages(conn: Connection, table: Table, site_id: int) -> Iterator[list[Any]]:
+    """Return a table's rows in the order of their ids."""
+    query = select(table).where(table.c.site_id == site_id).order_by(table.c.id).limit(PAGE)
+    page = list(conn.execute(query).mappings())
+    while page:
+        yield page
+        page = list(conn.execute(query.where(table.c.id > page[-1]["id"])).mappings())
+
+
 def _lines_by_account(conn: Connection, site_id: int, progress: Progress) -> Iterator[Any]:
-    last: tuple[str, int] | None = None
-    while True:
-        query = (
-            select(lines)
-            .where(lines.c.site_id == site_id)
-            .order_by(lines.c.account_id, lines.c.account_lock_version)
-            .limit(PAGE)
-        )
-        if last is not None:
-            query = query.where(tuple_(lines.c.account_id, lines.c.account_lock_version) > tuple_(*last))
-        page = list(conn.execute(query).mappings())
-        if not page:
-            return
+    query = (
+        select(lines)
+        .where(lines.c.site_id == site_id)
+        .order_by(lines.c.account_id, lines.c.account_lock_version)
+        .limit(PAGE)
+    )
+    page = list(conn.execute(query).mappings())
+    while page:
         yield from page
         progress(len(page))
-        last = (page[-1]["account_id"], page[-1]["account_lock_version"])
+        page = list(conn.execute(query.where(_behind(page[-1]))).mappings())
+
+
+def _behind(line: Any) -> ColumnElement[bool]:
+    # Not as one comparison of rows: PostgreSQL would be handed the id as text there, and compares no UUID with one.
+    same = and_(
+        lines.c.account_id == line["account_id"], lines.c.account_lock_version > line["account_lock_version"],
+    )
+    return or_(lines.c.account_id > line["account_id"], same)

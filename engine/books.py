@@ -123,8 +123,11 @@ class Books:
         for entry in decision.entries:
             self._entries[entry["id"]] = entry
             if entry["external_id"] is not None:
-                live = entry["status"] in LIVE_STATUSES
-                self._entry_of[entry["external_id"]] = entry["id"] if live else None
+                if entry["status"] in LIVE_STATUSES:
+                    self._entry_of[entry["external_id"]] = entry["id"]
+                elif self.live_entry(entry["external_id"]) == entry["id"]:
+                    # Only its holder gives a name up: by now it may be another entry's.
+                    self._entry_of[entry["external_id"]] = None
         if decision.lines:
             fresh: dict[str, list[LineRow]] = {}
             for line in decision.lines:

@@ -135,7 +135,11 @@ class Databases:
         self._writer = writer
         self._pool_size = pool_size
         self._open: OrderedDict[str, Database] = OrderedDict()
+        # Whoever held on to a database whose file was closed opens the same one again: a file never has two that write.
+        self._known: dict[str, Database] = {}
         self._opening: dict[str, asyncio.Lock] = {}
+        # Alembic keeps its present migration in a module of its own: one at a time in a process.
+        self._migrating = asyncio.Lock()
 
     def url_of(self, site: Site) -> str:
         """Return the URL of the site's database."""
@@ -161,13 +165,16 @@ class Databases:
 
     async def _open_one(self, url: str) -> None:
         parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and self._writer:
+        if parsed.get_backend_name() == "sqlite" and self._writer and url not in self._known:
             Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
-            await asyncio.to_thread(self._migrate, url)
+            async with self._migrating:
+                await asyncio.to_thread(self._migrate, url)
         while len(self._open) >= OPEN_FILES_MAX:
             _, oldest = self._open.popitem(last=False)
             await oldest.close()
-        self._open[url] = Database.open(url, writer=self._writer, pool_size=self._pool_size)
+        if url not in self._known:
+            self._known[url] = Database.open(url, writer=self._writer, pool_size=self._pool_size)
+        self._open[url] = self._known[url]
 
 
 def is_outage(error: BaseException) -> bool:

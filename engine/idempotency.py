@@ -92,7 +92,7 @@ def answer_for(found: dict[str, tuple[bytes, Answer]], key: IdempotencyKey | Non
 def forget(conn: Connection, site_id: int, now_us: int, retention_days: int = 7) -> int:
     """Remove the records that are past their retention, whole slots at a time; return how many."""
     today = now_us // _DAY_US
-    kept = {(today - age) % IDEMPOTENCY_SLOTS for age in range(retention_days + 1)} | {(today + 1) % IDEMPOTENCY_SLOTS}
+    kept = {(today - age) % IDEMPOTENCY_SLOTS for age in range(retention_days + 1)}
     old = [slot for slot in range(IDEMPOTENCY_SLOTS) if slot not in kept]
     statement = delete(idempotency_keys).where(
         idempotency_keys.c.site_id == site_id,

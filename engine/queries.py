@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, select
 
 from engine import store
 from engine.cursors import page_cursor, parse_page_cursor, parse_position_cursor
@@ -65,7 +65,7 @@ def ledger(conn: Connection, site_id: int, ledger_id: str) -> Ledger:
 
 def list_ledgers(conn: Connection, site_id: int, wanted: Selection) -> Page[Ledger]:
     """Return a page of ledgers."""
-    query = _selected(select(ledgers), ledgers, site_id, wanted)
+    query = _selected(conn, select(ledgers), ledgers, site_id, wanted)
     found = [ledger_of(cast("LedgerRow", row)) for row in conn.execute(query).mappings()]
     return _page(found, wanted)
 
@@ -82,7 +82,7 @@ def account_balance(conn: Connection, site_id: int, account_id: str) -> AccountB
 
 def list_accounts(conn: Connection, site_id: int, wanted: Selection) -> Page[Account]:
     """Return a page of accounts."""
-    query = _selected(store.ACCOUNT_WITH_TOTALS, accounts, site_id, wanted)
+    query = _selected(conn, store.ACCOUNT_WITH_TOTALS, accounts, site_id, wanted)
     return _page([account_of(*store.split_account(row)) for row in conn.execute(query)], wanted)
 
 
@@ -115,7 +115,7 @@ def entry(conn: Connection, site_id: int, entry_id: str) -> Entry:
 
 def list_entries(conn: Connection, site_id: int, wanted: Selection, account_id: str | None = None) -> Page[Entry]:
     """Return a page of entries, only those with a line on an account where one is given."""
-    query = _selected(select(entries), entries, site_id, wanted)
+    query = _selected(conn, select(entries), entries, site_id, wanted)
     if account_id is not None:
         touching = select(lines.c.entry_id).where(lines.c.site_id == site_id, lines.c.account_id == account_id)
         query = query.where(entries.c.id.in_(touching))
@@ -136,16 +136,27 @@ def _entries(conn: Connection, site_id: int, query: Select[Any]) -> list[Entry]:
     return [entry_of(row, found[row["id"]]) for row in rows]
 
 
-def _selected(query: Select[Any], table: Table, site_id: int, wanted: Selection) -> Select[Any]:
+def _selected(
+    conn: Connection, query: Select[Any], table: Table, site_id: int, wanted: Selection,
+) -> Select[Any]:
     """Narrow a query to a page of the selection; one row more than the page tells whether there is another."""
     conditions: list[ColumnElement[bool]] = [table.c.site_id == site_id]
     conditions += [table.c[name] == value for name, value in wanted.equals.items()]
-    conditions += [table.c.metadata[key].as_string() == value for key, value in wanted.metadata.items()]
+    conditions += [_metadata_is(conn, table, key, value) for key, value in wanted.metadata.items()]
     for name, bounds in wanted.bounds.items():
         conditions += [_BOUNDS[operator](table.c[name], value) for operator, value in bounds.items()]
     if wanted.cursor is not None:
         conditions.append(table.c.id < parse_page_cursor(wanted.cursor))
     return query.where(*conditions).order_by(table.c.id.desc()).limit(wanted.limit + 1)
+
+
+def _metadata_is(conn: Connection, table: Table, key: str, value: str) -> ColumnElement[bool]:
+    if conn.dialect.name == "postgresql":
+        return cast("ColumnElement[bool]", table.c.metadata[key].as_string() == value)
+    # A JSON path cannot spell every key: quotes, backslashes and control characters would match nothing.
+    pair = func.json_each(table.c.metadata).table_valued("key", "value")
+    same: ColumnElement[bool] = exists(select(1).select_from(pair).where(pair.c.key == key, pair.c.value == value))
+    return same
 
 
 _BOUNDS = {

@@ -98,8 +98,9 @@ def save(conn: Connection, site_id: int, changes: Changes) -> None:
     ]
     insert_rows(conn, balances, [row for row in totals if row["account_id"] in opened])
     update_rows(conn, balances, ("site_id", "account_id"), [row for row in totals if row["account_id"] not in opened])
-    insert_rows(conn, entries, list(changes.new_entries.values()))
+    # An entry that is archived gives its external id up before a new one of the same batch takes it.
     update_rows(conn, entries, ("site_id", "id"), list(changes.changed_entries.values()))
+    insert_rows(conn, entries, list(changes.new_entries.values()))
     insert_rows(conn, lines, changes.lines)
     if changes.facts:
         rows = [{"site_id": site_id, "key": key, "event_id": event_id} for key, event_id in changes.facts]

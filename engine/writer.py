@@ -60,8 +60,7 @@ class Writer:
         Raises the Refused it came to, Overloaded where too many wait, IdempotencyInProgress or Unavailable where it
         takes longer than 10 seconds.
         """
-        if self._corrupt is not None:
-            raise self._corrupt
+        self._check_not_corrupt()
         if len(self._waiting) >= WAITING_MAX:
             raise Overloaded
         waiting = _Waiting(submission, asyncio.get_running_loop().create_future())
@@ -95,6 +94,11 @@ class Writer:
         while self._flusher is not None:
             await asyncio.shield(self._flusher)
 
+    def _check_not_corrupt(self) -> None:
+        """Stop: where a check failed that never can, nothing more is written, not even what waits already."""
+        if self._corrupt is not None:
+            raise self._corrupt
+
     def _leave(self, key: str) -> None:
         self._running[key] -= 1
         if not self._running[key]:
@@ -111,6 +115,7 @@ class Writer:
             while self._waiting:
                 batch = self._take()
                 try:
+                    self._check_not_corrupt()
                     await self._commit(batch)
                 except Exception as error:  # noqa: BLE001 - whatever happened, everyone who waits is told
                     self._fail(batch, error)
@@ -130,12 +135,15 @@ class Writer:
     async def _commit(self, batch: list[_Waiting]) -> None:
         try:
             answered, result = await self._run_once(batch)
-        except DBAPIError as error:
+        except EngineError:
+            raise
+        except Exception as error:
             if len(batch) == 1:
                 raise
-            _log.warning("batch.split", site_id=self._run.site.id, commands=len(batch), error=str(error.orig))
-            for each in batch:
+            _log.warning("batch.split", site_id=self._run.site.id, commands=len(batch), error=str(error))
+            for each in (one for one in batch if not one.future.done()):
                 try:
+                    self._check_not_corrupt()
                     await self._commit([each])
                 except Exception as alone:  # noqa: BLE001 - one bad command fails alone
                     self._fail([each], alone)
@@ -154,12 +162,13 @@ class Writer:
             decided: list[BatchResult] = []
             try:
                 return batch, await self._transact([each.submission for each in batch], decided)
-            except (DBAPIError, OSError, PoolTimeoutError, TimeoutError) as error:
+            except Exception as error:
+                # Whatever a driver says of a commit, and however it says it: only the feed tells whether it happened.
+                if decided and await self._happened(decided[0]):
+                    return batch, decided[0]
                 if not is_outage(error):
                     raise
                 _log.warning("batch.interrupted", site_id=self._run.site.id, attempt=attempt, error=str(error))
-                if decided and await self._happened(decided[0]):
-                    return batch, decided[0]
                 if attempt >= ATTEMPTS_MAX:
                     raise Unavailable("The database did not answer.") from error
                 await asyncio.sleep(_PAUSE_S * attempt)

@@ -15,6 +15,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketClose
 
+from auth.errors import CredentialsRefused
 from gateway import guard, query
 from gateway.call import Call, Services, Trace, site_of
 from gateway.codes import CODES
@@ -123,6 +124,8 @@ class _Path:
         self._services.metrics.problems.labels(problem.code).inc()
         if CODES[problem.code].status >= 500:  # noqa: PLR2004 - ours
             _log.error("request.failed", request_id=trace.request_id, code=problem.code, exc_info=error)
+        elif isinstance(error, CredentialsRefused):
+            _log.info("credentials.refused", request_id=trace.request_id, code=problem.code, reason=error.reason)
         return respond(
             problem,
             base_url=self._services.public_url,

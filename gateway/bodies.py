@@ -27,14 +27,14 @@ AccountCode = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schem
 MetadataKey = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=_CLEAN)]
 MetadataValue = Annotated[str, Meta(max_length=500, extra_json_schema=_CLEAN)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=50)]
-Currency = Annotated[str, Meta(pattern="^[A-Z][A-Z0-9_]{2,15}$", description="ISO 4217, or a code of your own.")]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]{2,15}$(?!\n)", description="ISO 4217, or a code of your own.")]
 Exponent = Annotated[int, Meta(ge=0, le=18, description="How many digits the minor unit has.")]
 Amount = (
     Annotated[int, Meta(ge=1, le=9_223_372_036_854_775_807, description="Minor units.")]
-    | Annotated[str, Meta(pattern="^[0-9]{1,19}$", description="Minor units as a string of digits.")]
+    | Annotated[str, Meta(pattern=r"^(?!0+$)[0-9]{1,19}$(?!\n)", description="Minor units as a string of digits.")]
 )
 Instant = Annotated[str, Meta(max_length=40, extra_json_schema={"format": "date-time"})]
-Id = Annotated[str, Meta(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", extra_json_schema={"format": "uuid"})]
+Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)", extra_json_schema={"format": "uuid"})]
 AccountReference = Annotated[
     str,
     Meta(
@@ -44,7 +44,7 @@ AccountReference = Annotated[
         description="An account's id, or `external_id:` and its external id.",
     ),
 ]
-IdempotencyKeyText = Annotated[str, Meta(min_length=1, max_length=255, pattern="^[\\x21-\\x7e]+$")]
+IdempotencyKeyText = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$(?!\n)")]
 LockVersion = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
 
 

@@ -108,7 +108,7 @@ def _fault(message: str, value: Any, pointer: str) -> Fault:
         pointer += inside if not inside.startswith("key") else ""
     last = pointer.rsplit("/", 1)[-1]
     if last == "amount" and not isinstance(value, bool) and isinstance(value, int | str):
-        code = "amount_out_of_range" if isinstance(value, int) or value.lstrip("-").isdecimal() else "validation.invalid_value"
+        code = "amount_out_of_range" if isinstance(value, int) or (value.isascii() and value.lstrip("-").isdecimal()) else "validation.invalid_value"
         words = "An amount is 1 to 9223372036854775807 minor units, as an integer or a string of digits"
     elif words.startswith("Expected") and ("length" in words or ">=" in words or "<=" in words):
         code = "validation.out_of_range"

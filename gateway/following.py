@@ -139,42 +139,39 @@ async def follow(
 
     `ended` is set when the client is gone.
     """
-    tailer = services.tailers.of(site)
-    await tailer.join()
     settings = services.stream
     loop = asyncio.get_running_loop()
     position, cursor = start.position, start.cursor
     born = spoken = loop.time()
     try:
-        while not ended.is_set():
-            closing = _closing(services, principal, loop.time() - born > settings.lifetime_s, cursor)
-            if closing is not None:
-                yield closing
-                return
-            taken = await tailer.take(position, wanted)
-            if taken.cursor is not None:
-                position, cursor = taken.position, taken.cursor
-                if taken.frames:
-                    yield Events(frames=taken.frames, cursor=cursor)
-                    spoken = loop.time()
-                elif loop.time() - spoken > settings.idle_checkpoint_s:
+        async with services.tailers.listening(site) as tailer:
+            while not ended.is_set():
+                closing = _closing(services, principal, loop.time() - born > settings.lifetime_s, cursor)
+                if closing is not None:
+                    yield closing
+                    return
+                taken = await tailer.take(position, wanted)
+                if taken.cursor is not None:
+                    position, cursor = taken.position, taken.cursor
+                    if taken.frames:
+                        yield Events(frames=taken.frames, cursor=cursor)
+                        spoken = loop.time()
+                    elif loop.time() - spoken > settings.idle_checkpoint_s:
+                        yield Checkpoint(cursor=cursor)
+                        spoken = loop.time()
+                    else:
+                        await asyncio.sleep(0)
+                    continue
+                silence = settings.idle_checkpoint_s - (loop.time() - spoken)
+                if silence <= 0:
                     yield Checkpoint(cursor=cursor)
                     spoken = loop.time()
-                else:
-                    await asyncio.sleep(0)
-                continue
-            silence = settings.idle_checkpoint_s - (loop.time() - spoken)
-            if silence <= 0:
-                yield Checkpoint(cursor=cursor)
-                spoken = loop.time()
-                continue
-            await tailer.wait(position, min(_CHECK_S, silence))
+                    continue
+                await tailer.wait(position, min(_CHECK_S, silence))
     except CursorExpired:
         yield Closing(reason="cursor.expired", reconnect=False, cursor=cursor)
     except EngineError:
         yield Closing(reason="unavailable", reconnect=True, cursor=cursor)
-    finally:
-        tailer.leave()
 
 
 def _closing(services: Services, principal: Principal, too_old: bool, cursor: str) -> Closing | None:

@@ -81,6 +81,14 @@ _POINTERS: Final[dict[type[Exception], str]] = {
     delivery_errors.ReservedHeaders: "/headers",
 }
 
+_OURS_TO_KNOW: Final = (
+    auth_errors.CredentialsRefused,
+    auth_errors.VaultError,
+    delivery_errors.InvalidSecret,
+    delivery_errors.SignatureRejected,
+)
+"""Errors whose words are for the log: they would tell a forger how close they came, or name keys of ours."""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
@@ -154,6 +162,8 @@ def _described(error: Exception, code: str, pointer: str | None) -> Problem:
         faults = [Fault(code=code, pointer=pointer, detail=detail)]
     if isinstance(error, engine_errors.CursorExpired):
         extra = {"earliest": error.earliest, "head": error.head}
+    if isinstance(error, _OURS_TO_KNOW):
+        detail = CODES[code].meaning
     if isinstance(error, engine_errors.SiteUnknown | engine_errors.BooksCorrupt):
         detail = "This site's books are not served at the moment."
     if isinstance(error, engine_errors.PreconditionFailed):

@@ -300,7 +300,10 @@ _AUTH: Final = (
 _RUNNING: Final = (
     Route(method="GET", path="/healthz", handler=operations.health, tag="Running"),
     Route(method="GET", path="/readyz", handler=operations.readiness, tag="Running", refusals=("unavailable",)),
-    Route(method="GET", path="/metrics", handler=operations.metrics, tag="Running", media_type="text/plain"),
+    Route(
+        method="GET", path="/metrics", handler=operations.metrics, tag="Running", media_type="text/plain",
+        refusals=("auth.missing",),
+    ),
     Route(method="GET", path="/openapi.json", handler=documents.document, tag="Documents"),
     Route(
         method="GET", path="/openapi.yaml", handler=documents.document, tag="Documents", media_type="application/yaml",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -99,6 +100,11 @@ class Tailer:
         """Stop listening."""
         self._listeners -= 1
 
+    def stir(self) -> None:
+        """Have everyone who waits look up, though the feed did not move."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
     @property
     def idle(self) -> bool:
         """Tell whether nobody listens."""
@@ -159,8 +165,7 @@ class Tailer:
                 self._append(frame(self._epoch, event))
             self._known = max(head.sequence, self._read)
             if events:
-                changed, self._changed = self._changed, asyncio.Event()
-                changed.set()
+                self.stir()
             if len(events) < PAGE:
                 return
 
@@ -180,6 +185,9 @@ class Tailers:
         """Take whose feeds they read."""
         self._engine = engine
         self._tailers: dict[int, Tailer] = {}
+        self._streams = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self.draining: Final = asyncio.Event()
 
     def wake(self, site: Site, head: int) -> None:
@@ -202,9 +210,32 @@ class Tailers:
                 del self._tailers[site_id]
                 await tailer.stop()
 
+    @asynccontextmanager
+    async def listening(self, site: Site) -> AsyncIterator[Tailer]:
+        """Be a stream of the site for as long as the block runs; raises Unavailable where the feed cannot be read."""
+        tailer = self.of(site)
+        self._streams += 1
+        self._quiet.clear()
+        try:
+            await tailer.join()
+            yield tailer
+        finally:
+            tailer.leave()
+            self._streams -= 1
+            if not self._streams:
+                self._quiet.set()
+
     def drain(self) -> None:
         """Tell every stream to end: the process is going down."""
         self.draining.set()
+        for tailer in self._tailers.values():
+            tailer.stir()
+
+    async def quiet(self, timeout_s: float) -> None:
+        """Return when every stream has said its last word, at the latest after this many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._quiet.wait()
 
     async def close(self) -> None:
         """Stop every tailer."""

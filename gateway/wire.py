@@ -54,39 +54,10 @@ def parse(body: bytes, content_type: str | None) -> Document:
     media_type = (content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem(code="unsupported_media_type", detail="Send the body as application/json.")
-    twice: list[str] = []
     try:
-        value = json.loads(
-            body.decode(),
-            object_pairs_hook=lambda pairs: _object(pairs, twice),
-            parse_float=_number,
-            parse_constant=_no_constant,
-        )
-    except UnicodeDecodeError:
-        raise Problem(code="request.malformed", detail="The body is not UTF-8.") from None
+        return _parse(body)
     except RecursionError:
         raise Problem(code="request.malformed", detail="The body is nested too deeply.") from None
-    except ValueError as error:
-        raise Problem(code="request.malformed", detail=f"The body is not JSON: {error}.") from None
-    if twice:
-        raise invalid(
-            [
-                Fault(
-                    code="validation.duplicate_field",
-                    pointer=_pointer_to(value, name),
-                    detail=f"Field {name!r} stands twice in one object.",
-                )
-                for name in dict.fromkeys(twice)
-            ],
-        )
-    if b"\\u" in body:
-        faults = text_faults(value)
-        if faults:
-            raise invalid(faults)
-    try:
-        return Document(value, _canonical(value))
-    except (msgspec.MsgspecError, RecursionError, OverflowError, UnicodeEncodeError):
-        raise Problem(code="request.malformed", detail="The body holds a number or a text that is out of range.") from None
 
 
 def decode(document: Document, expected: type[T]) -> T:
@@ -141,6 +112,43 @@ def reply(
         given["etag"] = f'"{lock_version}"'
     given.setdefault("cache-control", "no-store")
     return Response(body, status_code=status, media_type="application/json", headers=given)
+
+
+def _parse(body: bytes) -> Document:
+    """Read JSON; raises RecursionError where it is nested deeper than Python goes, whoever looks at it first."""
+    twice: list[str] = []
+    try:
+        value = json.loads(
+            body.decode(),
+            object_pairs_hook=lambda pairs: _object(pairs, twice),
+            parse_float=_number,
+            parse_constant=_no_constant,
+        )
+    except UnicodeDecodeError:
+        raise Problem(code="request.malformed", detail="The body is not UTF-8.") from None
+    except ValueError as error:
+        # Python's own words about an integer of thousands of digits are advice to programmers.
+        what = "a number has too many digits" if str(error).startswith("Exceeds") else error
+        raise Problem(code="request.malformed", detail=f"The body is not JSON: {what}.") from None
+    if twice:
+        raise invalid(
+            [
+                Fault(
+                    code="validation.duplicate_field",
+                    pointer=_pointer_to(value, name),
+                    detail=f"Field {name!r} stands twice in one object.",
+                )
+                for name in dict.fromkeys(twice)
+            ],
+        )
+    if b"\\u" in body:
+        faults = text_faults(value)
+        if faults:
+            raise invalid(faults)
+    try:
+        return Document(value, _canonical(value))
+    except (msgspec.MsgspecError, OverflowError, UnicodeEncodeError):
+        raise Problem(code="request.malformed", detail="The body holds a number or a text that is out of range.") from None
 
 
 def _too_large(limit: int) -> Problem:

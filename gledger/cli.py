@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 
@@ -154,7 +153,7 @@ def doctor_command() -> None:
 
 def main() -> None:
     """Run the program; what it cannot do, it says in one line."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # SIGPIPE stays ignored, as Python has it: else every client that hangs up could end a server.
     try:
         app()
     except SettingsError as error:

@@ -85,8 +85,8 @@ class _Story:
     async def set_up(self) -> None:
         """Get a token, register the partner's endpoint, follow the feed, open SendCash's books."""
         form = {"grant_type": "client_credentials"}
-        auth = aiohttp.BasicAuth(self._credentials.client_id, self._credentials.client_secret)
-        async with self._session.post("/oauth/token", data=form, auth=auth) as answer:
+        basic = aiohttp.encode_basic_auth(self._credentials.client_id, self._credentials.client_secret)
+        async with self._session.post("/oauth/token", data=form, headers={"authorization": basic}) as answer:
             token = await answer.json()
             if answer.status != 200:  # noqa: PLR2004 - RFC 6749
                 raise StoryBroken(f"no access token: {token}")

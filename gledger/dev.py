@@ -6,12 +6,14 @@ import asyncio
 import base64
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 import msgspec
 import uvloop
@@ -28,6 +30,8 @@ from gledger.worker import DeliveryWorker
 ORGANIZATION: Final = "acme-corp"
 ENVIRONMENT: Final = "sandbox"
 CREDENTIALS: Final = "credentials.json"
+TERMINATED: Final = 128 + signal.SIGTERM
+"""The exit code of a program that was told to stop before it served."""
 # The database's thread hands the interpreter back sooner than by default: a statement should not wait 5 ms for it.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
@@ -38,6 +42,8 @@ def run(settings: Settings, story: Story | None) -> int:
     """Serve until stopped, telling the story first if there is one; return the exit code."""
     if not settings.database_url.startswith("sqlite"):
         raise ProgramError("gledger dev serves SQLite files: unset GLEDGER_DATABASE_URL, or use gledger gateway and worker")
+    # Until requests are served nobody else listens to it, and dying of it would leave the embedded server behind.
+    signal.signal(signal.SIGTERM, _leave)
     with ExitStack() as held:
         folder = held.enter_context(data_folder(settings.data))
         listening = held.enter_context(_listen(settings))
@@ -47,11 +53,17 @@ def run(settings: Settings, story: Story | None) -> int:
             valkey = held.enter_context(Valkey(folder / "valkey"))
             settings = replace(settings, redis_url=valkey.url)
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        return uvloop.run(_serve(settings, listening, story))
+        try:
+            return uvloop.run(_serve(settings, listening, story))
+        except asyncio.CancelledError:
+            return TERMINATED
 
 
 async def _serve(settings: Settings, listening: serve.Listening, story: Story | None) -> int:
     stop = asyncio.Event()
+    serving = asyncio.current_task()
+    if serving is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     async with open_parts(settings) as parts:
         gateway = serve.Gateway(parts)
         worker = DeliveryWorker(parts)
@@ -96,6 +108,10 @@ async def _credentials(parts: Parts) -> CredentialsFile:
         return msgspec.structs.replace(kept, base_url=parts.settings.public_url)
     issued = await bootstrap(parts, ORGANIZATION, ENVIRONMENT, rotate=True)
     return credentials_file(parts, ORGANIZATION, ENVIRONMENT, issued)
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(TERMINATED)
 
 
 def _listen(settings: Settings) -> serve.Listening:

@@ -99,7 +99,8 @@ class Valkey:
             _write_pid(pid_file, self._process.pid)
         try:
             _wait_until_ready(self._socket, self._process, program.name, log)
-        except ServerNotStarted:
+        except BaseException:
+            # Whoever is told to stop while it starts must not leave it behind.
             self.stop()
             raise
 

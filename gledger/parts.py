@@ -5,10 +5,13 @@ Gateway, worker and `gledger dev` add their own loops to these parts; nothing he
 
 from __future__ import annotations
 
+import asyncio
+
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from redis.asyncio import Redis
@@ -30,6 +33,8 @@ from gledger.errors import SettingsError
 from gledger.migrations import upgrade
 from gledger.settings import Settings
 from gledger.wakeups import WakeUps
+
+_QUEUED_SHARE: Final = 0.2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,7 +173,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             listeners=listeners,
         )
     finally:
-        await engine.drain()
+        # A database that is away must not keep the process: who waits is not answered, and asks again with its key.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.drain_timeout_s * _QUEUED_SHARE):
+                await engine.drain()
         await databases.close()
         await control.close()
         await redis.aclose()

@@ -36,6 +36,9 @@ REFRESH_S: Final = 2.0
 Listening = socket.socket
 _BACKLOG: Final = 2048
 _RESTART_S: Final = 1.0
+# Of the seconds a process has to end: for streams to say why, for requests under way, and a rest for what was queued.
+_LAST_WORDS_SHARE: Final = 0.2
+_ANSWERS_SHARE: Final = 0.4
 _log = structlog.get_logger("gledger.serve")
 
 
@@ -113,17 +116,52 @@ class Gateway:
 class Server(uvicorn.Server):
     """A uvicorn server that tells its streams to end as soon as it is told to."""
 
-    def __init__(self, config: uvicorn.Config, tailers: Tailers, stop: asyncio.Event | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        tailers: Tailers,
+        stop: asyncio.Event | None = None,
+        *,
+        last_words_s: float = 5.0,
+    ) -> None:
+        """`last_words_s` is how long streams have to say why they end; `stop` is set when that begins."""
         super().__init__(config)
         self._tailers = tailers
         self._stop = stop
+        self._last_words_s = last_words_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal says stop, and return when everything is answered."""
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain."""
+        """Begin to drain.
+
+        The signal is used up here: uvicorn would raise it again after serving, and the process would die of it with
+        its work unfinished.
+        """
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._drain)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting and let streams say why they end; only then end what is left: uvicorn cuts WebSockets off."""
+        for server in self.servers:
+            server.close()
+        for each in sockets or ():
+            each.close()
+        self._drain()
+        await self._tailers.quiet(self._last_words_s)
+        await super().shutdown(sockets)
+
+    def _drain(self) -> None:
         self._tailers.drain()
         if self._stop is not None:
             self._stop.set()
-        super().handle_exit(sig, frame)
 
 
 def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
@@ -147,7 +185,7 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         forwarded_allow_ips=proxies or None,
         backlog=_BACKLOG,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=int(settings.drain_timeout_s),
+        timeout_graceful_shutdown=max(1, int(settings.drain_timeout_s * _ANSWERS_SHARE)),
     )
 
 
@@ -158,7 +196,11 @@ async def serve_gateway(settings: Settings, listening: socket.socket) -> None:
         parts.listeners.head.append(parts.wakeups.head)
         parts.listeners.due.append(parts.wakeups.due)
         wakeups = [asyncio.create_task(parts.wakeups.run()), asyncio.create_task(parts.wakeups.listen(gateway.heard))]
-        server = Server(server_config(gateway.app, settings), gateway.tailers)
+        server = Server(
+            server_config(gateway.app, settings),
+            gateway.tailers,
+            last_words_s=settings.drain_timeout_s * _LAST_WORDS_SHARE,
+        )
         try:
             async with gateway.running():
                 await server.serve(sockets=[listening])
@@ -184,13 +226,16 @@ def supervise(listening: socket.socket, workers: int) -> int:
     command = [sys.executable, "-m", "gledger", "gateway", "--fd", str(listening.fileno())]
     stopping = False
     children: list[subprocess.Popen[Any]] = []
+    told: list[subprocess.Popen[Any]] = []
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
         for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                child.send_signal(signal.SIGTERM)
+            if child not in told:
+                told.append(child)
+                with contextlib.suppress(ProcessLookupError):
+                    child.send_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -199,6 +244,8 @@ def supervise(listening: socket.socket, workers: int) -> int:
         while len(children) < workers and not stopping:
             children.append(subprocess.Popen(command, pass_fds=(listening.fileno(),), env=os.environ))
         time.sleep(_RESTART_S)
+    # One that was being started when the signal came has not heard of it.
+    stop(signal.SIGTERM, None)
     for child in children:
         child.wait()
     return 0

@@ -39,6 +39,9 @@ LONE_SWEEP_S: Final = 10.0
 FORGET_S: Final = 3600.0
 _AGAIN_S: Final = 1.0
 _QUEUE: Final = "gledger:arq"
+# Of the seconds a process has to end: for requests under way, and for those and their settling together.
+_REQUESTS_SHARE: Final = 0.6
+_DRAIN_SHARE: Final = 0.75
 _log = structlog.get_logger("gledger.worker")
 
 
@@ -103,7 +106,10 @@ class DeliveryWorker:
             await asyncio.gather(*tasks, *(each.task for each in self._sites.values()), return_exceptions=True)
             for timer in self._timers:
                 timer.cancel()
-            await self._dispatcher.drain(self._parts.settings.drain_timeout_s * 0.7)
+            # Leases that cannot be given back because the database is away run out by themselves.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._parts.settings.drain_timeout_s * _DRAIN_SHARE):
+                    await self._dispatcher.drain(self._parts.settings.drain_timeout_s * _REQUESTS_SHARE)
             await self._sender.close()
 
     async def sweep(self) -> None:

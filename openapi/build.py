@@ -194,7 +194,6 @@ def _parameters() -> Json:
         "Traceparent": header(
             "traceparent",
             "W3C Trace Context; one of another form is passed over.",
-            pattern="^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
         ),
     }  # fmt: skip
 

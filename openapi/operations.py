@@ -230,12 +230,12 @@ def _answer(route: Route) -> Json:
     if name is not None:
         return ref(name)
     if route.media_type == "text/event-stream":
-        told = "Server-sent events: `id` is the cursor, `event` the event type, `data` the envelope on one line. Beside them the "
+        # No type: OpenAPI 3.1 does not say whether a schema is of the whole stream or of each event in it.
         return {
-            "type": "string",
-            "description": told + "events `ready`, `checkpoint` and `closing`, with a cursor to resume from.",
+            "description": "Server-sent events: `id` is the cursor, `event` the event type, `data` the envelope on one line. "
+            "Beside them the events `ready`, `checkpoint` and `closing`, with a cursor to resume from.",
         }
-    return {"type": "object"} if route.media_type == "application/json" else {"type": "string"}
+    return {"type": "object"} if route.media_type in {"application/json", "application/yaml"} else {"type": "string"}
 
 
 def _success_headers(route: Route) -> Json:

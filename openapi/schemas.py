@@ -22,7 +22,7 @@ REF: Final = "#/components/schemas/"
 UUID: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 _TIMES: Final = frozenset(("at", "timestamp", "failing_since"))
-_FREE_IDS: Final = frozenset(("correlation_id", "client_id"))
+_FREE_IDS: Final = frozenset(("correlation_id", "external_id"))
 
 
 class Fault(Struct, frozen=True):
@@ -151,7 +151,7 @@ def schemas() -> Json:
     found = bodies | answers | others
     if len(found) != len(bodies) + len(answers) + len(others):
         raise ValueError("two shapes have one name")
-    return {name: found[name] for name in sorted(found)}
+    return {name: _as_ecma(found[name]) for name in sorted(found)}
 
 
 def ref(name: str) -> Json:
@@ -174,6 +174,15 @@ def answer_name(route: Route) -> str | None:
 def _components(types: Iterable[Any]) -> Json:
     wanted = list(dict.fromkeys(each for each in types if each is not None))
     return msgspec.json.schema_components(wanted, ref_template=REF + "{name}")[1]
+
+
+def _as_ecma(schema: Any) -> Any:
+    """Write patterns as JSON Schema has them: there `$` is the end of a text and needs no guard against a last line end."""
+    if isinstance(schema, dict):
+        pattern = schema.get("pattern")
+        guarded = {"pattern": pattern.removesuffix(r"(?!\n)")} if isinstance(pattern, str) else {}
+        return {name: _as_ecma(each) for name, each in schema.items()} | guarded
+    return [_as_ecma(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def _say_conventions(schema: Json) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,14 +34,18 @@ PRIVATE: Final = EgressPolicy(allow_private=True)
 
 
 class OneDatabase(Databases):
-    """Every site lives in the database that the test was given."""
+    """Every site lives in the database that the test was given; it may be out of reach for some calls."""
 
     def __init__(self, database: Database) -> None:
         super().__init__("", lambda _url: None)
         self._database = database
+        self.failures = 0
 
     async def of(self, site: Site) -> Database:
-        """Return the database."""
+        """Return the database, or fail as often as the test said."""
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionRefusedError(site)
         return self._database
 
 
@@ -70,10 +75,19 @@ class Counted:
 
     outcomes: list[tuple[str, str | None]] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     def attempted(self, outcome: str, error_class: str | None, duration_s: float) -> None:
         """Remember an attempt."""
         self.outcomes.append((outcome, error_class))
+        self.heard.set()
+
+    async def until(self, count: int, *, timeout_s: float = 10) -> None:
+        """Return when so many attempts were settled."""
+        async with asyncio.timeout(timeout_s):
+            while len(self.outcomes) < count:
+                self.heard.clear()
+                await self.heard.wait()
 
     def delivered(self, commit_to_delivered_s: float) -> None:
         """Remember how long a delivery took."""

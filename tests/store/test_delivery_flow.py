@@ -10,12 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 from standardwebhooks.webhooks import Webhook
+from structlog.testing import capture_logs
 
 from delivery.claim import Bodies
 from delivery.dispatch import DispatchSettings
 from delivery.egress import EgressPolicy
 from delivery.log import DeliveryFilter
 from delivery.retry import DEFAULT_SCHEDULE_S
+from delivery.rows import AttemptRow
+from delivery.store.deliveries import insert_attempts
 from delivery.turn import Turn, take_turn
 from engine.databases import Database
 from engine.money import format_instant
@@ -273,6 +276,31 @@ async def test_stale_lease_settles_nothing(stage: Stage, receiver: Receiver) -> 
     assert [one.error_class for one in await stage.attempts(before[0])] == ["interrupted", None]
 
 
+async def test_sender_that_lost_its_lease_cannot_settle_for_the_one_that_has_it(
+    stage: Stage, receiver: Receiver
+) -> None:
+    """While another process has the delivery in flight, a late answer to the first changes nothing."""
+    first, second = asyncio.Event(), asyncio.Event()
+    receiver.script("/hook", Reply(status=500, hold=first), Reply(hold=second))
+    endpoint = await stage.endpoint(receiver.url("/hook"))
+    await stage.commit("entry.posted")
+    await stage.relay_all()
+    late, present = stage.dispatcher(), stage.dispatcher()
+    late.wake(SITE, endpoint.id)
+    await receiver.wait_for_count(1)
+    stage.clock.advance(seconds=60)
+    present.wake(SITE, endpoint.id)
+    await receiver.wait_for_count(2)
+    with capture_logs() as lines:
+        first.set()
+        await late.idle()
+    assert [line["event"] for line in lines] == ["delivery.lease_lost"]
+    assert [one.status for one in await stage.rows(endpoint.id)] == ["in_flight"]
+    second.set()
+    await present.idle()
+    assert [one.status for one in await stage.rows(endpoint.id)] == ["delivered"]
+
+
 async def test_drain_lets_requests_finish(stage: Stage, receiver: Receiver) -> None:
     """What is answered in time is settled, and nothing new is begun."""
     hold = asyncio.Event()
@@ -326,6 +354,21 @@ async def test_vault_that_is_away_costs_the_endpoint_nothing(stage: Stage, recei
     (delivery,) = await stage.rows(endpoint.id)
     assert delivery.status == "delivered"
     assert [one.error_class for one in await stage.attempts(delivery)] == ["secret_unavailable", None]
+
+
+async def test_failures_of_ours_leave_the_schedule_whole(stage: Stage, receiver: Receiver) -> None:
+    """After trouble of ours the endpoint still has every attempt that its schedule promises."""
+    receiver.script("/hook", SERVER_ERROR, OK)
+    endpoint = await stage.endpoint(receiver.url("/hook"), retry_schedule=[0, 5])
+    await stage.commit("entry.posted")
+    for away in (True, True, False, False):
+        stage.vault.away = away
+        await stage.deliver()
+        stage.clock.advance(seconds=30)
+    (delivery,) = await stage.rows(endpoint.id)
+    assert delivery.status == "delivered"
+    classes = [one.error_class for one in await stage.attempts(delivery)]
+    assert classes == ["secret_unavailable", "secret_unavailable", "http_5xx", None]
 
 
 async def test_forbidden_destination_is_a_failure_that_tells_nothing(stage: Stage, receiver: Receiver) -> None:
@@ -404,6 +447,46 @@ async def test_failed_replay_is_retried_by_the_schedule(stage: Stage, receiver: 
     (delivery,) = await stage.rows(endpoint.id)
     assert [one.trigger for one in await stage.attempts(delivery)] == ["scheduled", "replay", "scheduled"]
     assert delivery.status == "delivered"
+
+
+async def test_attempt_that_cannot_be_stored_does_not_hold_up_the_others(stage: Stage, receiver: Receiver) -> None:
+    """A turn that the database refuses is taken apart: what is at fault fails alone, the rest is settled."""
+    endpoint = await stage.endpoint(receiver.url("/hook"))
+    other = await stage.endpoint(receiver.url("/other"))
+    await stage.commit(*["entry.posted"] * 3)
+    await stage.relay_all()
+    refused = (await stage.rows(endpoint.id))[1]
+    row = AttemptRow(
+        delivery_id=refused.id, number=1, trigger="scheduled", at=0, duration_ms=None, request=None, response=None,
+        error_class=None,
+    )  # fmt: skip
+    await stage.database.write(lambda conn: insert_attempts(conn, SITE.id, [row]), site_id=SITE.id)
+    dispatcher = stage.dispatcher(DispatchSettings(after_trouble_s=0.001))
+    # The log is caught, because drawing every traceback for a terminal would take longer than all the rest.
+    with capture_logs() as lines:
+        for endpoint_id in (endpoint.id, other.id):
+            dispatcher.wake(SITE, endpoint_id)
+        await stage.meter.until(5)
+        states = [one.status for one in await stage.rows(endpoint.id)]
+        stage.clock.advance(seconds=3600)
+        await dispatcher.idle()
+    assert states == ["delivered", "in_flight", "delivered"]
+    assert [one.status for one in await stage.rows(other.id)] == ["delivered"] * 3
+    assert len(receiver.received) == 6
+    assert {"delivery.attempted", "delivery.dispatch_trouble"} <= {line["event"] for line in lines}
+
+
+async def test_database_that_is_away_for_a_while_loses_nothing(stage: Stage, receiver: Receiver) -> None:
+    """A dispatcher that cannot reach the database keeps trying with what it was told."""
+    endpoint = await stage.endpoint(receiver.url("/hook"))
+    await stage.commit("entry.posted")
+    await stage.relay_all()
+    stage.databases.failures = 3
+    dispatcher = stage.dispatcher(DispatchSettings(after_trouble_s=0.001))
+    dispatcher.wake(SITE, endpoint.id)
+    await dispatcher.idle()
+    assert stage.databases.failures == 0
+    assert [one.status for one in await stage.rows(endpoint.id)] == ["delivered"]
 
 
 async def test_every_delivery_is_measured_from_its_commit(stage: Stage, receiver: Receiver) -> None:

@@ -1,0 +1,65 @@
+"""What a registration may say about an endpoint, what it means where it says nothing, and what a change makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from msgspec import UNSET, UnsetType
+
+from delivery.egress import EgressPolicy, check_url
+from delivery.message import check_header_names
+from delivery.retry import DEFAULT_SCHEDULE_S
+from delivery.rows import EndpointRow, Fact
+from delivery.shapes import Endpoint, EndpointChange, EventPatterns, encode
+from delivery.subscriptions import validate_patterns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What an endpoint gets where its registration says nothing, and how long a replaced secret goes on signing."""
+
+    timeout_s: int = 15
+    max_in_flight: int = 16
+    retry_schedule_s: tuple[int, ...] = DEFAULT_SCHEDULE_S
+    secret_overlap_s: int = 86_400
+
+
+def check_registration(
+    egress: EgressPolicy, url: str | UnsetType, patterns: EventPatterns | UnsetType, headers: dict[str, str]
+) -> None:
+    """Accept what is given of an endpoint; raises InvalidUrl, UnknownEventTypes, ReservedHeaders."""
+    if url is not UNSET:
+        check_url(url, egress)
+    if patterns is not UNSET:
+        validate_patterns(patterns)
+    check_header_names(headers)
+
+
+def merge_change(row: EndpointRow, change: EndpointChange, defaults: Defaults) -> EndpointRow:
+    """Return the endpoint with what is given changed, but for its headers, which are sealed elsewhere."""
+    if change.url is not UNSET:
+        row = replace(row, url=change.url)
+    if change.event_types is not UNSET:
+        row = replace(row, event_types=tuple(change.event_types))
+    if change.description is not UNSET:
+        row = replace(row, description=change.description)
+    if change.metadata is not UNSET:
+        row = replace(row, metadata=change.metadata)
+    if change.timeout_s is not UNSET:
+        row = replace(row, timeout_s=change.timeout_s or defaults.timeout_s)
+    if change.max_in_flight is not UNSET:
+        row = replace(row, max_in_flight=change.max_in_flight or defaults.max_in_flight)
+    if change.retry_schedule is not UNSET:
+        row = replace(row, retry_schedule=tuple(change.retry_schedule or ()) or None)
+    return row
+
+
+def endpoint_fact(event_type: str, row: EndpointRow, once: str, shown: Endpoint) -> Fact:
+    """Return a fact about an endpoint; `once` makes its key unique."""
+    return Fact(
+        key=f"{event_type}:{row.id}:{once}",
+        type=event_type,
+        resource_type="endpoint",
+        resource_id=row.id,
+        data=encode(shown),
+    )

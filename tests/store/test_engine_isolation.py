@@ -1,0 +1,121 @@
+"""On PostgreSQL a transaction sees and writes its own site and nothing else, whatever statement it sends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+
+from engine.databases import Database
+from engine.schema import accounts, balances, entries, events, feeds, idempotency_keys, ledgers, lines, metadata
+from tests.databases import PostgresDatabase
+from tests.store.engine_stage import OTHER, SITE, Stage, entry, key, make_stage
+
+EVERYTHING = sorted(metadata.tables.values(), key=lambda table: table.name)
+
+
+@pytest.fixture
+async def stages(postgres_database: PostgresDatabase) -> AsyncIterator[tuple[Stage, Stage]]:
+    """Two sites in one database, each with rows in every table."""
+    database = Database.open(postgres_database.runtime_url)
+    made = []
+    for site in (SITE, OTHER):
+        stage = await make_stage(database, site)
+        cash, sales = await stage.accounts("asset", "revenue")
+        await stage.submit(entry(cash, sales, 5), key("k"))
+        made.append(stage)
+    yield made[0], made[1]
+    await database.close()
+
+
+def test_every_table_of_the_books_belongs_to_sites() -> None:
+    """Its first key is the site; otherwise nothing below proves anything about it."""
+    assert [table.name for table in EVERYTHING if next(iter(table.primary_key.columns)).name != "site_id"] == []
+
+
+async def test_site_sees_no_row_of_another(stages: tuple[Stage, Stage]) -> None:
+    """Not without a condition, and not by asking for the other site by name."""
+    mine, _ = stages
+    seen = await mine.rows()
+    for table in EVERYTHING:
+        if table.name != "facts":
+            assert {row[0] for row in seen[table.name]} == {SITE.id}, table.name
+        query = select(table).where(table.c.site_id == OTHER.id)
+        assert await mine.read(lambda conn, query=query: conn.execute(query).all()) == []
+
+
+@pytest.mark.parametrize("table", [feeds, ledgers, accounts, balances, entries], ids=str)
+async def test_site_changes_no_row_of_another(stages: tuple[Stage, Stage], table: Any) -> None:
+    """An update of the other site's rows finds none."""
+    mine, other = stages
+    before = await other.rows()
+    column = next(name for name in ("head", "lock_version", "updated_at") if name in table.c)
+    statement = update(table).where(table.c.site_id == OTHER.id).values({column: 99})
+    assert await mine.write(lambda conn: conn.execute(statement).rowcount) == 0
+    assert await other.rows() == before
+
+
+async def test_site_removes_no_row_of_another(stages: tuple[Stage, Stage]) -> None:
+    """Where removing is allowed at all, it removes one's own."""
+    mine, other = stages
+    statement = delete(idempotency_keys).where(idempotency_keys.c.site_id == OTHER.id)
+    assert await mine.write(lambda conn: conn.execute(statement).rowcount) == 0
+    assert len((await other.rows())["idempotency_keys"]) == 1
+
+
+async def test_site_cannot_write_a_row_for_another(stages: tuple[Stage, Stage]) -> None:
+    """Neither add one nor give one of its own away."""
+    mine, other = stages
+    before = await other.rows()
+    for table in (ledgers, accounts, balances, entries, lines, events, idempotency_keys):
+        [row, *_] = await mine.read(lambda conn, table=table: conn.execute(select(table)).mappings().all())
+        given = {**row, "site_id": OTHER.id}
+        with pytest.raises(DBAPIError, match="row-level security"):
+            await mine.write(lambda conn, table=table, given=given: conn.execute(insert(table).values(**given)))
+    for table in (ledgers, accounts, balances):
+        with pytest.raises(DBAPIError, match="row-level security"):
+            await mine.write(lambda conn, table=table: conn.execute(update(table).values(site_id=OTHER.id)))
+    assert await other.rows() == before
+
+
+@pytest.mark.parametrize("used_before", [False, True])
+async def test_transaction_that_names_no_site_is_refused(stages: tuple[Stage, Stage], *, used_before: bool) -> None:
+    """On a fresh connection and on one that served a site a moment ago: the setting ends with its transaction."""
+    mine, _ = stages
+    if not used_before:
+        await mine.database.close()
+    for table in EVERYTHING:
+        with pytest.raises(DBAPIError, match=r"gledger.site_id|invalid input syntax for type bigint"):
+            await mine.database.read(lambda conn, table=table: conn.execute(select(table).limit(1)).all())
+
+
+@pytest.mark.parametrize("table", EVERYTHING, ids=str)
+async def test_row_level_security_holds_for_the_owner_too(postgres_database: PostgresDatabase, table: Any) -> None:
+    """It is forced on every table, and every policy checks what is written as well as what is read."""
+    database = Database.open(postgres_database.owner_url)
+    forced = text("SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = CAST(:name AS regclass)")
+    policies = text("SELECT cmd, qual, coalesce(with_check, qual) = qual FROM pg_policies WHERE tablename = :name")
+
+    def look(conn: Connection) -> tuple[Any, list[Any]]:
+        return (
+            conn.execute(forced, {"name": table.name}).scalar_one(),
+            [tuple(row) for row in conn.execute(policies, {"name": table.name})],
+        )
+
+    try:
+        holds, found = await database.read(look)
+    finally:
+        await database.close()
+    assert holds is True
+    assert [(command, whole) for command, _, whole in found] == [("ALL", True)]
+    assert "gledger.site_id" in found[0][1]
+
+
+async def test_partitions_of_the_keys_cannot_be_read_around_the_policy(stages: tuple[Stage, Stage]) -> None:
+    """A partition is a table too; the program may not touch it by its own name."""
+    mine, _ = stages
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        await mine.read(lambda conn: conn.execute(text("SELECT * FROM idempotency_keys_0")).all())

@@ -1,0 +1,76 @@
+"""Commands say which rows they have to know, all of them and no others, and how much they weigh."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from engine.commands import (
+    ArchiveEntry,
+    CloseAccount,
+    Command,
+    CreateAccount,
+    CreateLedger,
+    Needs,
+    PostPending,
+    RecordFact,
+    UpdateAccount,
+    UpdateEntry,
+    UpdateLedger,
+    needs_of,
+)
+from tests.unit.engine.desk import batch, entry
+
+CASES: list[tuple[Command, Needs]] = [
+    (entry("a", "external_id:b", 1), Needs(accounts={"a"}, account_external_ids={"b"})),
+    (entry("a", "b", 1, external_id="x"), Needs(accounts={"a", "b"}, entry_external_ids={"x"})),
+    (
+        batch(entry("a", "b", 1), entry("b", "external_id:c:d", 1, external_id="x")),
+        Needs(accounts={"a", "b"}, account_external_ids={"c:d"}, entry_external_ids={"x"}),
+    ),
+    (PostPending(entry_id="e"), Needs(entries={"e"})),
+    (ArchiveEntry(entry_id="e"), Needs(entries={"e"})),
+    (UpdateEntry(entry_id="e"), Needs(entries={"e"})),
+    (CreateLedger(name="n"), Needs()),
+    (UpdateLedger(ledger_id="l"), Needs(ledgers={"l"})),
+    (CreateAccount(ledger_id="l", name="n", type="asset", currency="EUR"), Needs(ledgers={"l"})),
+    (
+        CreateAccount(ledger_id="l", name="n", type="asset", currency="EUR", external_id="x"),
+        Needs(ledgers={"l"}, account_external_ids={"x"}),
+    ),
+    (UpdateAccount(account_id="a"), Needs(accounts={"a"})),
+    (CloseAccount(account_id="a"), Needs(accounts={"a"})),
+    (RecordFact(key="k", type="t", resource_type="r", resource_id="i", data=b""), Needs(facts={"k"})),
+]
+
+
+@pytest.mark.parametrize(("command", "needs"), CASES)
+def test_command_needs_these_rows(command: Command, needs: Needs) -> None:
+    """A batch reads them once, for all its commands."""
+    assert needs_of([command]) == needs
+
+
+def test_every_command_is_asked_what_it_needs() -> None:
+    """No command is missing from the cases above."""
+    assert {type(command) for command, _ in CASES} == set(get_args(Command))
+
+
+def test_needs_of_a_batch_are_those_of_all_its_commands() -> None:
+    """Gathered once each."""
+    needs = needs_of([command for command, _ in CASES])
+    assert needs == Needs(
+        ledgers={"l"},
+        accounts={"a", "b"},
+        account_external_ids={"b", "c:d", "x"},
+        entries={"e"},
+        entry_external_ids={"x"},
+        facts={"k"},
+    )
+
+
+def test_entries_weigh_their_lines() -> None:
+    """A transaction is bounded by lines, whatever form they come in."""
+    assert entry("a", "b", 1).weight == 2
+    assert batch(entry("a", "b", 1), entry("a", "b", 1)).weight == 4
+    assert all(command.weight >= 1 for command, _ in CASES)

@@ -1,0 +1,73 @@
+"""Cursors: made from a place, read back as that place, and nothing else is one."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from engine.cursors import (
+    FeedPlace,
+    feed_cursor,
+    page_cursor,
+    parse_feed_cursor,
+    parse_page_cursor,
+    parse_position_cursor,
+)
+from engine.errors import CursorInvalid
+from engine.events import genesis_hash
+from engine.ids import uuid7
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 42, 2**63 - 1])
+def test_feed_cursor_is_read_back_as_the_place_it_was_made_from(sequence: int) -> None:
+    """Epoch, sequence and the first digits of the hash come back; the text is safe in URLs and headers."""
+    chained = genesis_hash(7, "e1")
+    text = feed_cursor("e1", sequence, chained)
+    assert parse_feed_cursor(text) == FeedPlace("e1", sequence, chained.hex()[:12])
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "v1",
+        "v1.e1.5",
+        "v2.e1.5.0123456789ab",
+        "v1.e1.05.0123456789ab",
+        "v1.e1.-5.0123456789ab",
+        "v1.e1.٥.0123456789ab",
+        "v1.e1.5.0123456789AB",
+        "v1.e1.5.0123456789abc",
+        "v1.g.5.0123456789ab",
+        "v1.e1.99999999999999999999.0123456789ab",
+        "v1.e1.5.0123456789ab\n",
+        page_cursor(uuid7(1, 2, 3)),
+    ],
+)
+def test_anything_else_is_no_feed_cursor(text: str) -> None:
+    """A cursor is recognised or refused, never misread."""
+    with pytest.raises(CursorInvalid):
+        parse_feed_cursor(text)
+
+
+def test_page_cursor_is_read_back() -> None:
+    """By id, and by number."""
+    last = uuid7(1, 2, 3)
+    assert parse_page_cursor(page_cursor(last)) == last
+    assert parse_position_cursor(page_cursor("17")) == 17
+
+
+@pytest.mark.parametrize("text", ["", "p1.", "p1.17", uuid7(1, 2, 3), "p2." + uuid7(1, 2, 3), "p1." + uuid7(1, 2, 3) + "\n"])
+def test_anything_else_is_no_page_cursor(text: str) -> None:
+    """A list by id takes no number, and no bare id."""
+    with pytest.raises(CursorInvalid):
+        parse_page_cursor(text)
+
+
+@pytest.mark.parametrize("text", ["", "p1.", "17", "p1.-1", "p1.1e3", "p1." + "9" * 19, page_cursor(uuid7(1, 2, 3))])
+def test_anything_else_is_no_position_cursor(text: str) -> None:
+    """A list by number takes no id, and no number that no column holds."""
+    with pytest.raises(CursorInvalid):
+        parse_position_cursor(text)

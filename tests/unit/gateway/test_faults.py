@@ -1,0 +1,135 @@
+"""The walk that finds every fault agrees with the decoder about whether there is one, and points at what is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delivery.shapes import EndpointChange, EndpointCreate
+from gateway.bodies import (
+    AccountChange,
+    AccountCreate,
+    ApiKeyCreate,
+    EntryBatchCreate,
+    EntryChange,
+    EntryCreate,
+    LedgerCreate,
+)
+from gateway.faults import FAULTS_MAX, escape, find_faults, text_faults
+
+SHAPES: list[type[msgspec.Struct]] = [
+    AccountChange,
+    AccountCreate,
+    ApiKeyCreate,
+    EndpointChange,
+    EndpointCreate,
+    EntryBatchCreate,
+    EntryChange,
+    EntryCreate,
+    LedgerCreate,
+]
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5)
+    | st.sampled_from(
+        ["debit", "USD", "posted", "2026-11-21T10:00:00Z", "external_id:a", "entry.*", "https://a.example"]
+    )
+)
+NAMES = sorted(
+    {each.encode_name for shape in SHAPES for each in msgspec.structs.fields(shape)} | {"direction", "amount"}
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), inner, max_size=5)
+    ),
+    max_leaves=10,
+)
+
+
+def resolve(value: Any, pointer: str) -> Any:
+    """Return what a JSON pointer leads to; raises where it leads nowhere."""
+    for token in pointer.split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        value = value[int(name)] if isinstance(value, list) else value[name]
+    return value
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+@given(value=st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6) | VALUES)
+def test_faults_are_found_exactly_where_the_decoder_refuses(shape: type[msgspec.Struct], value: Any) -> None:
+    """No body is refused without a reason, and none that is right has a fault."""
+    try:
+        msgspec.convert(value, shape)
+    except msgspec.ValidationError:
+        refused = True
+    else:
+        refused = False
+    assert bool(find_faults(value, shape)) == refused
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+@given(value=st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6) | VALUES)
+def test_every_pointer_leads_somewhere(shape: type[msgspec.Struct], value: Any) -> None:
+    """A fault points at a value of the body, or at a field that its object lacks."""
+    for fault in find_faults(value, shape):
+        if fault.code == "validation.required_field_missing":
+            parent, _, name = fault.pointer.rpartition("/")
+            assert name not in resolve(value, parent)
+        else:
+            resolve(value, fault.pointer)
+        assert fault.detail.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("value", "faults"),
+    [
+        ({"name": "x" * 201}, [("validation.out_of_range", "/name")]),
+        ({"name": "a", "metadata": {str(n): "" for n in range(51)}}, [("validation.out_of_range", "/metadata")]),
+        ({"name": 3, "z": 1}, [("validation.invalid_type", "/name"), ("validation.unknown_field", "/z")]),
+        ({}, [("validation.required_field_missing", "/name")]),
+        ([], [("validation.invalid_type", "")]),
+    ],
+)
+def test_a_fault_has_the_code_of_its_kind(value: Any, faults: list[tuple[str, str]]) -> None:
+    """Missing, unknown, of another type, out of range: a program can tell them apart."""
+    assert [(fault.code, fault.pointer) for fault in find_faults(value, LedgerCreate)] == faults
+
+
+def test_a_value_that_is_not_one_of_the_choices_is_invalid() -> None:
+    """Also where a pattern says what the choices are."""
+    body = {"ledger_id": "x", "name": "a", "type": "cash", "currency": "usd"}
+    assert [(fault.code, fault.pointer) for fault in find_faults(body, AccountCreate)] == [
+        ("validation.invalid_value", "/ledger_id"),
+        ("validation.invalid_value", "/type"),
+        ("validation.invalid_value", "/currency"),
+    ]
+
+
+@pytest.mark.parametrize("currency", ["USD\n", "US", "usd", "1SD", "U" * 17])
+def test_a_line_end_is_no_part_of_a_code(currency: str) -> None:
+    """What a pattern's end means in Python lets no line end in."""
+    body = {"ledger_id": "01a1fcea-c843-7000-8084-afb8be9e573c", "name": "a", "type": "asset", "currency": currency}
+    assert [fault.pointer for fault in find_faults(body, AccountCreate)] == ["/currency"]
+
+
+def test_the_list_of_faults_has_an_end() -> None:
+    """A thousand wrong lines do not make an answer larger than the request."""
+    line = {"account_id": "", "direction": "", "amount": 0}
+    assert len(find_faults({"lines": [line] * 1000}, EntryCreate)) == FAULTS_MAX
+    assert len(text_faults(["\x00"] * 1000)) == FAULTS_MAX
+
+
+@given(st.text(max_size=10))
+def test_a_token_of_a_pointer_is_escaped(name: str) -> None:
+    """Escaped once, it is one token and reads back as it was (RFC 6901)."""
+    token = escape(name)
+    assert "/" not in token
+    assert token.replace("~1", "/").replace("~0", "~") == name
