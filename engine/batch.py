@@ -81,10 +81,7 @@ def run_batch(conn: Connection, run: BatchRun, submissions: Sequence[Submission]
     outcomes = [fold.take(submission) for submission in submissions]
     if fold.changes.events or fold.remembered:
         _check_conservation(fold)
-        store.save(conn, site_id, fold.changes)
-        idempotency.store(conn, site_id, fold.remembered, now)
-        if fold.changes.events:
-            feed.move_head(conn, site_id, fold.head)
+        store.save(conn, site_id, fold.changes, fold.remembered, fold.head)
     first = fold.changes.events[0].id if fold.changes.events else None
     return BatchResult(outcomes=outcomes, head=fold.head, first_event_id=first)
 
@@ -97,7 +94,8 @@ class _Fold:
     ) -> None:
         self._run = run
         self.books = books
-        self.head = head
+        # The batch's own time, also where it makes no event: what it remembers is kept from now on.
+        self.head = Head(sequence=head.sequence, hash=head.hash, last_at=now, epoch=head.epoch)
         self._now = now
         self._answered = answered
         self._occasion = Occasion(site_id=run.site.id, now_us=now, ids=run.ids)

@@ -158,9 +158,10 @@ class Databases:
             return self._open[url]
 
     async def close(self) -> None:
-        """Close every database that is open."""
-        while self._open:
-            _, database = self._open.popitem()
+        """Close every database, those too that somebody who held on to them opened again."""
+        self._open.clear()
+        while self._known:
+            _, database = self._known.popitem()
             await database.close()
 
     async def _open_one(self, url: str) -> None:

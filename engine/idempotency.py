@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, select
 
 from engine.errors import IdempotencyKeyReused
 from engine.schema import IDEMPOTENCY_SLOTS, idempotency_keys
-from engine.sql import among, insert_rows
+from engine.sql import Insert, among, write
 
 _DAY_US: Final = 86_400_000_000
 RETENTION_DAYS_MAX: Final = IDEMPOTENCY_SLOTS - 2
@@ -59,11 +59,15 @@ def find(
 
 def store(conn: Connection, site_id: int, rows: Sequence[tuple[IdempotencyKey, Answer]], now_us: int) -> None:
     """Record the answers, in the transaction of their effect."""
+    write(conn, [records(site_id, rows, now_us)])
+
+
+def records(site_id: int, rows: Sequence[tuple[IdempotencyKey, Answer]], now_us: int) -> Insert:
+    """Return the records of these answers, to be written together with their effect."""
     slot = now_us // _DAY_US % IDEMPOTENCY_SLOTS
-    insert_rows(
-        conn,
-        idempotency_keys,
-        [
+    return Insert(
+        table=idempotency_keys,
+        rows=[
             {
                 "site_id": site_id,
                 "slot": slot,

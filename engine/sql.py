@@ -1,8 +1,13 @@
-"""Multi-row statements: arrays through UNNEST on PostgreSQL, executemany on SQLite."""
+"""Multi-row statements: arrays through UNNEST on PostgreSQL, executemany on SQLite; several of them as one statement.
+
+A statement's text depends on the table and the column names only, never on the number of rows, so that it is built and
+prepared once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -13,89 +18,183 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Dialect,
     Integer,
     LargeBinary,
     SmallInteger,
     Table,
+    Text,
+    TypeDecorator,
     Uuid,
     and_,
     bindparam,
     insert,
-    text,
     update,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import dialect as postgresql_dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
 
 Row = Mapping[str, Any]
 
 _POSTGRESQL: Final = postgresql_dialect()  # type: ignore[no-untyped-call]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Insert:
+    """Rows to insert, all with the same keys."""
+
+    table: Table
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Rows to change: found by the key columns, all their other columns set."""
+
+    table: Table
+    keys: tuple[str, ...]
+    rows: Sequence[Row]
+
+
+class _Among(FunctionElement[bool]):
+    """`column = ANY (array)`, or what SQLite has for it."""
+
+    name = "among"
+    inherit_cache = True
+
+
+@compiles(_Among)
+def _among_json(element: _Among, compiler: Any, **options: Any) -> str:
+    column, values = element.clauses
+    return f"{compiler.process(column, **options)} IN (SELECT value FROM json_each({compiler.process(values, **options)}))"
+
+
+@compiles(_Among, "postgresql")
+def _among_array(element: _Among, compiler: Any, **options: Any) -> str:
+    column, values = element.clauses
+    return f"{compiler.process(column, **options)} = ANY ({compiler.process(values, **options)})"
+
+
+class _Values(TypeDecorator[list[Any]]):
+    """Many values in one parameter: an array on PostgreSQL, a JSON array elsewhere."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, item: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.item = item
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(ARRAY(self.item))
+        return dialect.type_descriptor(Text())
+
+    def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> Any:
+        return value if dialect.name == "postgresql" else msgspec.json.encode(value).decode()
+
+
 def among(column: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bool]:
-    """Return the condition that the column is one of the values, as one cached statement whatever their number."""
-    return column.in_(list(values))
+    """Return the condition that the column is one of the values: one statement whatever their number."""
+    return _Among(column, bindparam(None, list(values), type_=_Values(column.type), unique=True))
 
 
 def insert_rows(conn: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert rows that all have the same keys, in one statement."""
-    if not rows:
-        return
-    names = tuple(rows[0])
-    if conn.dialect.name == "postgresql":
-        conn.execute(text(_unnest_insert(table, names)), _arrays(table, names, rows))
-    else:
-        conn.execute(insert(table), rows)
+    write(conn, [Insert(table=table, rows=rows)])
 
 
 def update_rows(conn: Connection, table: Table, keys: Sequence[str], rows: Sequence[Row]) -> int:
     """Update rows found by the key columns, setting all the other names; return how many were found."""
     if not rows:
         return 0
-    names = tuple(rows[0])
+    change = Update(table=table, keys=tuple(keys), rows=rows)
     if conn.dialect.name == "postgresql":
-        statement = _unnest_update(table, tuple(keys), names)
-        return conn.execute(text(statement), _arrays(table, names, rows)).rowcount
-    changed = [name for name in names if name not in keys]
+        return _execute_together(conn, [change])
+    return _update_one_by_one(conn, change)
+
+
+def write(conn: Connection, changes: Sequence[Insert | Update]) -> None:
+    """Write everything: one statement on PostgreSQL, one after the other elsewhere. No row may stand in it twice.
+
+    PostgreSQL runs every data-modifying part of a statement to its end, all on one snapshot.
+    """
+    changes = [change for change in changes if change.rows]
+    if not changes:
+        return
+    if conn.dialect.name == "postgresql":
+        _execute_together(conn, changes)
+        return
+    for change in changes:
+        if isinstance(change, Insert):
+            conn.execute(insert(change.table), change.rows)
+        else:
+            _update_one_by_one(conn, change)
+
+
+def _update_one_by_one(conn: Connection, change: Update) -> int:
+    table, keys = change.table, change.keys
+    names = tuple(change.rows[0])
     found = update(table).where(and_(*(table.c[key] == bindparam(f"key_{key}") for key in keys)))
-    parameters = [{(f"key_{name}" if name in keys else name): row[name] for name in names} for row in rows]
-    return conn.execute(found.values({name: bindparam(name) for name in changed}), parameters).rowcount
+    parameters = [{(f"key_{name}" if name in keys else name): row[name] for name in names} for row in change.rows]
+    return conn.execute(found.values({name: bindparam(name) for name in names if name not in keys}), parameters).rowcount
 
 
-def _arrays(table: Table, names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Any]]:
-    arrays: dict[str, list[Any]] = {}
-    for name in names:
-        values = [row[name] for row in rows]
-        if _array_type(table.c[name]) == "jsonb":
-            values = [None if value is None else msgspec.json.encode(value).decode() for value in values]
-        arrays[name] = values
-    return arrays
-
-
-@lru_cache(maxsize=256)
-def _unnest_insert(table: Table, names: tuple[str, ...]) -> str:
-    columns = ", ".join(names)
-    picked = ", ".join(f"CAST({name} AS jsonb)" if _array_type(table.c[name]) == "jsonb" else name for name in names)
-    return f"INSERT INTO {table.name} ({columns}) SELECT {picked} FROM {_unnest(table, names)} AS given ({columns})"  # noqa: S608 - names come from the table
-
-
-@lru_cache(maxsize=256)
-def _unnest_update(table: Table, keys: tuple[str, ...], names: tuple[str, ...]) -> str:
-    columns = ", ".join(names)
-    changed = ", ".join(
-        f"{name} = CAST(given.{name} AS jsonb)" if _array_type(table.c[name]) == "jsonb" else f"{name} = given.{name}"
-        for name in names
-        if name not in keys
+def _execute_together(conn: Connection, changes: Sequence[Insert | Update]) -> int:
+    """Run the changes as one statement; return how many rows the last one touched."""
+    shape = tuple(
+        (change.table, tuple(change.rows[0]), None if isinstance(change, Insert) else change.keys) for change in changes
     )
+    statement, takers = _together(shape)
+    arrays: list[Any] = []
+    for change, columns in zip(changes, takers, strict=True):
+        for name, convert in columns:
+            values = [row[name] for row in change.rows]
+            arrays.append(values if convert is None else [convert(value) for value in values])
+    return conn.exec_driver_sql(statement, tuple(arrays)).rowcount
+
+
+_Taker = tuple[str, Callable[[Any], Any] | None]
+
+
+@lru_cache(maxsize=512)
+def _together(
+    shape: tuple[tuple[Table, tuple[str, ...], tuple[str, ...] | None], ...],
+) -> tuple[str, list[list[_Taker]]]:
+    """Return the statement for changes of this shape, and per change its columns with what makes them parameters."""
+    parts: list[str] = []
+    takers: list[list[_Taker]] = []
+    number = 1
+    for table, names, keys in shape:
+        kinds = [_array_type(table.c[name]) for name in names]
+        parts.append(_part(table, names, kinds, keys, number))
+        takers.append([(name, _encode_json if kind == "jsonb" else None) for name, kind in zip(names, kinds, strict=True)])
+        number += len(names)
+    *before, last = parts
+    ahead = ", ".join(f"part_{index} AS ({part})" for index, part in enumerate(before))
+    return (f"WITH {ahead} {last}" if ahead else last), takers
+
+
+def _part(
+    table: Table, names: Sequence[str], kinds: Sequence[str], keys: Sequence[str] | None, first: int,
+) -> str:
+    arrays = ", ".join(
+        f"CAST(${first + index} AS {'text' if kind == 'jsonb' else kind}[])" for index, kind in enumerate(kinds)
+    )
+    columns = ", ".join(names)
+    given = {
+        name: f"CAST(given.{name} AS jsonb)" if kind == "jsonb" else f"given.{name}"
+        for name, kind in zip(names, kinds, strict=True)
+    }
+    source = f"unnest({arrays}) AS given ({columns})"
+    if keys is None:
+        return f"INSERT INTO {table.name} ({columns}) SELECT {', '.join(given.values())} FROM {source}"
+    changed = ", ".join(f"{name} = {value}" for name, value in given.items() if name not in keys)
     found = " AND ".join(f"{table.name}.{key} = given.{key}" for key in keys)
-    return f"UPDATE {table.name} SET {changed} FROM {_unnest(table, names)} AS given ({columns}) WHERE {found}"  # noqa: S608 - names come from the table
-
-
-def _unnest(table: Table, names: Sequence[str]) -> str:
-    arrays = []
-    for name in names:
-        kind = _array_type(table.c[name])
-        arrays.append(f"CAST(:{name} AS {'text' if kind == 'jsonb' else kind}[])")
-    return f"unnest({', '.join(arrays)})"
+    return f"UPDATE {table.name} SET {changed} FROM {source} WHERE {found}"
 
 
 def _array_type(column: Column[Any]) -> str:
@@ -111,3 +210,7 @@ def _array_type(column: Column[Any]) -> str:
         if isinstance(kind, known):
             return name
     return "jsonb" if kind.__visit_name__ == "JSONB" else "text"
+
+
+def _encode_json(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

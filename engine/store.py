@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import Connection, Row, Select, select
 
+from engine import idempotency
 from engine.balances import Totals
 from engine.books import Books, Decision
 from engine.commands import Needs
 from engine.events import FeedEvent
+from engine.feed import Head
+from engine.idempotency import Answer, IdempotencyKey
 from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow
-from engine.schema import accounts, balances, entries, events, facts, ledgers, lines
-from engine.sql import among, insert_rows, update_rows
+from engine.schema import accounts, balances, entries, events, facts, feeds, ledgers, lines
+from engine.sql import Insert, Update, among, write
 
 ACCOUNT_WITH_TOTALS = select(
     accounts,
@@ -24,6 +27,9 @@ ACCOUNT_WITH_TOTALS = select(
     balances.c.pending_credits,
     balances.c.lock_version,
 ).join(balances, (balances.c.site_id == accounts.c.site_id) & (balances.c.account_id == accounts.c.id))
+
+
+_KEY: Final = ("site_id", "id")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,42 +92,54 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     return books
 
 
-def save(conn: Connection, site_id: int, changes: Changes) -> None:
-    """Write everything, in multi-row statements."""
-    insert_rows(conn, ledgers, list(changes.new_ledgers.values()))
-    update_rows(conn, ledgers, ("site_id", "id"), list(changes.changed_ledgers.values()))
-    insert_rows(conn, accounts, list(changes.new_accounts.values()))
-    update_rows(conn, accounts, ("site_id", "id"), list(changes.changed_accounts.values()))
+def save(
+    conn: Connection, site_id: int, changes: Changes, remembered: Sequence[tuple[IdempotencyKey, Answer]], head: Head,
+) -> None:
+    """Write everything that the batch came to, the answers to remember and the new head, in one go."""
     opened = changes.new_accounts
     totals = [
         {"site_id": site_id, "account_id": account_id, **each._asdict()} for account_id, each in changes.totals.items()
     ]
-    insert_rows(conn, balances, [row for row in totals if row["account_id"] in opened])
-    update_rows(conn, balances, ("site_id", "account_id"), [row for row in totals if row["account_id"] not in opened])
-    # An entry that is archived gives its external id up before a new one of the same batch takes it.
-    update_rows(conn, entries, ("site_id", "id"), list(changes.changed_entries.values()))
-    insert_rows(conn, entries, list(changes.new_entries.values()))
-    insert_rows(conn, lines, changes.lines)
-    if changes.facts:
-        rows = [{"site_id": site_id, "key": key, "event_id": event_id} for key, event_id in changes.facts]
-        conn.execute(insert(facts), rows)
-    insert_rows(
+    feed_row = {"site_id": site_id, "head": head.sequence, "head_hash": head.hash, "last_at": head.last_at}
+    # First and by itself: an entry that was archived gives up the external id that a new one may have taken since.
+    write(conn, [Update(table=entries, keys=_KEY, rows=list(changes.changed_entries.values()))])
+    write(
         conn,
-        events,
         [
-            {
-                "site_id": site_id,
-                "sequence": event.sequence,
-                "id": event.id,
-                "type": event.type,
-                "resource_id": event.resource_id,
-                "created_at": event.created_at,
-                "body": event.body,
-                "hash": event.hash,
-            }
-            for event in changes.events
+            Insert(table=ledgers, rows=list(changes.new_ledgers.values())),
+            Update(table=ledgers, keys=_KEY, rows=list(changes.changed_ledgers.values())),
+            Insert(table=accounts, rows=list(changes.new_accounts.values())),
+            Update(table=accounts, keys=_KEY, rows=list(changes.changed_accounts.values())),
+            Insert(table=balances, rows=[row for row in totals if row["account_id"] in opened]),
+            Update(
+                table=balances,
+                keys=("site_id", "account_id"),
+                rows=[row for row in totals if row["account_id"] not in opened],
+            ),
+            Insert(table=entries, rows=list(changes.new_entries.values())),
+            Insert(table=lines, rows=changes.lines),
+            Insert(
+                table=facts,
+                rows=[{"site_id": site_id, "key": key, "event_id": event_id} for key, event_id in changes.facts],
+            ),
+            Insert(table=events, rows=[_event_row(site_id, event) for event in changes.events]),
+            idempotency.records(site_id, remembered, head.last_at),
+            Update(table=feeds, keys=("site_id",), rows=[feed_row] if changes.events else []),
         ],
     )
+
+
+def _event_row(site_id: int, event: FeedEvent) -> dict[str, Any]:
+    return {
+        "site_id": site_id,
+        "sequence": event.sequence,
+        "id": event.id,
+        "type": event.type,
+        "resource_id": event.resource_id,
+        "created_at": event.created_at,
+        "body": event.body,
+        "hash": event.hash,
+    }
 
 
 def lines_of_entries(conn: Connection, site_id: int, wanted: Iterable[tuple[str, int]]) -> dict[str, list[LineRow]]:

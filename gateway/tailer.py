@@ -74,6 +74,7 @@ class Tailer:
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._listeners = 0
+        self._history_events = CHUNK_EVENTS
 
     def wake(self, head: int) -> None:
         """Take the hint that the feed reaches this far."""
@@ -126,9 +127,12 @@ class Tailer:
             start = position + 1 - self._ring[0].sequence
             stop = min(len(self._ring), start + CHUNK_EVENTS)
             return _chunk([self._ring[index] for index in range(start, stop)], wanted)
-        found, head = await self._engine.read_after(self._site, position, CHUNK_EVENTS)
+        found, head = await self._engine.read_after(self._site, position, self._history_events)
         if not found:
             return Taken(frames=[], position=position, cursor=None)
+        # What does not fit the write is read again: the next page is about as many events as a few writes hold.
+        size = sum(len(event.body) for event in found) // len(found) + 1
+        self._history_events = max(1, min(CHUNK_EVENTS, 2 * CHUNK_BYTES // size))
         return _chunk([frame(head.epoch, event) for event in found], wanted)
 
     async def wait(self, position: int, timeout_s: float) -> bool:

@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal, NoReturn
 import msgspec
 import typer
 import uvloop
+from sqlalchemy.exc import DBAPIError
 
 from auth.errors import AuthError
+from engine.databases import is_outage
 from engine.errors import EngineError
 from gledger import demo, dev, doctor, inspection, logging, serve
 from gledger.errors import ProgramError, SettingsError
@@ -160,6 +162,11 @@ def main() -> None:
         _end("\ngledger: ".join(error.problems), 2)
     except (ProgramError, AuthError, EngineError) as error:
         _end(str(error), 1)
+    except DBAPIError as error:
+        _end(_database_trouble(error), 1)
+    except OSError as error:
+        # A server that cannot be reached is the driver's own error, not SQLAlchemy's.
+        _end(_database_trouble(error) if isinstance(error, ConnectionError | socket.gaierror) else str(error), 1)
     except KeyboardInterrupt:
         _end("interrupted", 130)
 
@@ -168,6 +175,14 @@ def _settings(environ: dict[str, str]) -> Settings:
     settings = Settings.from_env(environ)
     logging.configure(settings.log_level, settings.log_format)
     return settings
+
+
+def _database_trouble(error: DBAPIError | OSError) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    told = str(cause).partition("\n")[0].rpartition(">: ")[2] or type(cause).__name__
+    if is_outage(error):
+        return f"the database did not answer: {told} (gledger doctor tells which)"
+    return f"the database refused: {told} (is everything migrated? gledger doctor tells)"
 
 
 def _end(message: str, code: int) -> NoReturn:

@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import aiohttp
 import msgspec
@@ -26,6 +26,7 @@ from gledger.sites import CredentialsFile
 from tests.databases import PostgresAddress, PostgresDatabase, Templates, fresh_postgres
 from tests.servers import free_port
 
+T = TypeVar("T")
 ROOT: Final = Path(__file__).parent.parent
 READY_TIMEOUT_S: Final = 40.0
 END_TIMEOUT_S: Final = 20.0
@@ -211,6 +212,29 @@ async def run(*arguments: str, environ: Mapping[str, str], cwd: Path = ROOT, tim
             await process.wait()
     assert process.returncode is not None
     return Finished(code=process.returncode, out=out.decode(), err=err.decode())
+
+
+async def until(look: Callable[[], Awaitable[T | None]], *, timeout_s: float) -> T:
+    """Return what looking finds as soon as that is something; raises `TimeoutError`."""
+    deadline = time.monotonic() + timeout_s
+    while (found := await look()) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{look.__name__}: not within {timeout_s:g} s")
+        await asyncio.sleep(_LOOK_S)
+    return found
+
+
+def children_of(pid: int) -> set[int]:
+    """Return the processes that a process started and that live."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = status.read_text("utf-8", "replace").rpartition(") ")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(parent) == pid and state != "Z":
+            found.add(int(status.parent.name))
+    return found
 
 
 def without_settings() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,11 +17,15 @@ import msgspec
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from gateway.tailer import RING_BYTES_MAX
 from tests.faults.follower import Follower
 from tests.journeys.conftest import Production, SiteClient
 from tests.processes import END_TIMEOUT_S
 
 SEED: Final = 20_261_121
+CUT_ENTRIES: Final = 150
+STUCK_S: Final = 1.0
+STREAMED: Final = r'gledger_streamed_events_total\{kind="sse"\} (\S+)'
 SMALL_BUFFER_BYTES: Final = 16 * 1024
 # One event of these is about 25 KB: what a stalled reader misses is more than the ring of recent events holds.
 LARGE_METADATA: Final = {f"key-{number}": "x" * 500 for number in range(50)}
@@ -35,6 +40,7 @@ class RawStream:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     raw: bytes = b""
+    left: int = 0
     rest: bytes = b""
     cursor: str | None = None
     bodies: list[bytes] = field(default_factory=list)
@@ -59,14 +65,16 @@ class RawStream:
         return len(piece)
 
     def _chunks(self) -> Iterator[bytes]:
-        """Take the chunks that are there whole (RFC 9112 §7.1)."""
-        while b"\r\n" in self.raw:
-            size, _, after = self.raw.partition(b"\r\n")
-            length = int(size, 16)
-            if len(after) < length + 2:
-                return
-            yield after[:length]
-            self.raw = after[length + 2 :]
+        """Take what is there of the chunks (RFC 9112 §7.1); `left` counts the rest of one and the line end behind it."""
+        while self.raw:
+            if not self.left:
+                size, found, after = self.raw.partition(b"\r\n")
+                if not found:
+                    return
+                self.left, self.raw = int(size, 16) + 2, after
+            piece, self.raw = self.raw[: self.left], self.raw[self.left :]
+            yield piece[: max(0, self.left - 2)]
+            self.left -= len(piece)
 
 
 @asynccontextmanager
@@ -92,16 +100,16 @@ async def raw_stream(site: SiteClient, at: int, cursor: str | None = None) -> As
 async def test_a_stream_cut_at_any_byte_resumes_without_gap_or_duplicate(site: SiteClient) -> None:
     """Cut after a random number of bytes, again and again, at one gateway and the other: the pieces are the feed."""
     chance = random.Random(SEED)
-    posting = asyncio.create_task(_post(site, 150))
+    goal = len(await site.feed()) + CUT_ENTRIES
     found: list[bytes] = []
     cursor: str | None = None
     cuts = 0
+    posting = asyncio.create_task(_post(site, CUT_ENTRIES))
     async with asyncio.timeout(40):
-        while not posting.done() or len(found) < len(await site.feed()):
+        while len(found) < goal:
             async with raw_stream(site, cuts % 2, cursor) as stream:
-                # At least one event gets through now and then, wherever the cuts fall.
-                left = chance.randrange(200, 20_000)
-                while left > 0 and not (posting.done() and len(found) + len(stream.bodies) >= 150):
+                left = chance.randrange(200, 10_000)
+                while left > 0 and len(found) + len(stream.bodies) < goal:
                     left -= await stream.read(min(left, 1_000))
                 found += stream.bodies
                 cursor = stream.cursor or cursor
@@ -131,6 +139,7 @@ async def test_a_reader_that_stalls_hurts_nobody_and_catches_up_from_the_databas
                     await stalled.read(1 << 20)
                     assert not stalled.ended, "the stalled reader was cut off"
             assert stalled.bodies == posted
+            assert sum(len(each) for each in posted[len(posted) // 2 :]) > RING_BYTES_MAX / 2, "the ring held it all"
     finally:
         following.cancel()
 
@@ -190,7 +199,19 @@ async def test_a_client_that_never_reads_cannot_keep_a_process_from_ending(
     await _post_large(here)
     async with raw_stream(here, 0) as stalled:
         await stalled.read(1)
+        await _until_stuck(here)
         assert await gateway.stop(END_TIMEOUT_S) == 0, gateway.tail()
+
+
+async def _until_stuck(site: SiteClient) -> None:
+    """Return when the gateway's SSE streams have written something and then nothing more for a while."""
+    written, since = 0.0, time.monotonic()
+    async with asyncio.timeout(20):
+        while not written or time.monotonic() - since < STUCK_S:
+            async with site.http.get(f"{site.urls[0]}/metrics") as answer:
+                now = max(map(float, re.findall(STREAMED, await answer.text())), default=0.0)
+            written, since = now, (since if now == written else time.monotonic())
+            await asyncio.sleep(0.05)
 
 
 async def _post(site: SiteClient, count: int) -> None:
