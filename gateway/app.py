@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import structlog
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route as StarletteRoute
-from starlette.routing import WebSocketRoute
-from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.routing import Router, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketClose
 
 from auth.errors import CredentialsRefused
@@ -25,26 +24,39 @@ from gateway.routes import ROUTES, SOCKET_PATH, SOCKET_QUERY, Route
 from gateway.socket import serve
 
 REQUEST_ID: Final = "x-gledger-request-id"
+_NO_PARAMETERS: Final[Mapping[str, str]] = {}
 _log = structlog.get_logger("gateway")
 
 
-def build(services: Services, lifespan: Lifespan[Starlette] | None = None) -> ASGIApp:
+def build(services: Services) -> ASGIApp:
     """Return the ASGI application over the services."""
     by_path: dict[str, dict[str, Route]] = {}
     for route in ROUTES:
         by_path.setdefault(route.path, {})[route.method] = route
-    # A path with a parameter matches what a fixed one does too: the fixed ones are looked at first.
-    ordered = sorted(by_path.items(), key=lambda item: ("{" in item[0], list(by_path).index(item[0])))
-    app = Starlette(
-        routes=[
-            *(StarletteRoute(path, _Path(path, methods, services)) for path, methods in ordered),
-            WebSocketRoute(SOCKET_PATH, _socket_endpoint(services)),
-        ],
-        lifespan=lifespan,
+    paths = {path: _Path(path, methods, services) for path, methods in by_path.items()}
+    return _Application(
+        fixed={path: endpoint for path, endpoint in paths.items() if "{" not in path},
+        router=Router(
+            routes=[
+                *(StarletteRoute(path, endpoint) for path, endpoint in paths.items() if "{" in path),
+                WebSocketRoute(SOCKET_PATH, _socket_endpoint(services)),
+            ],
+            redirect_slashes=False,
+            default=_Path("", {}, services),
+        ),
     )
-    app.router.redirect_slashes = False
-    app.router.default = _Path("", {}, services)
-    return app
+
+
+class _Application:
+    """Finds the path: one that has no parameters by a look, the others by the router."""
+
+    def __init__(self, fixed: Mapping[str, _Path], router: Router) -> None:
+        self._fixed = fixed
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._fixed.get(scope["path"]) if scope["type"] == "http" else None
+        await (endpoint or self._router)(scope, receive, send)
 
 
 class _Path:
@@ -76,8 +88,7 @@ class _Path:
             headers["correlation-id"] = trace.correlation_id
         if trace.traceparent is not None:
             headers["traceparent"] = trace.traceparent
-        for name, value in headers.items():
-            response.headers[name] = value
+        response.raw_headers.extend([(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()])
         method = scope["method"] if scope["method"] in self._methods or scope["method"] == "HEAD" else "other"
         services.metrics.requests.labels(method, self._path, str(response.status_code)).inc()
         services.metrics.latency.labels(method, self._path).observe(time.perf_counter() - started)
@@ -101,7 +112,7 @@ class _Path:
                 services=self._services,
                 trace=trace,
                 caller=caller,
-                path=request.path_params,
+                path=request.scope.get("path_params", _NO_PARAMETERS),
                 body_max=route.body_max,
             )
             response = await route.handler(call, asked)

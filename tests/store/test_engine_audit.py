@@ -1,0 +1,185 @@
+"""The audit: whatever is changed, removed, added or swapped behind the books' back is found, and its row is named."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from engine import audit
+from engine.audit import Finding, verify
+from engine.commands import ArchiveEntry, PostPending, UpdateAccount, UpdateEntry, UpdateLedger
+from engine.databases import Database
+from tests.databases import DIALECTS, PostgresAddress, Templates, fresh_postgres, fresh_sqlite
+from tests.store.engine_stage import SITE, Stage, entry, make_stage
+
+NOBODY = "00000000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture(params=DIALECTS)
+async def stage(
+    request: pytest.FixtureRequest, templates: Templates, tmp_path: Path, postgres_with_roles: PostgresAddress
+) -> AsyncIterator[Stage]:
+    """Books with something of everything, entered as the owner, who can turn the triggers off."""
+    async with AsyncExitStack() as stack:
+        if request.param == "sqlite":
+            url = await fresh_sqlite(tmp_path, templates, "site")
+        else:
+            url = (await stack.enter_async_context(fresh_postgres(postgres_with_roles, templates, "site"))).owner_url
+        database = Database.open(url)
+        stack.push_async_callback(database.close)
+        stage = await make_stage(database)
+        cash, sales, _ = await stage.accounts("asset", "revenue", "asset")
+        for amount in (5, 6):
+            await stage.run(entry(cash, sales, amount, external_id=f"x{amount}", metadata={"b": "1", "aa": "2"}))
+        for amount, end in ((7, PostPending), (8, ArchiveEntry)):
+            stage.clock.advance(seconds=1)
+            held = (await stage.run(entry(cash, sales, amount, status="pending")))["id"]
+            await stage.run(UpdateEntry(entry_id=held, description="d"))
+            await stage.run(end(entry_id=held))
+        await stage.run(entry(cash, sales, 9, status="pending"))
+        await stage.run(UpdateAccount(account_id=cash, name="Till"))
+        await stage.run(UpdateLedger(ledger_id=stage.ledger_id, name="Books"))
+        yield stage
+
+
+def tampered(stage: Stage, statements: str) -> Any:
+    """Return the function that runs statements with triggers off, asks the audit, and takes all of it back."""
+
+    def run(conn: Connection) -> Finding | None:
+        if stage.database.dialect == "postgresql":
+            conn.execute(text("SET LOCAL session_replication_role = replica"))
+        else:
+            for (name,) in conn.execute(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).all():
+                conn.execute(text(f"DROP TRIGGER {name}"))
+        for statement in statements.split(";"):
+            assert conn.execute(text(statement)).rowcount != 0, statement
+        raise TakeBack(verify(conn, SITE.id, lambda _rows: None))
+
+    return run
+
+
+class TakeBack(Exception):
+    """Rolls the tampering back, and carries what the audit said."""
+
+    def __init__(self, found: Finding | None) -> None:
+        super().__init__(str(found))
+        self.found = found
+
+
+LAST_LINE = "WHERE account_lock_version = (SELECT max(account_lock_version) FROM lines)"
+ONE_ENTRY = "WHERE external_id = 'x5'"
+POSTED_5 = f"entry_id = (SELECT id FROM entries {ONE_ENTRY})"
+CASES = [
+    # The feed: bodies, hashes, columns, order, holes, ends.
+    ("events", "UPDATE events SET body = (SELECT body FROM events WHERE sequence = 2) WHERE sequence = 3"),
+    ("events", "UPDATE events SET hash = (SELECT hash FROM events WHERE sequence = 2) WHERE sequence = 3"),
+    ("events", "UPDATE events SET type = 'entry.posted' WHERE sequence = 3"),
+    ("events", f"UPDATE events SET resource_id = '{NOBODY}' WHERE sequence = 3"),
+    ("events", f"UPDATE events SET id = '{NOBODY}' WHERE sequence = 3"),
+    ("events", "UPDATE events SET created_at = created_at + 1 WHERE sequence = 9"),
+    ("events", "DELETE FROM events WHERE sequence = 3"),
+    ("events", "UPDATE events SET sequence = 99 WHERE sequence = 3; UPDATE events SET sequence = 3 WHERE sequence = 4; "
+               "UPDATE events SET sequence = 4 WHERE sequence = 99"),
+    ("events", f"INSERT INTO events SELECT site_id, 99, '{NOBODY}', type, resource_id, created_at, body, hash FROM events "
+               "WHERE sequence = 3"),
+    ("feeds", "DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events)"),
+    ("feeds", "UPDATE feeds SET head = head + 1"),
+    ("feeds", "UPDATE feeds SET head_hash = (SELECT hash FROM events WHERE sequence = 2)"),
+    ("feeds", "UPDATE feeds SET last_at = last_at + 1"),
+    ("feeds", "UPDATE feeds SET organization = 'mallory'"),
+    ("feeds", "UPDATE feeds SET environment = 'production'"),
+    ("events", "UPDATE feeds SET epoch = 'e9'"),
+    # The chart.
+    ("ledgers", "UPDATE ledgers SET name = 'Mine'"),
+    ("ledgers", "DELETE FROM ledgers"),
+    ("ledgers", f"INSERT INTO ledgers SELECT site_id, '{NOBODY}', name, description, status, metadata, lock_version, "
+                "created_at, updated_at FROM ledgers"),
+    ("accounts", "UPDATE accounts SET allow_negative = NOT allow_negative WHERE type = 'revenue'"),
+    ("accounts", "UPDATE accounts SET normal_balance = 'credit' WHERE name = 'Till'"),
+    ("accounts", "UPDATE accounts SET status = 'closed' WHERE name = 'Till'"),
+    ("accounts", "DELETE FROM accounts WHERE name = 'asset'"),
+    # Entries.
+    ("entries", f"UPDATE entries SET description = 'x' {ONE_ENTRY}"),
+    ("entries", f"UPDATE entries SET effective_at = effective_at + 1 {ONE_ENTRY}; "),
+    ("entries", f"UPDATE entries SET external_id = 'x7' {ONE_ENTRY}"),
+    ("entries", f"UPDATE entries SET status = 'archived' {ONE_ENTRY}"),
+    ("entries", f"UPDATE entries SET posted_at = NULL {ONE_ENTRY}"),
+    ("entries", f"UPDATE entries SET lock_version = 2 {ONE_ENTRY}"),
+    ("entries", f"DELETE FROM entries {ONE_ENTRY}"),
+    ("entries", f"INSERT INTO entries SELECT site_id, '{NOBODY}', ledger_id, status, description, 'x9', metadata, "
+                "effective_at, posted_at, lines_version, lock_version, reverses, reversed_by, business_event_id, created_at, "
+                f"updated_at FROM entries {ONE_ENTRY}"),
+    ("entries", "UPDATE entries SET lines_version = 1 WHERE status = 'archived'"),
+    # Lines: alone, and with everything that hangs on them made to fit.
+    ("lines", f"UPDATE lines SET amount = 50 WHERE {POSTED_5}"),
+    ("lines", f"UPDATE lines SET amount = 6, posted_debits = posted_debits + 1 WHERE {POSTED_5} AND direction = 'debit'"),
+    ("lines", "UPDATE lines SET direction = 'credit' WHERE direction = 'debit' AND status = 'archived'"),
+    ("lines", f"UPDATE lines SET account_id = (SELECT id FROM accounts WHERE name = 'asset') WHERE {POSTED_5} AND position = 0"),
+    ("lines", f"UPDATE lines SET position = 2 WHERE {POSTED_5} AND position = 1"),
+    ("lines", f"UPDATE lines SET effective_at = effective_at + 1 WHERE {POSTED_5}"),
+    ("lines", f"UPDATE lines SET created_at = created_at + 1 WHERE {POSTED_5}"),
+    ("lines", f"UPDATE lines SET pending_debits = pending_debits + 1 WHERE {POSTED_5} AND position = 0"),
+    ("lines", f"DELETE FROM lines WHERE {POSTED_5}"),
+    ("lines", f"DELETE FROM lines WHERE {POSTED_5} AND position = 0"),
+    ("lines", "DELETE FROM lines WHERE version = 1 AND status = 'pending'"),
+    ("lines", f"INSERT INTO lines SELECT site_id, '{NOBODY}', version, position, id, account_id, direction, amount, currency, "
+              "normal_balance, status, metadata, account_lock_version + 90, posted_debits, posted_credits, pending_debits, "
+              f"pending_credits, effective_at, created_at FROM lines WHERE {POSTED_5}"),
+    ("lines", "INSERT INTO lines SELECT site_id, entry_id, 2, position, id, account_id, direction, amount, currency, "
+              "normal_balance, status, metadata, account_lock_version + 90, posted_debits, posted_credits, pending_debits, "
+              f"pending_credits, effective_at, created_at FROM lines WHERE {POSTED_5}"),
+    # Balances.
+    ("balances", "UPDATE balances SET posted_debits = posted_debits + 1 WHERE posted_debits > 0"),
+    ("balances", "UPDATE balances SET pending_credits = pending_credits + 1 WHERE posted_debits > 0"),
+    ("balances", "UPDATE balances SET lock_version = lock_version + 1 WHERE posted_debits > 0"),
+    ("balances", "DELETE FROM balances WHERE posted_debits > 0"),
+    ("balances", "DELETE FROM balances WHERE posted_debits = 0 AND posted_credits = 0"),
+    ("balances", f"INSERT INTO balances VALUES (7, '{NOBODY}', 0, 0, 0, 0, 1)"),
+    ("balances", "UPDATE balances SET posted_debits = posted_credits, posted_credits = posted_debits WHERE posted_debits > 0"),
+]
+
+
+async def test_books_that_nobody_touched_are_right(stage: Stage) -> None:
+    """And the audit says how many rows it has looked at."""
+    told: list[int] = []
+    found = await stage.read(lambda conn: verify(conn, SITE.id, told.append))
+    assert found is None
+    rows = await stage.rows()
+    assert sum(told) >= sum(len(rows[name]) for name in ("events", "ledgers", "accounts", "entries", "lines"))
+
+
+async def test_every_tampering_is_found_and_named(stage: Stage) -> None:
+    """The finding names the table that was touched, or the one whose rows no longer follow; then all is taken back."""
+    missed = []
+    for table, statements in CASES:
+        with pytest.raises(TakeBack) as back:
+            await stage.write(tampered(stage, statements.strip().rstrip(";")))
+        found = back.value.found
+        allowed = {table} | ({"lines"} if "effective_at" in statements and table == "entries" else set())
+        if found is None or found.table not in allowed or not found.row:
+            missed.append((statements, found))
+    assert missed == []
+    assert await stage.verify() is None
+
+
+async def test_first_bad_sequence_is_the_one_that_is_named(stage: Stage) -> None:
+    """Two events are changed; whoever looks starts at the first."""
+    with pytest.raises(TakeBack) as back:
+        await stage.write(tampered(stage, "UPDATE events SET type = 'hold.created' WHERE sequence IN (4, 6)"))
+    assert back.value.found is not None
+    assert back.value.found.row == "sequence 4"
+
+
+async def test_audit_turns_its_pages(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit one page is looked at all the same."""
+    monkeypatch.setattr(audit, "PAGE", 2)
+    assert await stage.verify() is None
+    with pytest.raises(TakeBack) as back:
+        await stage.write(tampered(stage, f"UPDATE lines SET amount = amount + 1 {LAST_LINE}"))
+    assert back.value.found is not None
+    assert back.value.found.table == "lines"
