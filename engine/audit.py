@@ -98,7 +98,9 @@ def _verify_feed(conn: Connection, site_id: int, progress: Progress) -> Finding 
             if (seen.id, seen.type, seen.sequence, seen.resource.id, seen.timestamp) != columns:
                 return Finding(table="events", row=row, detail="the columns are not what the event says")
             if (seen.organization, seen.environment) != tuple(name):
-                return Finding(table="feeds", row=f"site {site_id}", detail="the site's name is not what its events say")
+                return Finding(
+                    table="feeds", row=f"site {site_id}", detail="the site's name is not what its events say"
+                )
             if event.created_at < last_at:
                 return Finding(table="events", row=row, detail="the time is before the event before it")
             previous, last_at = event.hash, event.created_at
@@ -123,7 +125,10 @@ def _verify_ledgers(conn: Connection, site_id: int, progress: Progress) -> Findi
 
 
 def _verify_accounts(
-    conn: Connection, site_id: int, progress: Progress, versions: dict[str, int],
+    conn: Connection,
+    site_id: int,
+    progress: Progress,
+    versions: dict[str, int],
 ) -> Finding | None:
     """Compare accounts with their last events, and gather how often each was opened or changed."""
     for page in _pages(conn, accounts, site_id):
@@ -217,12 +222,19 @@ def _verify_absent(conn: Connection, site_id: int) -> Finding | None:
 
 
 def _verify_lines(
-    conn: Connection, site_id: int, progress: Progress, versions: dict[str, int],
+    conn: Connection,
+    site_id: int,
+    progress: Progress,
+    versions: dict[str, int],
 ) -> Finding | None:
     """Work every account's totals out again from its lines and compare them, line by line, then with its balance."""
     stored = {
         row.account_id: Totals(
-            row.posted_debits, row.posted_credits, row.pending_debits, row.pending_credits, row.lock_version,
+            row.posted_debits,
+            row.posted_credits,
+            row.pending_debits,
+            row.pending_credits,
+            row.lock_version,
         )
         for row in conn.execute(select(balances).where(balances.c.site_id == site_id))
     }
@@ -250,7 +262,9 @@ def _verify_lines(
 
 
 def _wrong_balance(
-    stored: dict[str, Totals], reached: dict[str, Totals], versions: dict[str, int],
+    stored: dict[str, Totals],
+    reached: dict[str, Totals],
+    versions: dict[str, int],
 ) -> Finding | None:
     for account_id in stored.keys() | versions.keys():
         if account_id not in stored or account_id not in versions:
@@ -259,7 +273,9 @@ def _wrong_balance(
         totals, found = stored[account_id], reached.get(account_id, EMPTY)
         if found[:4] != totals[:4]:
             return Finding(
-                table="balances", row=account_id, detail=f"the totals are {totals[:4]}, the lines come to {found[:4]}",
+                table="balances",
+                row=account_id,
+                detail=f"the totals are {totals[:4]}, the lines come to {found[:4]}",
             )
         if totals.lock_version != versions[account_id]:
             return Finding(
@@ -281,7 +297,11 @@ def _moved(line: Any) -> tuple[int, int]:
 
 
 def _told(
-    conn: Connection, site_id: int, page: Sequence[Any], types: tuple[str, ...], resource: type[T],
+    conn: Connection,
+    site_id: int,
+    page: Sequence[Any],
+    types: tuple[str, ...],
+    resource: type[T],
 ) -> dict[str, list[_Told[T]]]:
     """Return what the events of these types say of each row, in their order."""
     told: dict[str, list[_Told[T]]] = {row["id"]: [] for row in page}
@@ -322,6 +342,7 @@ def _lines_by_account(conn: Connection, site_id: int, progress: Progress) -> Ite
 def _behind(line: Any) -> ColumnElement[bool]:
     # Not as one comparison of rows: PostgreSQL would be handed the id as text there, and compares no UUID with one.
     same = and_(
-        lines.c.account_id == line["account_id"], lines.c.account_lock_version > line["account_lock_version"],
+        lines.c.account_id == line["account_id"],
+        lines.c.account_lock_version > line["account_lock_version"],
     )
     return or_(lines.c.account_id > line["account_id"], same)

@@ -90,7 +90,12 @@ class _Fold:
     """Folds submissions over the books, one after the other."""
 
     def __init__(
-        self, run: BatchRun, books: Books, head: Head, now: int, answered: dict[str, tuple[bytes, Answer]],
+        self,
+        run: BatchRun,
+        books: Books,
+        head: Head,
+        now: int,
+        answered: dict[str, tuple[bytes, Answer]],
     ) -> None:
         self._run = run
         self.books = books
@@ -109,20 +114,28 @@ class _Fold:
             known = idempotency.answer_for(self._answered, submission.key)
             if known is not None:
                 return Committed(
-                    body=known.body, resource_id=known.resource_id, lock_version=known.lock_version, replayed=True,
+                    body=known.body,
+                    resource_id=known.resource_id,
+                    lock_version=known.lock_version,
+                    replayed=True,
                 )
             decision = decide(submission.command, self.books, self._occasion)
         except Refused as refused:
             return refused
         self._accept(decision, submission.diagnostics)
         answer = Answer(
-            body=decision.answer, resource_id=decision.resource_id, lock_version=decision.lock_version,
+            body=decision.answer,
+            resource_id=decision.resource_id,
+            lock_version=decision.lock_version,
         )
         if submission.key is not None:
             self._answered[submission.key.key] = (submission.key.fingerprint, answer)
             self.remembered.append((submission.key, answer))
         return Committed(
-            body=answer.body, resource_id=answer.resource_id, lock_version=answer.lock_version, replayed=False,
+            body=answer.body,
+            resource_id=answer.resource_id,
+            lock_version=answer.lock_version,
+            replayed=False,
         )
 
     def _accept(self, decision: Decision, diagnostics: Diagnostics) -> None:
@@ -170,9 +183,7 @@ def _check_conservation(fold: _Fold) -> None:
         before = fold.started[account_id]
         currency = account["currency"]
         debits, credits_, pending_debits, pending_credits = (0, 0, 0, 0) if before is None else before[:4]
-        posted[currency] = (
-            posted.get(currency, 0) + after.posted_debits - debits - after.posted_credits + credits_
-        )
+        posted[currency] = posted.get(currency, 0) + after.posted_debits - debits - after.posted_credits + credits_
         pending[currency] = (
             pending.get(currency, 0) + after.pending_debits - pending_debits - after.pending_credits + pending_credits
         )

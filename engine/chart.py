@@ -169,12 +169,20 @@ def _decided_ledger(ledger: LedgerRow, event_type: str, occasion: Occasion, prev
         previous=previous,
     )
     return Decision(
-        answer=answer, resource_id=ledger["id"], lock_version=ledger["lock_version"], events=[event], ledger=ledger,
+        answer=answer,
+        resource_id=ledger["id"],
+        lock_version=ledger["lock_version"],
+        events=[event],
+        ledger=ledger,
     )
 
 
 def _decided_account(
-    account: AccountRow, totals: Totals, event_type: str, occasion: Occasion, previous: bytes | None = None,
+    account: AccountRow,
+    totals: Totals,
+    event_type: str,
+    occasion: Occasion,
+    previous: bytes | None = None,
 ) -> Decision:
     answer = encode(account_of(account, totals))
     event = EventDraft(

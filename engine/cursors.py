@@ -55,6 +55,6 @@ def parse_page_cursor(text: str) -> str:
 def parse_position_cursor(text: str) -> int:
     """Read the cursor of a list that is ordered by a number; raises CursorInvalid."""
     number = text.removeprefix(_PAGE)
-    if not text.startswith(_PAGE) or not number.isdecimal() or len(number) > 18:  # noqa: PLR2004 - below 2**63
+    if not text.startswith(_PAGE) or not number.isdecimal() or len(number) > 18:
         raise CursorInvalid("it is no cursor of this list")
     return int(number)

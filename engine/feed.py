@@ -20,7 +20,13 @@ from engine.sql import among
 
 _HEAD = select(feeds.c.head, feeds.c.head_hash, feeds.c.last_at, feeds.c.epoch, feeds.c.state)
 _EVENT = select(
-    events.c.sequence, events.c.id, events.c.type, events.c.resource_id, events.c.created_at, events.c.body, events.c.hash,
+    events.c.sequence,
+    events.c.id,
+    events.c.type,
+    events.c.resource_id,
+    events.c.created_at,
+    events.c.body,
+    events.c.hash,
 )
 
 
@@ -86,7 +92,9 @@ def read_after(
     types: Sequence[str] | None = None,
 ) -> list[FeedEvent]:
     """Return at most `limit` events with a larger sequence, in order; only the given types where some are given."""
-    query = _EVENT.where(events.c.site_id == site_id, events.c.sequence > after).order_by(events.c.sequence).limit(limit)
+    query = (
+        _EVENT.where(events.c.site_id == site_id, events.c.sequence > after).order_by(events.c.sequence).limit(limit)
+    )
     if types is not None:
         query = query.where(among(events.c.type, types))
     return [_event(row) for row in conn.execute(query)]

@@ -34,7 +34,11 @@ class Answer:
 
 
 def find(
-    conn: Connection, site_id: int, keys: Sequence[str], now_us: int, retention_days: int = 7,
+    conn: Connection,
+    site_id: int,
+    keys: Sequence[str],
+    now_us: int,
+    retention_days: int = 7,
 ) -> dict[str, tuple[bytes, Answer]]:
     """Return fingerprint and answer of those keys that were used within the retention."""
     if not keys:

@@ -61,7 +61,12 @@ class Engine:
     """The books of every site."""
 
     def __init__(
-        self, databases: Databases, clock: Clock, ids: IdSource, on_commit: OnCommit, limits: Limits | None = None,
+        self,
+        databases: Databases,
+        clock: Clock,
+        ids: IdSource,
+        on_commit: OnCommit,
+        limits: Limits | None = None,
     ) -> None:
         """Take where sites live, time, ids, and whom to tell of every commit."""
         self._databases = databases
@@ -89,7 +94,11 @@ class Engine:
         )
 
     async def ask(
-        self, site: Site, query: Callable[Concatenate[Connection, int, P], T], *args: P.args, **kwargs: P.kwargs,
+        self,
+        site: Site,
+        query: Callable[Concatenate[Connection, int, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> Answered[T]:
         """Answer a question of `engine.queries`, with the feed's cursor read before it in the same snapshot."""
 
@@ -114,7 +123,11 @@ class Engine:
         return await self._read(site, read)
 
     async def events_after(
-        self, site: Site, cursor: str | None, limit: int, types: tuple[str, ...] | None = None,
+        self,
+        site: Site,
+        cursor: str | None,
+        limit: int,
+        types: tuple[str, ...] | None = None,
     ) -> FeedPage:
         """Return the events after a cursor, from the start of what is served where there is none.
 

@@ -56,14 +56,14 @@ def parse_instant(text: str) -> int:
     if match is None:
         raise ValueError(text)
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    leap = second == 60  # noqa: PLR2004 - RFC 3339 allows the leap second; it is told as the next second's start
+    leap = second == 60
     moment = datetime(year, month, day, hour, minute, 59 if leap else second, tzinfo=UTC)
     micros = int((match.group(7) or ".0")[1:7].ljust(6, "0"))
     offset = match.group(8)
     shift = 0
     if offset not in {"Z", "z"}:
         hours, minutes = int(offset[1:3]), int(offset[4:6])
-        if hours > 23 or minutes > 59:  # noqa: PLR2004 - the clock's own numbers
+        if hours > 23 or minutes > 59:
             raise ValueError(text)
         shift = (hours * 60 + minutes) * 60_000_000 * (-1 if offset[0] == "-" else 1)
     whole = (moment - _EPOCH) // _MICROSECOND + (1_000_000 if leap else micros)

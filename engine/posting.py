@@ -53,7 +53,7 @@ from engine.shapes import EntryBatch, encode, entry_of
 _EVENT_OF: Final = {"pending": "entry.created", "posted": "entry.posted", "archived": "entry.archived"}
 
 
-def decide(command: Command, books: Books, occasion: Occasion) -> Decision:  # noqa: PLR0911 - one line per command
+def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
     """Decide a command against the books; raises a Refused and leaves everything as it was."""
     match command:
         case PostEntry():
@@ -81,7 +81,10 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:  # n
 
 
 def post_entry(
-    command: PostEntry, books: Books, occasion: Occasion, place: BatchPlace | None = None,
+    command: PostEntry,
+    books: Books,
+    occasion: Occasion,
+    place: BatchPlace | None = None,
 ) -> Decision:
     """Decide a new entry: its lines balance, its accounts can take it."""
     accounts = _accounts(command.lines, books)
@@ -117,8 +120,20 @@ def post_entry(
     for position, (draft, account) in enumerate(zip(command.lines, accounts, strict=True)):
         amount = draft.amount
         lines.append(
-            _line(entry, 1, position, occasion.draw(), account, draft.direction, amount, draft.metadata, totals,
-                  posted=0 if pending else amount, pending=amount if pending else 0, now=now),
+            _line(
+                entry,
+                1,
+                position,
+                occasion.draw(),
+                account,
+                draft.direction,
+                amount,
+                draft.metadata,
+                totals,
+                posted=0 if pending else amount,
+                pending=amount if pending else 0,
+                now=now,
+            ),
         )
     _check_funds(before, totals, lines, accounts)
     return _decided(entry, lines, totals, occasion, place=place)
@@ -188,12 +203,19 @@ def record_fact(command: RecordFact, books: Books, occasion: Occasion) -> Decisi
         data=command.data,
     )
     return Decision(
-        answer=command.data, resource_id=event.id, lock_version=None, events=[event], fact=command.key,
+        answer=command.data,
+        resource_id=event.id,
+        lock_version=None,
+        events=[event],
+        fact=command.key,
     )
 
 
 def _resolve(
-    command: PostPending | ArchiveEntry, status: Literal["posted", "archived"], books: Books, occasion: Occasion,
+    command: PostPending | ArchiveEntry,
+    status: Literal["posted", "archived"],
+    books: Books,
+    occasion: Occasion,
 ) -> Decision:
     """Post a pending entry or give it up: what was reserved moves or is free. It never fails for balance reasons."""
     entry = _entry(command.entry_id, command.if_match, books)
@@ -269,7 +291,9 @@ def _check_balanced(lines: Sequence[LineDraft], accounts: Sequence[AccountRow]) 
 
 
 def _check_versions(
-    lines: Sequence[LineDraft], accounts: Sequence[AccountRow], books: Books,
+    lines: Sequence[LineDraft],
+    accounts: Sequence[AccountRow],
+    books: Books,
 ) -> dict[str, Totals]:
     totals: dict[str, Totals] = {}
     for position, (line, account) in enumerate(zip(lines, accounts, strict=True)):
@@ -282,7 +306,7 @@ def _check_versions(
     return totals
 
 
-def _line(  # noqa: PLR0913 - a line has that many parts
+def _line(
     entry: EntryRow,
     version: int,
     position: int,
@@ -326,7 +350,10 @@ def _line(  # noqa: PLR0913 - a line has that many parts
 
 
 def _check_funds(
-    before: dict[str, Totals], after: dict[str, Totals], lines: Sequence[LineRow], accounts: Sequence[AccountRow],
+    before: dict[str, Totals],
+    after: dict[str, Totals],
+    lines: Sequence[LineRow],
+    accounts: Sequence[AccountRow],
 ) -> None:
     for line, account in zip(lines, accounts, strict=True):
         if account["allow_negative"]:

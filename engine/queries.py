@@ -137,7 +137,11 @@ def _entries(conn: Connection, site_id: int, query: Select[Any]) -> list[Entry]:
 
 
 def _selected(
-    conn: Connection, query: Select[Any], table: Table, site_id: int, wanted: Selection,
+    conn: Connection,
+    query: Select[Any],
+    table: Table,
+    site_id: int,
+    wanted: Selection,
 ) -> Select[Any]:
     """Narrow a query to a page of the selection; one row more than the page tells whether there is another."""
     conditions: list[ColumnElement[bool]] = [table.c.site_id == site_id]

@@ -96,7 +96,12 @@ accounts: Final = Table(
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "id"),
     Index(
-        "uq_accounts_external_id", "site_id", "external_id", unique=True, postgresql_where=_NAMED, sqlite_where=_NAMED,
+        "uq_accounts_external_id",
+        "site_id",
+        "external_id",
+        unique=True,
+        postgresql_where=_NAMED,
+        sqlite_where=_NAMED,
     ),
     Index("ix_accounts_ledger", "site_id", "ledger_id", "id"),
 )
@@ -114,7 +119,8 @@ balances: Final = Table(
     Column("lock_version", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "account_id"),
     CheckConstraint(
-        "posted_debits >= 0 AND posted_credits >= 0 AND pending_debits >= 0 AND pending_credits >= 0", name="totals",
+        "posted_debits >= 0 AND posted_credits >= 0 AND pending_debits >= 0 AND pending_credits >= 0",
+        name="totals",
     ),
     # Room on the page for the row's next versions: nothing indexed changes, so updates stay on it.
     postgresql_with={"fillfactor": 50},

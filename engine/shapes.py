@@ -233,8 +233,6 @@ def entry_of(row: EntryRow, lines: Sequence[LineRow]) -> Entry:
     )
 
 
-
-
 def _resulting(row: LineRow) -> Totals:
     return Totals(
         row["posted_debits"],

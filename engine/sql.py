@@ -69,7 +69,9 @@ class _Among(FunctionElement[bool]):
 @compiles(_Among)
 def _among_json(element: _Among, compiler: Any, **options: Any) -> str:
     column, values = element.clauses
-    return f"{compiler.process(column, **options)} IN (SELECT value FROM json_each({compiler.process(values, **options)}))"
+    return (
+        f"{compiler.process(column, **options)} IN (SELECT value FROM json_each({compiler.process(values, **options)}))"  # noqa: S608 - compiled parts
+    )
 
 
 @compiles(_Among, "postgresql")
@@ -140,7 +142,9 @@ def _update_one_by_one(conn: Connection, change: Update) -> int:
     names = tuple(change.rows[0])
     found = update(table).where(and_(*(table.c[key] == bindparam(f"key_{key}") for key in keys)))
     parameters = [{(f"key_{name}" if name in keys else name): row[name] for name in names} for row in change.rows]
-    return conn.execute(found.values({name: bindparam(name) for name in names if name not in keys}), parameters).rowcount
+    return conn.execute(
+        found.values({name: bindparam(name) for name in names if name not in keys}), parameters
+    ).rowcount
 
 
 def _execute_together(conn: Connection, changes: Sequence[Insert | Update]) -> int:
@@ -171,7 +175,9 @@ def _together(
     for table, names, keys in shape:
         kinds = [_array_type(table.c[name]) for name in names]
         parts.append(_part(table, names, kinds, keys, number))
-        takers.append([(name, _encode_json if kind == "jsonb" else None) for name, kind in zip(names, kinds, strict=True)])
+        takers.append(
+            [(name, _encode_json if kind == "jsonb" else None) for name, kind in zip(names, kinds, strict=True)]
+        )
         number += len(names)
     *before, last = parts
     ahead = ", ".join(f"part_{index} AS ({part})" for index, part in enumerate(before))
@@ -179,7 +185,11 @@ def _together(
 
 
 def _part(
-    table: Table, names: Sequence[str], kinds: Sequence[str], keys: Sequence[str] | None, first: int,
+    table: Table,
+    names: Sequence[str],
+    kinds: Sequence[str],
+    keys: Sequence[str] | None,
+    first: int,
 ) -> str:
     arrays = ", ".join(
         f"CAST(${first + index} AS {'text' if kind == 'jsonb' else kind}[])" for index, kind in enumerate(kinds)
@@ -191,10 +201,10 @@ def _part(
     }
     source = f"unnest({arrays}) AS given ({columns})"
     if keys is None:
-        return f"INSERT INTO {table.name} ({columns}) SELECT {', '.join(given.values())} FROM {source}"
+        return f"INSERT INTO {table.name} ({columns}) SELECT {', '.join(given.values())} FROM {source}"  # noqa: S608 - names of tables
     changed = ", ".join(f"{name} = {value}" for name, value in given.items() if name not in keys)
     found = " AND ".join(f"{table.name}.{key} = given.{key}" for key in keys)
-    return f"UPDATE {table.name} SET {changed} FROM {source} WHERE {found}"
+    return f"UPDATE {table.name} SET {changed} FROM {source} WHERE {found}"  # noqa: S608 - names of tables
 
 
 def _array_type(column: Column[Any]) -> str:

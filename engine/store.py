@@ -93,7 +93,11 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
 
 
 def save(
-    conn: Connection, site_id: int, changes: Changes, remembered: Sequence[tuple[IdempotencyKey, Answer]], head: Head,
+    conn: Connection,
+    site_id: int,
+    changes: Changes,
+    remembered: Sequence[tuple[IdempotencyKey, Answer]],
+    head: Head,
 ) -> None:
     """Write everything that the batch came to, the answers to remember and the new head, in one go."""
     opened = changes.new_accounts
@@ -173,7 +177,7 @@ def _accounts(conn: Connection, site_id: int, wanted: Any) -> list[tuple[Account
 
 def split_account(row: Row[Any]) -> tuple[AccountRow, Totals]:
     """Return a joined row as the account and its totals."""
-    columns = dict(row._mapping)
+    columns = row._asdict()
     totals = Totals(*(columns.pop(name) for name in Totals._fields))
     return cast("AccountRow", columns), totals
 

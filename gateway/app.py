@@ -88,7 +88,9 @@ class _Path:
             headers["correlation-id"] = trace.correlation_id
         if trace.traceparent is not None:
             headers["traceparent"] = trace.traceparent
-        response.raw_headers.extend([(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()])
+        response.raw_headers.extend(
+            [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        )
         method = scope["method"] if scope["method"] in self._methods or scope["method"] == "HEAD" else "other"
         services.metrics.requests.labels(method, self._path, str(response.status_code)).inc()
         services.metrics.latency.labels(method, self._path).observe(time.perf_counter() - started)
@@ -126,14 +128,16 @@ class _Path:
         if request.method == "OPTIONS":
             return PlainTextResponse("", status_code=204, headers={"allow": self._allow})
         problem = Problem(
-            code="method_not_allowed", detail=f"{request.method} is not one of {self._allow}.", headers={"allow": self._allow},
+            code="method_not_allowed",
+            detail=f"{request.method} is not one of {self._allow}.",
+            headers={"allow": self._allow},
         )
         return self._refuse(problem, trace)
 
     def _refuse(self, error: Exception, trace: Trace) -> Response:
         problem = problem_of(error)
         self._services.metrics.problems.labels(problem.code).inc()
-        if CODES[problem.code].status >= 500:  # noqa: PLR2004 - ours
+        if CODES[problem.code].status >= 500:
             _log.error("request.failed", request_id=trace.request_id, code=problem.code, exc_info=error)
         elif isinstance(error, CredentialsRefused):
             _log.info("credentials.refused", request_id=trace.request_id, code=problem.code, reason=error.reason)
@@ -164,7 +168,10 @@ def _socket_endpoint(services: Services) -> Callable[[WebSocket], Awaitable[None
             problem = problem_of(error)
             services.metrics.problems.labels(problem.code).inc()
             response = respond(
-                problem, base_url=services.public_url, request_id=request_id, correlation_id=trace.correlation_id,
+                problem,
+                base_url=services.public_url,
+                request_id=request_id,
+                correlation_id=trace.correlation_id,
             )
             response.headers[REQUEST_ID] = request_id
             await socket.send_denial_response(response)

@@ -34,7 +34,9 @@ Amount = (
     | Annotated[str, Meta(pattern=r"^(?!0+$)[0-9]{1,19}$(?!\n)", description="Minor units as a string of digits.")]
 )
 Instant = Annotated[str, Meta(max_length=40, extra_json_schema={"format": "date-time"})]
-Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)", extra_json_schema={"format": "uuid"})]
+Id = Annotated[
+    str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)", extra_json_schema={"format": "uuid"})
+]
 AccountReference = Annotated[
     str,
     Meta(
@@ -64,7 +66,7 @@ class LedgerChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What changes about a ledger; what is left out stays."""
 
     name: Name | UnsetType = UNSET
-    description: Description | None | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
     metadata: Metadata | UnsetType = UNSET
 
     def command(self, ledger_id: str, if_match: int | None) -> UpdateLedger:
@@ -115,8 +117,8 @@ class AccountChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What changes about an account; what is left out stays."""
 
     name: Name | UnsetType = UNSET
-    description: Description | None | UnsetType = UNSET
-    code: AccountCode | None | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
+    code: AccountCode | UnsetType | None = UNSET
     metadata: Metadata | UnsetType = UNSET
 
     def command(self, account_id: str, if_match: int | None) -> UpdateAccount:
@@ -197,7 +199,7 @@ class EntryBatchCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class EntryChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What changes about an entry, whatever its status; what is left out stays."""
 
-    description: Description | None | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
     metadata: Metadata | UnsetType = UNSET
 
     def command(self, entry_id: str, if_match: int | None) -> UpdateEntry:

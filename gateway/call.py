@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -105,7 +105,9 @@ class Trace:
     def diagnostics(self) -> Diagnostics:
         """Return it as events carry it."""
         return Diagnostics(
-            request_id=self.request_id, correlation_id=self.correlation_id, traceparent=self.traceparent,
+            request_id=self.request_id,
+            correlation_id=self.correlation_id,
+            traceparent=self.traceparent,
         )
 
 
@@ -198,6 +200,7 @@ def _header_key(given: list[str]) -> str | None:
         key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
     if len(given) > 1 or not 1 <= len(key) <= _KEY_MAX or not all("!" <= character <= "~" for character in key):
         raise Problem(
-            code="idempotency.key_invalid", detail="An idempotency key is 1 to 255 visible ASCII characters, sent once.",
+            code="idempotency.key_invalid",
+            detail="An idempotency key is 1 to 255 visible ASCII characters, sent once.",
         )
     return key

@@ -47,7 +47,8 @@ async def explorer_file(call: Call, _asked: Asked) -> Response:
     if name not in FILES:
         raise NotFound("file", name[:64])
     return Response(
-        _static(name), headers={"content-type": FILES[name], "cache-control": "public, max-age=3600", **_SAFE},
+        _static(name),
+        headers={"content-type": FILES[name], "cache-control": "public, max-age=3600", **_SAFE},
     )
 
 

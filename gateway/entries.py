@@ -18,7 +18,10 @@ async def post_entry(call: Call, _asked: Asked) -> Response:
     entry = wire.decode(document, bodies.EntryCreate)
     key = call.idempotency(document, entry.idempotency_key)
     done = await call.services.engine.submit(
-        call.site, entry.command(), key=key, diagnostics=call.trace.diagnostics(),
+        call.site,
+        entry.command(),
+        key=key,
+        diagnostics=call.trace.diagnostics(),
     )
     return lists.committed(done, status=201, location=f"/v1/entries/{done.resource_id}")
 
@@ -29,7 +32,10 @@ async def post_batch(call: Call, _asked: Asked) -> Response:
     batch = wire.decode(document, bodies.EntryBatchCreate)
     key = call.idempotency(document, batch.idempotency_key)
     done = await call.services.engine.submit(
-        call.site, batch.command(), key=key, diagnostics=call.trace.diagnostics(),
+        call.site,
+        batch.command(),
+        key=key,
+        diagnostics=call.trace.diagnostics(),
     )
     return lists.committed(done, status=201)
 
@@ -39,7 +45,9 @@ async def list_entries(call: Call, asked: Asked) -> Response:
     wanted = asked.selection("ledger_id", "status", "external_id")
     account_id = asked.get("account_id")
     return lists.page(
-        call, asked, await call.services.engine.ask(call.site, queries.list_entries, wanted, account_id),
+        call,
+        asked,
+        await call.services.engine.ask(call.site, queries.list_entries, wanted, account_id),
     )
 
 

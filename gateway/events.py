@@ -106,5 +106,5 @@ def _block(name: bytes, cursor: str, data: object) -> bytes:
 def _last_block(closing: Closing, retry_ms: int) -> bytes:
     """Say why the stream ends; who may come back is told when, spread out so that not all do at once."""
     told = {"reason": closing.reason, "reconnect": closing.reconnect, "cursor": closing.cursor}
-    wait_ms = int(retry_ms * (1 + random.random() * _DRAIN_JITTER))  # noqa: S311 - it only spreads reconnections
+    wait_ms = int(retry_ms * (1 + random.random() * _DRAIN_JITTER))
     return b"retry: %d\n" % wait_ms + _block(b"closing", closing.cursor, told)

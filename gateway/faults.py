@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 
-
 from engine.errors import Fault
 
 FAULTS_MAX: Final = 100
@@ -24,11 +23,21 @@ def text_faults(value: Any, pointer: str = "") -> list[Fault]:
     faults: list[Fault] = []
     if isinstance(value, str):
         if not _is_clean(value):
-            faults.append(Fault(code="validation.invalid_text", pointer=pointer, detail="Text may not hold NUL or lone surrogates."))
+            faults.append(
+                Fault(
+                    code="validation.invalid_text", pointer=pointer, detail="Text may not hold NUL or lone surrogates."
+                )
+            )
     elif isinstance(value, dict):
         for key, each in value.items():
             if not _is_clean(key):
-                faults.append(Fault(code="validation.invalid_text", pointer=pointer, detail="A field's name may not hold NUL or lone surrogates."))
+                faults.append(
+                    Fault(
+                        code="validation.invalid_text",
+                        pointer=pointer,
+                        detail="A field's name may not hold NUL or lone surrogates.",
+                    )
+                )
             else:
                 faults += text_faults(each, f"{pointer}/{escape(key)}")
     elif isinstance(value, list):
@@ -74,15 +83,15 @@ def _walk_struct(value: dict[str, Any], struct: type[msgspec.Struct], pointer: s
             faults.append(
                 Fault(code="validation.required_field_missing", pointer=below, detail=f"Field {name!r} is required."),
             )
-    for name in value:
-        if name not in fields:
-            faults.append(
-                Fault(
-                    code="validation.unknown_field",
-                    pointer=f"{pointer}/{escape(name)}",
-                    detail=f"There is no field {name!r} here.",
-                ),
-            )
+    faults += [
+        Fault(
+            code="validation.unknown_field",
+            pointer=f"{pointer}/{escape(name)}",
+            detail=f"There is no field {name!r} here.",
+        )
+        for name in value
+        if name not in fields
+    ]
 
 
 def _struct_of(expected: Any) -> type[msgspec.Struct] | None:
@@ -104,11 +113,22 @@ def _fault(message: str, value: Any, pointer: str) -> Fault:
     """Name what msgspec found: its words, where inside the value, under a code of ours."""
     words, _, where = message.partition(" - at `")
     if where:
-        inside = where.rstrip("`").removeprefix("$").replace("[...]", "").replace(".", "/").replace("[", "/").replace("]", "")
+        inside = (
+            where.rstrip("`")
+            .removeprefix("$")
+            .replace("[...]", "")
+            .replace(".", "/")
+            .replace("[", "/")
+            .replace("]", "")
+        )
         pointer += inside if not inside.startswith("key") else ""
     last = pointer.rsplit("/", 1)[-1]
     if last == "amount" and not isinstance(value, bool) and isinstance(value, int | str):
-        code = "amount_out_of_range" if isinstance(value, int) or (value.isascii() and value.lstrip("-").isdecimal()) else "validation.invalid_value"
+        code = (
+            "amount_out_of_range"
+            if isinstance(value, int) or (value.isascii() and value.lstrip("-").isdecimal())
+            else "validation.invalid_value"
+        )
         words = "An amount is 1 to 9223372036854775807 minor units, as an integer or a string of digits"
     elif words.startswith("Expected") and ("length" in words or ">=" in words or "<=" in words):
         code = "validation.out_of_range"
@@ -117,5 +137,3 @@ def _fault(message: str, value: Any, pointer: str) -> Fault:
     else:
         code = "validation.invalid_type"
     return Fault(code=code, pointer=pointer, detail=words.replace("`", "'") + ".")
-
-

@@ -31,10 +31,14 @@ CURSOR_PARAMETER: Final = Parameter(
     aliases=("last_event_id", "lastEventId"),
 )
 FROM_PARAMETER: Final = Parameter(
-    name="from", kind="text", meaning="Where to start without a cursor: `start`, `now` (unless given), or a time.",
+    name="from",
+    kind="text",
+    meaning="Where to start without a cursor: `start`, `now` (unless given), or a time.",
 )
 TYPES_PARAMETER: Final = Parameter(
-    name="types", kind="text", meaning="Event types, comma separated; `entry.*` is a family, `*` is all.",
+    name="types",
+    kind="text",
+    meaning="Event types, comma separated; `entry.*` is a family, `*` is all.",
 )
 _CHECK_S: Final = 1.0
 

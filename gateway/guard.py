@@ -66,7 +66,9 @@ def check_accept(connection: HTTPConnection, offered: str) -> None:
     kind = offered.partition("/")[0]
     for part in accept.lower().split(","):
         name, _, parameters = part.partition(";")
-        refused = any(each.strip().replace(" ", "") in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for each in parameters.split(";"))
+        refused = any(
+            each.strip().replace(" ", "") in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for each in parameters.split(";")
+        )
         if name.strip() in {"*/*", f"{kind}/*", offered, "application/problem+json"} and not refused:
             return
     raise Problem(code="not_acceptable", detail=f"This is shown as {offered} only.")

@@ -83,7 +83,9 @@ async def list_account_lines(call: Call, asked: Asked) -> Response:
     """List an account's lines with the balance after each, the newest first."""
     account_id = call.path_id("account")
     return lists.page(
-        call, asked, await call.services.engine.ask(call.site, queries.account_lines, account_id, asked.selection()),
+        call,
+        asked,
+        await call.services.engine.ask(call.site, queries.account_lines, account_id, asked.selection()),
     )
 
 

@@ -47,7 +47,9 @@ def listed(call: Call, _asked: Asked, items: list[Any], next_cursor: str | None,
 def next_link(call: Call, name: str, cursor: str, drop: Mapping[str, str] | None = None) -> str:
     """Return the Link header (RFC 8288) of this list's next page."""
     kept = [
-        (key, value) for key, value in call.request.query_params.multi_items() if key != name and key not in (drop or {})
+        (key, value)
+        for key, value in call.request.query_params.multi_items()
+        if key != name and key not in (drop or {})
     ]
     return f'<{call.request.scope["path"]}?{urlencode([*kept, (name, cursor)])}>; rel="next"'
 

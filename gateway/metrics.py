@@ -30,13 +30,22 @@ class Metrics:
             registry=registry,
         )
         self.problems: Final = Counter(
-            "gledger_http_problems_total", "Problem documents by code.", ("code",), registry=registry,
+            "gledger_http_problems_total",
+            "Problem documents by code.",
+            ("code",),
+            registry=registry,
         )
         self.streams: Final = Gauge(
-            "gledger_streams", "Open streams by kind.", ("kind",), registry=registry,
+            "gledger_streams",
+            "Open streams by kind.",
+            ("kind",),
+            registry=registry,
         )
         self.streamed: Final = Counter(
-            "gledger_streamed_events_total", "Events written to streams.", ("kind",), registry=registry,
+            "gledger_streamed_events_total",
+            "Events written to streams.",
+            ("kind",),
+            registry=registry,
         )
 
     def render(self) -> tuple[bytes, str]:

@@ -91,7 +91,7 @@ _OURS_TO_KNOW: Final = (
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
+class Problem(Exception):
     """A request that the surface itself refuses: malformed, not acceptable, not understood, too much."""
 
     code: str
@@ -135,11 +135,11 @@ def respond(problem: Problem, *, base_url: str, request_id: str, correlation_id:
         **problem.extra,
     }
     headers = {"cache-control": "no-store", **problem.headers}
-    if code.status == 401:  # noqa: PLR2004 - RFC 9110: it names the scheme
+    if code.status == 401:
         headers["www-authenticate"] = _challenge(problem)
     elif problem.code == "auth.insufficient_scope":
         headers["www-authenticate"] = 'Bearer realm="gledger", error="insufficient_scope"'
-    elif code.status == 503 and "retry-after" not in headers:  # noqa: PLR2004
+    elif code.status == 503 and "retry-after" not in headers:
         headers["retry-after"] = "1"
     return Response(msgspec.json.encode(body), status_code=code.status, media_type=MEDIA_TYPE, headers=headers)
 

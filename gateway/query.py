@@ -61,7 +61,9 @@ class Asked:
 LIMIT: Final = Parameter(name="limit", kind="integer", meaning="How many items a page has at most; 50 unless given.")
 CURSOR: Final = Parameter(name="cursor", kind="cursor", meaning="`next_cursor` of the page before.")
 METADATA: Final = Parameter(name="metadata", kind="metadata", meaning="`metadata[key]=value`: only what has this pair.")
-CREATED: Final = Parameter(name="created_at", kind="bounds", meaning="`created_at[gte]=time`: bounds, also gt, lt, lte.")
+CREATED: Final = Parameter(
+    name="created_at", kind="bounds", meaning="`created_at[gte]=time`: bounds, also gt, lt, lte."
+)
 
 
 def read(query: QueryParams, parameters: Sequence[Parameter]) -> Asked:
@@ -96,7 +98,13 @@ def _read_one(parameter: Parameter, given: str, text: str, values: dict[str, Any
     match parameter.kind:
         case "integer":
             if not _INTEGER.match(text) or not parameter.minimum <= int(text) <= parameter.maximum:
-                faults.append(_fault("validation.out_of_range", given, f"A whole number from {parameter.minimum} to {parameter.maximum}."))
+                faults.append(
+                    _fault(
+                        "validation.out_of_range",
+                        given,
+                        f"A whole number from {parameter.minimum} to {parameter.maximum}.",
+                    )
+                )
                 return
             values[parameter.name] = int(text)
         case "boolean":
@@ -123,14 +131,19 @@ def _read_one(parameter: Parameter, given: str, text: str, values: dict[str, Any
 
 
 def _read_metadata(given: str, key: str, text: str, metadata: dict[str, str], faults: list[Fault]) -> None:
-    if not key or key in metadata or "\x00" in key or "\x00" in text or len(key) > 100 or len(text) > 500:  # noqa: PLR2004 - metadata's own limits
+    if not key or key in metadata or "\x00" in key or "\x00" in text or len(key) > 100 or len(text) > 500:
         faults.append(_fault("validation.invalid_value", given, "metadata[key]=value, each key once, no NUL."))
     else:
         metadata[key] = text
 
 
 def _read_bound(
-    parameter: Parameter, given: str, operator: str, text: str, bounds: dict[str, dict[str, int]], faults: list[Fault],
+    parameter: Parameter,
+    given: str,
+    operator: str,
+    text: str,
+    bounds: dict[str, dict[str, int]],
+    faults: list[Fault],
 ) -> None:
     found = bounds.setdefault(parameter.name, {})
     if operator not in BOUND_OPERATORS or operator in found:

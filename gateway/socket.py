@@ -34,7 +34,11 @@ _MESSAGE_MAX: Final = 4096
 
 
 async def serve(
-    socket: WebSocket, services: Services, principal: Principal, start: Start, wanted: Callable[[str], bool],
+    socket: WebSocket,
+    services: Services,
+    principal: Principal,
+    start: Start,
+    wanted: Callable[[str], bool],
 ) -> None:
     """Accept, say ready, and write the feed until one side ends it; a message is always awaited beside every send."""
     await socket.accept()
@@ -53,7 +57,7 @@ async def serve(
         services.metrics.streams.labels("websocket").dec()
 
 
-async def _write(  # noqa: PLR0913 - all that a stream is made of
+async def _write(
     socket: WebSocket,
     services: Services,
     site: Site,
@@ -95,7 +99,9 @@ async def _listen(socket: WebSocket, ended: asyncio.Event) -> None:
             if len(text) <= _MESSAGE_MAX and _is_ping(text):
                 await socket.send_text(_told("pong"))
             elif socket.application_state is WebSocketState.CONNECTED:
-                await socket.send_text(_told("error", code="request.malformed", detail='Send {"type":"ping"}, or nothing.'))
+                await socket.send_text(
+                    _told("error", code="request.malformed", detail='Send {"type":"ping"}, or nothing.')
+                )
     finally:
         ended.set()
 

@@ -72,7 +72,9 @@ async def rotate_secret(call: Call, _asked: Asked) -> Response:
     """Make a new secret; the old one signs too for a day."""
     document = await call.empty_document()
     done = await call.services.endpoints.rotate_secret(
-        call.site, call.path_id("endpoint"), key=call.idempotency(document),
+        call.site,
+        call.path_id("endpoint"),
+        key=call.idempotency(document),
     )
     return _written(done)
 
@@ -90,14 +92,22 @@ async def list_deliveries(call: Call, asked: Asked) -> Response:
     after, limit = asked.get("after"), asked.get("limit") or 50
     if after is not None and asked.get("endpoint_id") is None:
         fault = Fault(
-            code="validation.required_field_missing", pointer="?endpoint_id", detail="`after` counts an endpoint's events.",
+            code="validation.required_field_missing",
+            pointer="?endpoint_id",
+            detail="`after` counts an endpoint's events.",
         )
         raise invalid([fault])
     matching = DeliveryFilter(
-        endpoint_id=asked.get("endpoint_id"), status=asked.get("status"), event_type=asked.get("event_type"),
+        endpoint_id=asked.get("endpoint_id"),
+        status=asked.get("status"),
+        event_type=asked.get("event_type"),
     )
     page = await call.services.log.deliveries(
-        call.site, matching, limit=limit, after=after, before=_before(asked),
+        call.site,
+        matching,
+        limit=limit,
+        after=after,
+        before=_before(asked),
         include_event=asked.get("include") == "event",
     )
     next_cursor = page_cursor(page.data[-1].id) if page.has_more and after is None else None
@@ -144,6 +154,9 @@ def _delivery(delivery: Delivery, status: int = 200) -> Response:
 
 def _written(done: Written, *, status: int = 200, location: str | None = None) -> Response:
     answer = Committed(
-        body=done.body, resource_id=done.resource_id, lock_version=done.lock_version, replayed=done.replayed,
+        body=done.body,
+        resource_id=done.resource_id,
+        lock_version=done.lock_version,
+        replayed=done.replayed,
     )
     return lists.committed(answer, status=status, location=location)

@@ -94,7 +94,9 @@ def instant_of(text: str | None, pointer: str) -> int | None:
     try:
         return parse_instant(text)
     except ValueError:
-        fault = Fault(code="validation.invalid_time", pointer=pointer, detail=f"{text!r} is no RFC 3339 time with an offset.")
+        fault = Fault(
+            code="validation.invalid_time", pointer=pointer, detail=f"{text!r} is no RFC 3339 time with an offset."
+        )
         raise invalid([fault]) from None
 
 
@@ -104,7 +106,11 @@ def decode_any(text: str) -> Any:
 
 
 def reply(
-    body: bytes, *, status: int = 200, lock_version: int | None = None, headers: dict[str, str] | None = None,
+    body: bytes,
+    *,
+    status: int = 200,
+    lock_version: int | None = None,
+    headers: dict[str, str] | None = None,
 ) -> Response:
     """Return a JSON response, with the resource's version as its ETag where it has one."""
     given = dict(headers or {})
@@ -148,11 +154,15 @@ def _parse(body: bytes) -> Document:
     try:
         return Document(value, _canonical(value))
     except (msgspec.MsgspecError, OverflowError, UnicodeEncodeError):
-        raise Problem(code="request.malformed", detail="The body holds a number or a text that is out of range.") from None
+        raise Problem(
+            code="request.malformed", detail="The body holds a number or a text that is out of range."
+        ) from None
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem(code="request.too_large", detail=f"The body may have at most {limit} bytes.", headers={"connection": "close"})
+    return Problem(
+        code="request.too_large", detail=f"The body may have at most {limit} bytes.", headers={"connection": "close"}
+    )
 
 
 def _object(pairs: list[tuple[str, Any]], twice: list[str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import asyncio
 import os
 import socket
 import sys
-
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -188,5 +187,3 @@ def _database_trouble(error: DBAPIError | OSError) -> str:
 def _end(message: str, code: int) -> NoReturn:
     print(f"gledger: {message}", file=sys.stderr)
     raise SystemExit(code)
-
-

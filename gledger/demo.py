@@ -32,7 +32,9 @@ def load(path: Path) -> CredentialsFile:
     """Return the credentials to tell the story with; raises ProgramError where there are none."""
     found = read_credentials(path)
     if found is None:
-        raise ProgramError(f"there are no credentials at {path}: start `gledger dev`, or name another file with --credentials")
+        raise ProgramError(
+            f"there are no credentials at {path}: start `gledger dev`, or name another file with --credentials"
+        )
     return found
 
 
@@ -88,7 +90,7 @@ class _Story:
         basic = aiohttp.encode_basic_auth(self._credentials.client_id, self._credentials.client_secret)
         async with self._session.post("/oauth/token", data=form, headers={"authorization": basic}) as answer:
             token = await answer.json()
-            if answer.status != 200:  # noqa: PLR2004 - RFC 6749
+            if answer.status != 200:
                 raise StoryBroken(f"no access token: {token}")
         self._headers = {"authorization": f"Bearer {token['access_token']}"}
         _say(f"1. An access token for {token['expires_in']} s, scopes: {token['scope']}")
@@ -100,7 +102,9 @@ class _Story:
         self._stream = Stream(self._session, self._headers)
         cursor = await self._stream.open()
         _say(f"3. A dashboard follows the feed over SSE from {cursor}")
-        ledger = await self._post("/v1/ledgers", {"name": "SendCash Ledger", "description": "Our funds and user balances"})
+        ledger = await self._post(
+            "/v1/ledgers", {"name": "SendCash Ledger", "description": "Our funds and user balances"}
+        )
         self.cash = await self._account(ledger["id"], "Cash Account", "asset", allow_negative=True)
         self.jane = await self._account(ledger["id"], "Jane Doe Wallet", "liability", allow_negative=False)
         self._john = await self._account(ledger["id"], "John Doe Wallet", "liability", allow_negative=False)
@@ -117,7 +121,9 @@ class _Story:
             5,
         ):
             entry = await self._entry(what, debit, credit, amount)
-            _say(f"{number}. {what} {_usd(amount)}: entry {entry['id']} {entry['status']}; {_balances(entry, self._names())}")
+            _say(
+                f"{number}. {what} {_usd(amount)}: entry {entry['id']} {entry['status']}; {_balances(entry, self._names())}"
+            )
             await self._see_arrive(entry)
 
     async def repeat_a_key(self) -> None:
@@ -137,7 +143,9 @@ class _Story:
         entry = await self._entry("While the partner is away", self.cash, self.jane, 700)
         delivery = await self._delivery_in({"retrying"}, entry["id"])
         attempts = (await self._get(f"/v1/deliveries/{delivery['id']}/attempts"))["data"]
-        _say(f"9. The partner is away: delivery {delivery['id']} is {delivery['status']} after {attempts[-1]['error_class']}")
+        _say(
+            f"9. The partner is away: delivery {delivery['id']} is {delivery['status']} after {attempts[-1]['error_class']}"
+        )
         await self._partner.start()
         received = await self._partner.receive(entry["id"], WAIT_S)
         delivery = await self._delivery_in({"delivered"}, entry["id"])
@@ -159,7 +167,9 @@ class _Story:
         sequences = self._stream.sequences
         if sequences != list(range(sequences[0], sequences[0] + len(sequences))):
             raise StoryBroken(f"the stream has a gap or a duplicate: {sequences}")
-        _say(f"10. The stream was cut at {cursor} and resumed: sequences {sequences[0]} to {sequences[-1]}, none missing")
+        _say(
+            f"10. The stream was cut at {cursor} and resumed: sequences {sequences[0]} to {sequences[-1]}, none missing"
+        )
 
     async def leave(self) -> None:
         """Remove the endpoint: its partner lives only as long as the story."""
@@ -212,13 +222,17 @@ class _Story:
         return found
 
     async def _send(
-        self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str],
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        headers: dict[str, str],
     ) -> tuple[dict[str, Any], Any]:
         async with self._session.request(method, path, json=body, headers={**self._headers, **headers}) as answer:
-            if answer.status == 204:  # noqa: PLR2004 - no content
+            if answer.status == 204:
                 return {}, answer.headers
             found: dict[str, Any] = await answer.json(content_type=None)
-            if answer.status >= 400:  # noqa: PLR2004 - a problem document
+            if answer.status >= 400:
                 raise StoryBroken(f"{method} {path} answered {answer.status}: {found}")
             return found, answer.headers
 

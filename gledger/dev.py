@@ -41,7 +41,9 @@ Story = Callable[[CredentialsFile, Path], Awaitable[bool]]
 def run(settings: Settings, story: Story | None) -> int:
     """Serve until stopped, telling the story first if there is one; return the exit code."""
     if not settings.database_url.startswith("sqlite"):
-        raise ProgramError("gledger dev serves SQLite files: unset GLEDGER_DATABASE_URL, or use gledger gateway and worker")
+        raise ProgramError(
+            "gledger dev serves SQLite files: unset GLEDGER_DATABASE_URL, or use gledger gateway and worker"
+        )
     # Until requests are served nobody else listens to it, and dying of it would leave the embedded server behind.
     signal.signal(signal.SIGTERM, _leave)
     with ExitStack() as held:
@@ -86,7 +88,7 @@ async def _serve(settings: Settings, listening: serve.Listening, story: Story | 
 
 async def _tell(server: serve.Server, credentials: CredentialsFile, settings: Settings, story: Story | None) -> bool:
     """Write the credentials' file when requests are served, and tell the story."""
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has a flag, no event
         await asyncio.sleep(0.01)
     write_private(settings.data / CREDENTIALS, msgspec.json.format(msgspec.json.encode(credentials)) + b"\n")
     if story is None:
@@ -118,7 +120,9 @@ def _listen(settings: Settings) -> serve.Listening:
     try:
         return serve.listen(settings)
     except OSError as error:
-        raise ProgramError(f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port") from None
+        raise ProgramError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port"
+        ) from None
 
 
 def _complete(settings: Settings, folder: Path, port: int) -> Settings:

@@ -26,7 +26,7 @@ class RateLimiter:
         now = self._monotonic_s()
         arrival = max(self._arrivals.get(credential, now), now) + self._interval_s
         over = arrival - now - self.window_s
-        if over > 1e-9:  # noqa: PLR2004 - rounding, not time
+        if over > 1e-9:
             return -1, over
         self._arrivals[credential] = arrival
         self._arrivals.move_to_end(credential)

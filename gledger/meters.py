@@ -19,10 +19,16 @@ class DeliveryMeter:
             registry=registry,
         )
         self._duration = Histogram(
-            "gledger_delivery_attempt_seconds", "How long attempts took.", buckets=_SECONDS, registry=registry,
+            "gledger_delivery_attempt_seconds",
+            "How long attempts took.",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._lag = Histogram(
-            "gledger_delivery_lag_seconds", "From commit to delivered.", buckets=_SECONDS, registry=registry,
+            "gledger_delivery_lag_seconds",
+            "From commit to delivered.",
+            buckets=_SECONDS,
+            registry=registry,
         )
 
     def attempted(self, outcome: str, error_class: str | None, duration_s: float) -> None:

@@ -6,7 +6,6 @@ Gateway, worker and `gledger dev` add their own loops to these parts; nothing he
 from __future__ import annotations
 
 import asyncio
-
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -92,7 +91,11 @@ class Parts:
 async def record_fact(engine: Engine, site: Site, fact: Fact) -> None:
     """Have the books record a fact; its key makes it one event however often it is handed over."""
     command = RecordFact(
-        key=fact.key, type=fact.type, resource_type=fact.resource_type, resource_id=fact.resource_id, data=fact.data,
+        key=fact.key,
+        type=fact.type,
+        resource_type=fact.resource_type,
+        resource_id=fact.resource_id,
+        data=fact.data,
     )
     await engine.submit(site, command, diagnostics=Diagnostics())
 
@@ -113,7 +116,9 @@ def open_control(settings: Settings, *, writer: bool = True) -> Database:
     if url.get_backend_name() == "sqlite" and writer:
         Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
         upgrade(settings.control_database_url, "control")
-    return Database.open(settings.control_database_url, writer=writer, pool_size=max(2, settings.database_pool_size // 2))
+    return Database.open(
+        settings.control_database_url, writer=writer, pool_size=max(2, settings.database_pool_size // 2)
+    )
 
 
 @asynccontextmanager
@@ -131,7 +136,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     databases = open_databases(settings)
     listeners = Listeners(head=[], due=[])
     limits = Limits(
-        idempotency_days=settings.idempotency_days, feed_retention_days=settings.feed_retention_days or None,
+        idempotency_days=settings.idempotency_days,
+        feed_retention_days=settings.feed_retention_days or None,
     )
     engine = Engine(databases, clock, ids, listeners.on_head, limits)
     authority = Authority.over(control, master_key=settings.master_key, public_url=settings.public_url, ids=ids)

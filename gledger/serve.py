@@ -258,5 +258,3 @@ def documents() -> dict[str, tuple[str, bytes]]:
         "/openapi.json": ("application/json", folder.joinpath("openapi.json").read_bytes()),
         "/openapi.yaml": ("application/yaml", folder.joinpath("openapi.yaml").read_bytes()),
     }
-
-

@@ -174,18 +174,26 @@ class DeliveryWorker:
     async def _send_retries(self) -> None:
         """Hand deferred wake-ups to arq; every job id is new, because arq refuses one that is queued or deferred."""
         pool = ArqRedis(
-            connection_pool=self._parts.redis.connection_pool, job_serializer=_serialize, default_queue_name=_QUEUE,
+            connection_pool=self._parts.redis.connection_pool,
+            job_serializer=_serialize,
+            default_queue_name=_QUEUE,
         )
         while True:
             await self._retry_waits.wait()
             self._retry_waits.clear()
             waiting, self._retries = self._retries, {}
             for (_, endpoint_id), (site, due_at) in waiting.items():
-                job_id = f"dispatch:{endpoint_id}:{due_at // 1000}:{random.getrandbits(48):x}"  # noqa: S311 - a nonce
+                job_id = f"dispatch:{endpoint_id}:{due_at // 1000}:{random.getrandbits(48):x}"
                 at = datetime.fromtimestamp(due_at / 1e6, UTC)
                 try:
                     await pool.enqueue_job(
-                        "dispatch", site.id, site.organization, site.environment, endpoint_id, _job_id=job_id, _defer_until=at,
+                        "dispatch",
+                        site.id,
+                        site.organization,
+                        site.environment,
+                        endpoint_id,
+                        _job_id=job_id,
+                        _defer_until=at,
                     )
                 except (RedisError, OSError) as error:
                     _log.warning("retry.not_scheduled", endpoint_id=endpoint_id, error=str(error))
@@ -193,7 +201,9 @@ class DeliveryWorker:
     async def _run_arq(self) -> None:
         """Run arq's worker, again after Redis went away."""
 
-        async def dispatch(_context: dict[Any, Any], site_id: int, organization: str, environment: str, endpoint: str) -> None:
+        async def dispatch(
+            _context: dict[Any, Any], site_id: int, organization: str, environment: str, endpoint: str
+        ) -> None:
             self._dispatcher.wake(Site(id=site_id, organization=organization, environment=environment), endpoint)
 
         async def sweep(_context: dict[Any, Any]) -> None:
@@ -236,13 +246,13 @@ class DeliveryWorker:
                 await self.sweep()
             except Exception as error:  # noqa: BLE001 - the database is away: the next sweep finds everything
                 _log.warning("sweep.failed", error=str(error))
-            await asyncio.sleep(LONE_SWEEP_S * (0.5 + random.random()))  # noqa: S311 - it only spreads processes
+            await asyncio.sleep(LONE_SWEEP_S * (0.5 + random.random()))
 
     async def _forget_keys(self) -> None:
         """Remove idempotency records that are past their retention, off the posting path."""
         days = self._parts.settings.idempotency_days
         while True:
-            await asyncio.sleep(FORGET_S * (0.5 + random.random()))  # noqa: S311 - it only spreads processes
+            await asyncio.sleep(FORGET_S * (0.5 + random.random()))
             try:
                 for site in await self._parts.sites():
                     database = await self._parts.databases.of(site)
@@ -301,5 +311,3 @@ def _serialize(job: Mapping[str, Any]) -> bytes:
 def _deserialize(data: bytes) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.json.decode(data)
     return found
-
-

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+
+import structlog
 
 from gledger.parts import open_parts
 from gledger.settings import Settings
 from gledger.worker import DeliveryWorker
+
+_log = structlog.get_logger("gledger.worker")
 
 
 async def run_worker(settings: Settings) -> None:
@@ -23,6 +28,7 @@ async def run_worker(settings: Settings) -> None:
         parts.listeners.head.append(parts.wakeups.head)
         parts.listeners.due.append(parts.wakeups.due)
         wakeups = [asyncio.create_task(parts.wakeups.run()), asyncio.create_task(parts.wakeups.listen(worker.heard))]
+        _log.info("worker.started", pid=os.getpid())
         try:
             await worker.run(stop)
         finally:

@@ -187,7 +187,7 @@ async def test_a_worker_that_is_told_to_stop_ends_with_code_0(production: Produc
     worker = production.deployment.worker(LOG_LEVEL="info")
 
     async def at_work() -> bool | None:
-        return "sweep" in worker.tail() or None
+        return "worker.started" in worker.tail() or None
 
     await until(at_work, timeout_s=20)
     assert await worker.stop() == 0, worker.tail()

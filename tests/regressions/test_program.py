@@ -1,0 +1,65 @@
+"""What once was wrong with the program as a process, each with the smallest case that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.databases import Databases, Site
+from engine.errors import Unavailable
+from engine.clock import SystemClock
+from engine.ids import Ids
+from engine.ledger import Engine
+from gateway.tailer import Tailers
+from gledger.embedded import Valkey
+
+SITE = Site(id=1, organization="acme-corp", environment="sandbox")
+
+
+def test_a_client_that_hangs_up_does_not_end_the_program() -> None:
+    """The command line leaves SIGPIPE ignored: its default action ended a server at the first reset connection."""
+    script = (
+        "import signal, sys\nfrom gledger import cli\nsys.argv = ['gledger', '--help']\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    print(signal.getsignal(signal.SIGPIPE).name)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[-1] == "SIG_IGN"
+
+
+def test_being_told_to_stop_while_the_embedded_server_starts_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever interrupts its start, the server that was started does not outlive it."""
+    pids: list[int | None] = []
+    valkey = Valkey(tmp_path)
+
+    def interrupted(*_: object) -> None:
+        pids.append(valkey.pid)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    monkeypatch.setattr("gledger.embedded._wait_until_ready", interrupted)
+    with pytest.raises(SystemExit):
+        valkey.start()
+    assert pids[0] is not None
+    assert valkey.pid is None
+    command = Path(f"/proc/{pids[0]}/cmdline")
+    assert not command.exists() or not command.read_bytes()
+
+
+async def test_a_stream_that_cannot_start_is_not_counted_as_one_for_ever(tmp_path: Path) -> None:
+    """Where the feed cannot be read when a stream begins, nobody is listening afterwards and a drain waits for nobody."""
+    nowhere = f"sqlite+aiosqlite:///{tmp_path}/{{organization}}-{{environment}}/none.sqlite3"
+    databases = Databases(nowhere, lambda _url: None, writer=False)
+    tailers = Tailers(Engine(databases, SystemClock(), Ids(), lambda _site, _head: None))
+    with pytest.raises(Unavailable):
+        async with tailers.listening(SITE):
+            pass
+    assert tailers.of(SITE).idle
+    async with asyncio.timeout(1):
+        await tailers.quiet(timeout_s=30)
+    await databases.close()
