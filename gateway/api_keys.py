@@ -60,10 +60,11 @@ async def list_keys(call: Call, asked: Asked) -> Response:
     """List API keys, the newest first."""
     cursor, limit = asked.get("cursor"), asked.get("limit") or 50
     before = None if cursor is None else parse_page_cursor(cursor)
+    head = await call.services.engine.head(call.site)
     found = await call.services.api_keys.list(call.site.id, limit=limit + 1, before=before)
     shown = [ApiKey(**_fields(each)) for each in found[:limit]]
     next_cursor = page_cursor(shown[-1].id) if len(found) > limit else None
-    return lists.listed(call, asked, list(shown), next_cursor, None)
+    return lists.listed(call, list(shown), next_cursor, head.cursor())
 
 
 async def get_key(call: Call, _asked: Asked) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -16,7 +16,11 @@ from engine.commands import (
     UpdateEntry,
     UpdateLedger,
 )
+from engine.errors import Fault
+from gateway.problems import invalid
 from gateway.wire import amount_of, instant_of
+
+BATCH_LINES_MAX: Final = 10_000
 
 _CLEAN = {"pattern": "^[^\\u0000]*$"}
 
@@ -183,14 +187,18 @@ class EntryCreate(EntryDraft, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class EntryBatchCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Several entries, posted all or none, in this order."""
+    """Several entries, posted all or none, in this order; at most 10,000 lines in all."""
 
     entries: Annotated[list[EntryDraft], Meta(min_length=1, max_length=1000)]
     mode: Literal["atomic"] = "atomic"
     idempotency_key: IdempotencyKeyText | None = None
 
     def command(self) -> PostBatch:
-        """Return what the books are to do."""
+        """Return what the books are to do; raises the problem of a batch that would hold the books up for too long."""
+        lines = sum(len(entry.lines) for entry in self.entries)
+        if lines > BATCH_LINES_MAX:
+            detail = f"The entries have {lines} lines; a batch has at most {BATCH_LINES_MAX}."
+            raise invalid([Fault(code="validation.out_of_range", pointer="/entries", detail=detail)])
         return PostBatch(
             entries=tuple(entry.command(f"/entries/{index}") for index, entry in enumerate(self.entries)),
         )

@@ -46,7 +46,6 @@ async def list_entries(call: Call, asked: Asked) -> Response:
     account_id = asked.get("account_id")
     return lists.page(
         call,
-        asked,
         await call.services.engine.ask(call.site, queries.list_entries, wanted, account_id),
     )
 

@@ -22,7 +22,7 @@ async def create_ledger(call: Call, _asked: Asked) -> Response:
 
 async def list_ledgers(call: Call, asked: Asked) -> Response:
     """List ledgers, the newest first."""
-    return lists.page(call, asked, await call.services.engine.ask(call.site, queries.list_ledgers, asked.selection()))
+    return lists.page(call, await call.services.engine.ask(call.site, queries.list_ledgers, asked.selection()))
 
 
 async def get_ledger(call: Call, _asked: Asked) -> Response:
@@ -49,7 +49,7 @@ async def create_account(call: Call, _asked: Asked) -> Response:
 async def list_accounts(call: Call, asked: Asked) -> Response:
     """List accounts with their balances, the newest first."""
     wanted = asked.selection("ledger_id", "external_id", "currency", "type", "status", "code")
-    return lists.page(call, asked, await call.services.engine.ask(call.site, queries.list_accounts, wanted))
+    return lists.page(call, await call.services.engine.ask(call.site, queries.list_accounts, wanted))
 
 
 async def get_account(call: Call, _asked: Asked) -> Response:
@@ -84,7 +84,6 @@ async def list_account_lines(call: Call, asked: Asked) -> Response:
     account_id = call.path_id("account")
     return lists.page(
         call,
-        asked,
         await call.services.engine.ask(call.site, queries.account_lines, account_id, asked.selection()),
     )
 

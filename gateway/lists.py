@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -14,7 +13,6 @@ from engine.ledger import Answered
 from engine.queries import Page
 from gateway import wire
 from gateway.call import Call
-from gateway.query import Asked
 
 AnyStruct = TypeVar("AnyStruct", bound=Struct)
 
@@ -28,29 +26,23 @@ def one(found: Answered[AnyStruct], lock_version: int | None = None) -> Response
     return wire.reply(wire.encode(found.value), lock_version=lock_version, headers=headers)
 
 
-def page(call: Call, asked: Asked, found: Answered[Page[Any]]) -> Response:
+def page(call: Call, found: Answered[Page[Any]]) -> Response:
     """Return a page of a list, with the feed's cursor of its snapshot and a link to the next page."""
-    return listed(call, asked, found.value.items, found.value.next_cursor, found.feed_cursor)
+    return listed(call, found.value.items, found.value.next_cursor, found.feed_cursor)
 
 
-def listed(call: Call, _asked: Asked, items: list[Any], next_cursor: str | None, feed_cursor: str | None) -> Response:
+def listed(call: Call, items: list[Any], next_cursor: str | None, feed_cursor: str) -> Response:
     """Return items as a page."""
-    headers: dict[str, str] = {}
-    if feed_cursor is not None:
-        headers[FEED_CURSOR] = feed_cursor
+    headers = {FEED_CURSOR: feed_cursor}
     if next_cursor is not None:
         headers["link"] = next_link(call, "cursor", next_cursor)
     body = wire.encode({"data": items, "has_more": next_cursor is not None, "next_cursor": next_cursor})
     return wire.reply(body, headers=headers)
 
 
-def next_link(call: Call, name: str, cursor: str, drop: Mapping[str, str] | None = None) -> str:
+def next_link(call: Call, name: str, cursor: str) -> str:
     """Return the Link header (RFC 8288) of this list's next page."""
-    kept = [
-        (key, value)
-        for key, value in call.request.query_params.multi_items()
-        if key != name and key not in (drop or {})
-    ]
+    kept = [(key, value) for key, value in call.request.query_params.multi_items() if key != name]
     return f'<{call.request.scope["path"]}?{urlencode([*kept, (name, cursor)])}>; rel="next"'
 
 

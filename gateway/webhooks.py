@@ -28,7 +28,7 @@ async def list_endpoints(call: Call, asked: Asked) -> Response:
     """List endpoints, the newest first."""
     page = await call.services.endpoints.list(call.site, limit=asked.get("limit") or 50, before=_before(asked))
     next_cursor = page_cursor(page.data[-1].id) if page.has_more else None
-    return lists.listed(call, asked, list(page.data), next_cursor, page.head.cursor())
+    return lists.listed(call, list(page.data), next_cursor, page.head.cursor())
 
 
 async def get_endpoint(call: Call, _asked: Asked) -> Response:
@@ -112,7 +112,7 @@ async def list_deliveries(call: Call, asked: Asked) -> Response:
     )
     next_cursor = page_cursor(page.data[-1].id) if page.has_more and after is None else None
     if after is None or not page.has_more:
-        return lists.listed(call, asked, list(page.data), next_cursor, page.head.cursor())
+        return lists.listed(call, list(page.data), next_cursor, page.head.cursor())
     following = str(page.data[-1].endpoint_sequence)
     body = wire.encode({"data": page.data, "has_more": True, "next_cursor": following})
     headers = {lists.FEED_CURSOR: page.head.cursor(), "link": lists.next_link(call, "after", following)}
@@ -127,10 +127,11 @@ async def get_delivery(call: Call, asked: Asked) -> Response:
     )
 
 
-async def list_attempts(call: Call, asked: Asked) -> Response:
+async def list_attempts(call: Call, _asked: Asked) -> Response:
     """List the attempts of a delivery, the first one first."""
+    head = await call.services.engine.head(call.site)
     found = await call.services.log.attempts(call.site, call.path_id("delivery"))
-    return lists.listed(call, asked, list(found), None, None)
+    return lists.listed(call, list(found), None, head.cursor())
 
 
 async def replay_delivery(call: Call, _asked: Asked) -> Response:

@@ -87,11 +87,11 @@ class Program:
 
     async def ended(self, timeout_s: float = END_TIMEOUT_S) -> int:
         """Return its exit code when it has ended; raises `TimeoutError`."""
-        async with asyncio.timeout(timeout_s):
-            while self._process is not None and self._process.poll() is None:
-                await asyncio.sleep(_LOOK_S)
-        assert self._process is not None
-        return self._process.returncode
+
+        async def exit_code() -> int | None:
+            return None if self._process is None else self._process.poll()
+
+        return await until(exit_code, timeout_s=timeout_s)
 
     async def stop(self, timeout_s: float = END_TIMEOUT_S) -> int:
         """Ask it to end with SIGTERM and return its exit code; raises `TimeoutError`."""

@@ -97,9 +97,7 @@ def durable_postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 async def durable_address(durable_postgres: Postgres) -> PostgresAddress:
     """Its address, with the role that owns nothing."""
-    address = PostgresAddress(
-        owner=make_url(durable_postgres.url()), prefix=f"gledger_fault_{secrets.token_hex(4)}"
-    )
+    address = PostgresAddress(owner=make_url(durable_postgres.url()), prefix=f"gledger_fault_{secrets.token_hex(4)}")
     await make_runtime_role(address)
     return address
 

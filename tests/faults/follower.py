@@ -50,7 +50,9 @@ class Follower:
                 while len(self.seen) < count:
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise TimeoutError(f"{self.url}: {len(self.seen)} of {count} events, {self.connections} connections") from None
+            raise TimeoutError(
+                f"{self.url}: {len(self.seen)} of {count} events, {self.connections} connections"
+            ) from None
 
     @property
     def bodies(self) -> list[bytes]:

@@ -70,7 +70,12 @@ class Load:
             raise TimeoutError(f"{len(self.acknowledged)} of {goal} entries were acknowledged") from None
 
     async def ask(
-        self, http: aiohttp.ClientSession, method: str, path: str, body: dict[str, Any] | None, key: str | None = None,
+        self,
+        http: aiohttp.ClientSession,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        key: str | None = None,
         first: int = 0,
     ) -> Any:
         """Return the answer, asking one gateway after the other for as long as nobody answers or one says later."""

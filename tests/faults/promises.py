@@ -10,9 +10,9 @@ import aiohttp
 import msgspec
 from standardwebhooks import Webhook
 
+from tests.fakes.receiver import Receiver
 from tests.faults.follower import Follower
 from tests.faults.load import Book, Load
-from tests.fakes.receiver import Receiver
 from tests.processes import Deployment
 
 SETTLE_S: Final = 60.0
@@ -32,7 +32,7 @@ async def read_feed(load: Load, http: aiohttp.ClientSession) -> list[bytes]:
         after = f"&after={page.next_cursor}"
 
 
-async def check_everything(  # noqa: PLR0913 - all that there is to look at
+async def check_everything(
     deployment: Deployment,
     load: Load,
     http: aiohttp.ClientSession,
@@ -75,7 +75,7 @@ async def _check_balances(load: Load, http: aiohttp.ClientSession, book: Book) -
     assert debits == credits_ == sum(load.amounts[key] for key in load.acknowledged)
 
 
-async def _check_webhooks(  # noqa: PLR0913 - what was sent, what was received
+async def _check_webhooks(
     load: Load,
     http: aiohttp.ClientSession,
     receiver: Receiver,

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from tests.fakes.receiver import Reply
 from tests.faults.conftest import Stage
+from tests.processes import until
 
 FROZEN_S: Final = 6.5
 """Longer than a session may be idle in a transaction."""
@@ -65,9 +66,12 @@ async def test_a_gateway_frozen_in_a_batch_does_not_keep_the_lock(stage: Stage, 
         began = time.monotonic()
         await stage.load.until(100)
         assert time.monotonic() - began < FROZEN_S + 5, "the others waited for the frozen process"
-        while time.monotonic() - began < FROZEN_S:
-            await asyncio.sleep(0.05)
-        assert not await watcher.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", backend)
+
+        async def session_broken() -> bool | None:
+            left = await watcher.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", backend)
+            return (not left and time.monotonic() - began > FROZEN_S) or None
+
+        await until(session_broken, timeout_s=FROZEN_S + 5)
         stage.gateways[0].send(signal.SIGCONT)
         await stage.gateways[0].ready()
         await stage.load.until(100)

@@ -50,7 +50,13 @@ class SiteClient:
         return {"authorization": aiohttp.encode_basic_auth(self.credentials.client_id, self.credentials.client_secret)}
 
     async def ask(
-        self, method: str, path: str, body: Any = None, *, at: int = 0, status: int | None = None,
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        at: int = 0,
+        status: int | None = None,
         headers: dict[str, str] | None = None,
     ) -> Any:
         """Return the answer of a gateway; its status must be this, or a success."""
@@ -119,12 +125,14 @@ async def open_site(
     return SiteClient(http=http, urls=urls, credentials=credentials, debit=accounts[0], credit=accounts[1])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def production(
-    postgres_with_roles: PostgresAddress, templates: Templates, redis_server: str,
+    postgres_with_roles: PostgresAddress,
+    templates: Templates,
+    redis_server: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Production]:
-    """Two gateways and a worker that run for a module."""
+    """Two gateways and a worker that run for the session."""
     async with AsyncExitStack() as held:
         folder = tmp_path_factory.mktemp("production")
         deployment = await held.enter_async_context(deployed(postgres_with_roles, templates, redis_server, folder))

@@ -52,9 +52,9 @@ class Host:
     def environ(self, service: str) -> dict[str, str]:
         """Return a service's environment: the image's settings under its own, at this machine's addresses."""
         image = dict(re.findall(r"\b(GLEDGER_[A-Z_]+)=(\S+)", DOCKERFILE))
-        return {
-            name: self.here(value) for name, value in (image | self.services[service]["environment"]).items()
-        } | {"GLEDGER_PORT": str(self.gateway_port)}
+        return {name: self.here(value) for name, value in (image | self.services[service]["environment"]).items()} | {
+            "GLEDGER_PORT": str(self.gateway_port)
+        }
 
     def here(self, text: str) -> str:
         """Return a text with the containers' addresses replaced by this machine's."""

@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 
 from gledger.sites import CredentialsFile, read_credentials
-from tests.processes import Finished, Program, run, until_ready, without_settings
+from tests.processes import Finished, Program, run, until, until_ready, without_settings
 
 TOLD: Final = (
     "GLedger Live at http://127.0.0.1:",
@@ -150,9 +150,11 @@ async def test_an_interrupt_at_the_terminal_ends_it_cleanly(tmp_path: Path) -> N
 async def test_being_told_to_stop_while_starting_leaves_nothing_behind(tmp_path: Path) -> None:
     """SIGTERM before it serves ends it just as well, its embedded server with it."""
     with dev(tmp_path) as program:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            while not (tmp_path / "data" / "valkey" / "valkey.sock").exists():
-                await asyncio.sleep(0.001)
+
+        async def embedded_server() -> bool | None:
+            return (tmp_path / "data" / "valkey" / "valkey.sock").exists() or None
+
+        await until(embedded_server, timeout_s=START_TIMEOUT_S)
         assert await program.stop() in {0, 143}
         _check_no_server_is_left(tmp_path)
 
@@ -167,7 +169,9 @@ async def test_the_story_is_told_and_the_printed_commands_work(tmp_path: Path) -
         assert at == sorted(at), "told out of order"
         assert any(re.match(r"10\. .*: sequences \d+ to \d+, none missing$", line) for line in lines)
         assert not [line for line in lines if "broke off" in line or "Traceback" in line or '"level"' in line]
-        await _run_what_was_printed(next(number for number, line in enumerate(lines) if line.startswith("TOKEN=")), lines)
+        await _run_what_was_printed(
+            next(number for number, line in enumerate(lines) if line.startswith("TOKEN=")), lines
+        )
         told = await run("demo", "--credentials", str(tmp_path / "data" / "credentials.json"), environ={})
         assert told.code == 0, told.err
         assert [line for line in told.out.splitlines() if line.startswith("11. ")]
@@ -178,7 +182,7 @@ async def test_the_story_is_told_and_the_printed_commands_work(tmp_path: Path) -
 async def _run_what_was_printed(first: int, lines: list[str]) -> None:
     """Paste the three lines into a shell: a token, an entry, and a stream that shows that entry."""
     token, post, stream = (line for line in lines[first:] if line.startswith(("TOKEN=", "curl ")))
-    script = f'{token}\n{post}\necho\ntimeout 5 {stream}\n'
+    script = f"{token}\n{post}\necho\ntimeout 5 {stream}\n"
     process = await asyncio.create_subprocess_exec(
         "bash", "-c", script, env=without_settings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -141,9 +141,7 @@ async def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize("command", [("gateway",), ("worker",), ("migrate",), ("verify",), BOOTSTRAP])
-async def test_a_database_that_does_not_answer_is_told_in_one_line(
-    command: tuple[str, ...], redis_server: str
-) -> None:
+async def test_a_database_that_does_not_answer_is_told_in_one_line(command: tuple[str, ...], redis_server: str) -> None:
     """No page of stack: which thing did not answer, and exit code 1."""
     nobody = f"postgresql+asyncpg://gledger:secret@127.0.0.1:{free_port()}/gledger"
     environ = {

@@ -20,11 +20,11 @@ from websockets.exceptions import ConnectionClosed
 from gateway.tailer import RING_BYTES_MAX
 from tests.faults.follower import Follower
 from tests.journeys.conftest import Production, SiteClient
-from tests.processes import END_TIMEOUT_S
 
 SEED: Final = 20_261_121
 CUT_ENTRIES: Final = 150
 STUCK_S: Final = 1.0
+SHORT_DRAIN_S: Final = 10
 STREAMED: Final = r'gledger_streamed_events_total\{kind="sse"\} (\S+)'
 SMALL_BUFFER_BYTES: Final = 16 * 1024
 # One event of these is about 25 KB: what a stalled reader misses is more than the ring of recent events holds.
@@ -191,7 +191,7 @@ async def test_a_client_that_never_reads_cannot_keep_a_process_from_ending(
     production: Production, site: SiteClient
 ) -> None:
     """A stream stuck in a full socket is dropped in time for the process to be gone when it promised."""
-    gateway = production.deployment.gateway()
+    gateway = production.deployment.gateway(DRAIN_TIMEOUT_S=str(SHORT_DRAIN_S))
     await gateway.ready()
     here = SiteClient(
         http=site.http, urls=[gateway.url], credentials=site.credentials, debit=site.debit, credit=site.credit
@@ -200,7 +200,7 @@ async def test_a_client_that_never_reads_cannot_keep_a_process_from_ending(
     async with raw_stream(here, 0) as stalled:
         await stalled.read(1)
         await _until_stuck(here)
-        assert await gateway.stop(END_TIMEOUT_S) == 0, gateway.tail()
+        assert await gateway.stop(SHORT_DRAIN_S) == 0, gateway.tail()
 
 
 async def _until_stuck(site: SiteClient) -> None:

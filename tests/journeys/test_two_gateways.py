@@ -55,9 +55,7 @@ async def test_a_key_used_at_both_gateways_at_once_posts_once(site: SiteClient) 
     answers = await asyncio.gather(*(post(number % 2) for number in range(20)))
     assert len({entry_id for entry_id, _ in answers}) == 1
     assert sorted(replayed for _, replayed in answers) == [False] + [True] * 19
-    refused = await site.ask(
-        "POST", "/v1/entries", site.entry(8), at=1, status=422, headers={"idempotency-key": "one"}
-    )
+    refused = await site.ask("POST", "/v1/entries", site.entry(8), at=1, status=422, headers={"idempotency-key": "one"})
     assert refused["code"] == "idempotency.key_reused"
     balance = await site.ask("GET", f"/v1/accounts/{site.debit}/balance", at=1)
     assert int(balance["posted"]["debits"]) == 7

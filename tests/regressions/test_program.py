@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from engine.clock import SystemClock
 from engine.databases import Databases, Site
 from engine.errors import Unavailable
-from engine.clock import SystemClock
 from engine.ids import Ids
 from engine.ledger import Engine
 from gateway.tailer import Tailers
-from gledger.embedded import Valkey
 
 SITE = Site(id=1, organization="acme-corp", environment="sandbox")
 
@@ -29,26 +27,6 @@ def test_a_client_that_hangs_up_does_not_end_the_program() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
     assert done.stdout.splitlines()[-1] == "SIG_IGN"
-
-
-def test_being_told_to_stop_while_the_embedded_server_starts_stops_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever interrupts its start, the server that was started does not outlive it."""
-    pids: list[int | None] = []
-    valkey = Valkey(tmp_path)
-
-    def interrupted(*_: object) -> None:
-        pids.append(valkey.pid)
-        raise SystemExit(128 + signal.SIGTERM)
-
-    monkeypatch.setattr("gledger.embedded._wait_until_ready", interrupted)
-    with pytest.raises(SystemExit):
-        valkey.start()
-    assert pids[0] is not None
-    assert valkey.pid is None
-    command = Path(f"/proc/{pids[0]}/cmdline")
-    assert not command.exists() or not command.read_bytes()
 
 
 async def test_a_stream_that_cannot_start_is_not_counted_as_one_for_ever(tmp_path: Path) -> None:
