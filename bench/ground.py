@@ -27,41 +27,66 @@ from tests.servers import Postgres, free_port
 READY_TIMEOUT_S = 30.0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A process that serves HTTP on a loopback port."""
+
+    port: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
     """Servers, settings and credentials; processes are started and ended by their ids."""
 
     postgres: Postgres
     environment: dict[str, str]
     credentials: dict[str, Any]
-    held: ExitStack
 
     @contextmanager
     def process(self, *arguments: str, module: str = "gledger", **settings: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run the program for the time of the block, with settings of its own."""
         environment = {**self.environment, **{f"GLEDGER_{name}": value for name, value in settings.items()}}
-        process = subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment)
-        try:
+        with running([sys.executable, "-m", module, *arguments], environment) as process:
             yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
     @contextmanager
-    def gateway(self, module: str = "gledger", workers: int = 1) -> Iterator[int]:
-        """Run a gateway and return its port when it is ready."""
+    def gateway(self, module: str = "gledger", workers: int = 1) -> Iterator[Serving]:
+        """Run a gateway and return where it serves when it is ready."""
         port = free_port()
-        with self.process("gateway", "--workers", str(workers), module=module, PORT=str(port)):
-            _wait_until_ready(port)
-            yield port
+        with self.process("gateway", "--workers", str(workers), module=module, PORT=str(port)) as process:
+            wait_until(port, "/readyz")
+            yield Serving(port=port, pid=process.pid)
+
+    def rows(self, query: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Ask the database past all row-level security: what the program says of itself is checked against it."""
+        return asyncio.run(_rows(self.postgres.url("gledger"), query, *arguments))
 
     def verify(self) -> None:
         """Check the books; a measurement of wrong books is none."""
-        subprocess.run([sys.executable, "-m", "gledger", "verify"], env=self.environment, check=True, timeout=600)
+        verify(self.environment)
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process for the time of the block; what it prints goes where ours does."""
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def verify(environment: dict[str, str]) -> None:
+    """Replay all books that the settings lead to; what is wrong ends the measurement."""
+    found = subprocess.run([sys.executable, "-m", "gledger", "verify"], env=environment, check=False, timeout=600)
+    if found.returncode:
+        raise SystemExit("the books are wrong: nothing was measured")
 
 
 @contextmanager
@@ -75,7 +100,7 @@ def ground(**settings: str) -> Iterator[Ground]:
         runtime = postgres.url("gledger", "gledger_app")
         owner = postgres.url("gledger")
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("GLEDGER_")},
+            **clean_environment(),
             "GLEDGER_DATABASE_URL": runtime,
             "GLEDGER_CONTROL_DATABASE_URL": runtime,
             "GLEDGER_MIGRATION_DATABASE_URL": owner,
@@ -95,7 +120,31 @@ def ground(**settings: str) -> Iterator[Ground]:
             check=True,
             stdout=subprocess.PIPE,
         )
-        yield Ground(postgres=postgres, environment=environment, credentials=json.loads(made.stdout), held=held)
+        yield Ground(postgres=postgres, environment=environment, credentials=json.loads(made.stdout))
+
+
+@contextmanager
+def embedded(**settings: str) -> Iterator[tuple[Serving, dict[str, Any], dict[str, str]]]:
+    """Run `gledger dev` on SQLite files in a folder of its own; return where it serves, its credentials, its settings."""
+    with tempfile.TemporaryDirectory(prefix="gledger-bench-") as folder:
+        port = free_port()
+        environment = {
+            **clean_environment(),
+            "GLEDGER_DATA": folder,
+            "GLEDGER_PORT": str(port),
+            "GLEDGER_LOG_LEVEL": "warning",
+            **{f"GLEDGER_{name}": value for name, value in settings.items()},
+        }
+        # `dev` says where it serves; that is no part of a table.
+        with running([sys.executable, "-m", "gledger", "dev"], environment) as process:
+            wait_until(port, "/readyz")
+            yield Serving(port=port, pid=process.pid), _credentials(Path(folder) / "credentials.json"), environment
+        verify(environment)
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without any setting of the program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GLEDGER_")}
 
 
 def token(port: int, credentials: dict[str, Any]) -> str:
@@ -111,7 +160,7 @@ def token(port: int, credentials: dict[str, Any]) -> str:
 
 
 def call(port: int, bearer: str, method: str, path: str, body: Any = None) -> dict[str, Any]:
-    """Call the API and return its answer."""
+    """Call the API and return its answer; nothing where it has none."""
     asked = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}",
         method=method,
@@ -119,7 +168,7 @@ def call(port: int, bearer: str, method: str, path: str, body: Any = None) -> di
         headers={"authorization": f"Bearer {bearer}", "content-type": "application/json"},
     )
     with urllib.request.urlopen(asked, timeout=30) as answer:
-        found: dict[str, Any] = json.load(answer)
+        found: dict[str, Any] = json.loads(answer.read() or b"{}")
         return found
 
 
@@ -138,6 +187,35 @@ def accounts(port: int, bearer: str, count: int) -> list[str]:
     ]
 
 
+def wait_until(port: int, path: str) -> None:
+    """Wait until a process answers there."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2):
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _credentials(file: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+async def _rows(url: str, query: str, *arguments: object) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        return [tuple(row) for row in await connection.fetch(query, *arguments)]
+    finally:
+        await connection.close()
+
+
 async def _roles(postgres: Postgres) -> None:
     connection = await asyncpg.connect(postgres.url().replace("+asyncpg", ""))
     try:
@@ -146,15 +224,3 @@ async def _roles(postgres: Postgres) -> None:
         await connection.execute("CREATE DATABASE gledger")
     finally:
         await connection.close()
-
-
-def _wait_until_ready(port: int) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
-                return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)

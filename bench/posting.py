@@ -1,127 +1,132 @@
-"""Posting: `POST /v1/entries` over HTTP on PostgreSQL, durable, all features on, beside one transaction per posting.
+"""Posting: `POST /v1/entries` over HTTP on PostgreSQL, durable, all features on, beside two baselines of the same run.
 
-    python -m bench.posting [--seconds 6] [--rounds 3]
+    python -m bench.posting [--seconds 5] [--rounds 3]
 
-The baseline is the same gateway whose batches hold one command. Both run in turns within each round; medians count.
+Singles stand beside the same gateway whose transactions hold one command, bulk beside what the database alone takes of the
+same statements. All cases run in turns within each round; medians count. SQLite, as `gledger dev` has it, is for the record.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 
-import uvloop
+from bench.entries import BULK, bulk, post_for, single
+from bench.ground import Ground, accounts, embedded, ground, token
+from bench.limit import batch_limit
+from bench.table import Line, Target, latency, rate, show
 
-from bench import client
-from bench.ground import Ground, accounts, ground, token
-
-BULK = 100
-
-
-def _entry(debit: str, credit: str) -> dict[str, object]:
-    return {
-        "lines": [
-            {"account_id": debit, "direction": "debit", "amount": 1},
-            {"account_id": credit, "direction": "credit", "amount": 1},
-        ],
-    }
+ACCOUNTS = 200
 
 
-def _source(seconds: float, make: Callable[[int], bytes]) -> Callable[[], bytes | None]:
-    counter: Iterator[int] = itertools.count()
-    end = time.monotonic() + seconds
+@dataclass(slots=True, kw_only=True)
+class Case:
+    """One way of posting, and what it came to in each round."""
 
-    def following() -> bytes | None:
-        return make(next(counter)) if time.monotonic() < end else None
+    name: str
+    port: int
+    connections: int
+    make: Callable[[], Callable[[int], bytes]]
+    weight: int = 1
+    rates: list[float] = field(default_factory=list)
+    p99s_ms: list[float] = field(default_factory=list)
 
-    return following
+    def run(self, seconds: float) -> None:
+        """Post for so long."""
+        load = post_for(self.port, self.connections, seconds, self.make())
+        self.rates.append(load.rate * self.weight)
+        self.p99s_ms.append(load.percentile_ms(0.99))
+
+    @property
+    def rate(self) -> float:
+        """Return postings a second."""
+        return statistics.median(self.rates)
+
+    @property
+    def p99_ms(self) -> float:
+        """Return what 99 of 100 requests took at most."""
+        return statistics.median(self.p99s_ms)
 
 
-def single(bearer: str, ids: list[str], *, hot: bool) -> Callable[[int], bytes]:
-    """Return what makes the n-th request: an entry between two accounts, all into the same one where it is hot."""
-    run = time.time_ns()
-    half = len(ids) // 2
-    bodies = [
-        json.dumps(_entry(ids[0] if hot else ids[number % half], ids[half + number % half])).encode()
-        for number in range(half)
+def measure(base: Ground, seconds: float, rounds: int) -> list[Line]:
+    """Run every case in turns with its baseline, check the books, and return medians."""
+    limit = batch_limit(base)
+    with ExitStack() as held:
+        port = held.enter_context(base.gateway()).port
+        plain = held.enter_context(base.gateway(module="bench.one_by_one")).port
+        bearer = token(port, base.credentials)
+        ids = accounts(port, bearer, ACCOUNTS)
+        spread = lambda: single(bearer, ids)  # noqa: E731 - a name for a case's requests
+        cases = (
+            Case(name="one transaction per posting, 64 connections", port=plain, connections=64, make=spread),
+            Case(name="single, 1 connection", port=port, connections=1, make=spread),
+            Case(name="single, 64 connections", port=port, connections=64, make=spread),
+            Case(name="single, 128 connections", port=port, connections=128, make=spread),
+            Case(
+                name="one hot account, 64 connections", port=port, connections=64,
+                make=lambda: single(bearer, ids, hot=True),
+            ),
+            Case(
+                name=f"bulk of {BULK}, 4 connections", port=port, connections=4, make=lambda: bulk(bearer, ids),
+                weight=BULK,
+            ),
+        )  # fmt: skip
+        for _ in range(rounds):
+            for case in cases:
+                case.run(seconds)
+    base.verify()
+    return _lines(cases, limit)
+
+
+def _lines(cases: tuple[Case, ...], limit: float) -> list[Line]:
+    plain, one, many, more, hot, bulked = cases
+    found = [Line(name=plain.name, value=plain.rate, unit="postings/s")]
+    for case, target in ((one, None), (many, rate(5_000)), (more, None)):
+        found.append(Line(name=case.name, value=case.rate, unit="postings/s", baseline=plain.rate, target=target))
+        found.append(
+            Line(
+                name=f"{case.name}: p99", value=case.p99_ms, unit="ms", baseline=plain.p99_ms,
+                target=latency(60) if case is many else None,
+            )
+        )  # fmt: skip
+    within = Target(goal=0.9, bound=0.8, side="least")
+    return [
+        *found,
+        Line(name="64 connections / one transaction per posting", value=many.rate / plain.rate, unit="x", target=rate(5)),
+        Line(name=hot.name, value=hot.rate, unit="postings/s", baseline=many.rate),
+        Line(name="hot account / spread accounts", value=hot.rate / many.rate, unit="x", target=within),
+        Line(name=bulked.name, value=bulked.rate, unit="postings/s", baseline=limit, target=rate(15_000)),
+        Line(name="bulk / the database's own limit", value=bulked.rate / limit, unit="x", target=rate(0.6)),
+        Line(name=f"{bulked.name}: p99", value=bulked.p99_ms, unit="ms"),
     ]
 
-    def make(number: int) -> bytes:
-        return client.request(
-            "POST", "/v1/entries", bearer, bodies[number % half], f"idempotency-key: {run}-{number}\r\n",
-        )
 
-    return make
-
-
-def bulk(bearer: str, ids: list[str]) -> Callable[[int], bytes]:
-    """Return what makes the n-th request: a hundred entries at once."""
-    run = time.time_ns()
-    half = len(ids) // 2
-    body = json.dumps({"entries": [_entry(ids[each % half], ids[half + each % half]) for each in range(BULK)]}).encode()
-
-    def make(number: int) -> bytes:
-        return client.request("POST", "/v1/entries/batch", bearer, body, f"idempotency-key: {run}-{number}\r\n")
-
-    return make
-
-
-def _measure(port: int, connections: int, seconds: float, make: Callable[[int], bytes]) -> client.Load:
-    load: client.Load = uvloop.run(client.run("127.0.0.1", port, connections, _source(seconds, make)))
-    if load.failures:
-        raise SystemExit(f"{load.failures} requests failed")
-    return load
-
-
-def measure(base: Ground, seconds: float, rounds: int) -> None:
-    """Run every case in turns with its baseline and print medians and ratios."""
-    rates: dict[str, list[float]] = {}
-    latencies: dict[str, list[float]] = {}
-    with ExitStack() as held:
-        port = held.enter_context(base.gateway())
-        plain = held.enter_context(base.gateway(module="bench.one_by_one"))
-        bearer = token(port, base.credentials)
-        ids = accounts(port, bearer, 200)
-        cases: list[tuple[str, int, int, Callable[[int], bytes], int]] = [
-            ("one transaction per posting, 64 connections", plain, 64, single(bearer, ids, hot=False), 1),
-            ("single, 1 connection", port, 1, single(bearer, ids, hot=False), 1),
-            ("single, 64 connections", port, 64, single(bearer, ids, hot=False), 1),
-            ("single, 128 connections", port, 128, single(bearer, ids, hot=False), 1),
-            ("one hot account, 64 connections", port, 64, single(bearer, ids, hot=True), 1),
-            ("bulk of 100, 4 connections", port, 4, bulk(bearer, ids), BULK),
-        ]
-        for _ in range(rounds):
-            for name, at, connections, make, weight in cases:
-                load = _measure(at, connections, seconds, make)
-                rates.setdefault(name, []).append(load.rate * weight)
-                latencies.setdefault(name, []).append(load.percentile_ms(0.99))
-                cases = [
-                    (each, p, c, single(bearer, ids, hot="hot" in each) if w == 1 else bulk(bearer, ids), w)
-                    for each, p, c, _, w in cases
-                ]
-    base.verify()
-    baseline = statistics.median(rates[cases[0][0]])
-    for name, *_ in cases:
-        rate = statistics.median(rates[name])
-        p99 = statistics.median(latencies[name])
-        print(f"{name:48} {rate:9,.0f} postings/s   p99 {p99:7.1f} ms   {rate / baseline:5.2f} x baseline")
-    spread, hot = statistics.median(rates[cases[2][0]]), statistics.median(rates[cases[4][0]])
-    print(f"{'hot account against spread':48} {hot / spread:9.2f}")
+def for_the_record(seconds: float) -> list[Line]:
+    """Post into `gledger dev` on SQLite files; it has no target."""
+    with embedded(RATE_LIMIT_PER_S="0") as (serving, credentials, _):
+        bearer = token(serving.port, credentials)
+        ids = accounts(serving.port, bearer, ACCOUNTS)
+        one = post_for(serving.port, 64, seconds, single(bearer, ids))
+        many = post_for(serving.port, 4, seconds, bulk(bearer, ids))
+    return [
+        Line(name="SQLite: single, 64 connections", value=one.rate, unit="postings/s"),
+        Line(name="SQLite: single, 64 connections: p99", value=one.percentile_ms(0.99), unit="ms"),
+        Line(name=f"SQLite: bulk of {BULK}, 4 connections", value=many.rate * BULK, unit="postings/s"),
+    ]
 
 
 def main() -> None:
     """Measure as the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     with ground(RATE_LIMIT_PER_S="0") as base:
-        measure(base, given.seconds, given.rounds)
+        found = measure(base, given.seconds, given.rounds)
+    show("Posting", [*found, *for_the_record(given.seconds)])
 
 
 if __name__ == "__main__":

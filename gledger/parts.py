@@ -143,22 +143,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     authority = Authority.over(control, master_key=settings.master_key, public_url=settings.public_url, ids=ids)
     egress = EgressPolicy(allow_private=settings.webhook_allow_private, own_url=settings.public_url)
 
-    async def record(site: Site, fact: Fact) -> None:
-        await record_fact(engine, site, fact)
-
-    endpoints = Endpoints(
-        databases,
-        clock=clock,
-        ids=ids,
-        vault=authority.vault,
-        egress=egress,
-        record_fact=record,
-        defaults=Defaults(
-            timeout_s=int(settings.webhook_timeout_s),
-            retry_schedule_s=tuple(int(each) for each in settings.webhook_retry_schedule),
-        ),
-        on_due=listeners.on_due,
-    )
+    endpoints = _open_endpoints(settings, databases, engine, authority, egress, listeners)
     try:
         await authority.start(now_us=clock.now_us())
         yield Parts(
@@ -186,3 +171,29 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         await databases.close()
         await control.close()
         await redis.aclose()
+
+
+def _open_endpoints(
+    settings: Settings,
+    databases: Databases,
+    engine: Engine,
+    authority: Authority,
+    egress: EgressPolicy,
+    listeners: Listeners,
+) -> Endpoints:
+    async def record(site: Site, fact: Fact) -> None:
+        await record_fact(engine, site, fact)
+
+    return Endpoints(
+        databases,
+        clock=SystemClock(),
+        ids=Ids(),
+        vault=authority.vault,
+        egress=egress,
+        record_fact=record,
+        defaults=Defaults(
+            timeout_s=int(settings.webhook_timeout_s),
+            retry_schedule_s=tuple(int(each) for each in settings.webhook_retry_schedule),
+        ),
+        on_due=listeners.on_due,
+    )

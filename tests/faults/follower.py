@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
 import msgspec
+
+from tests.processes import until
 
 _PAUSE_S: Final = 0.1
 _SILENCE_S: Final = 30.0
@@ -37,18 +40,18 @@ class Follower:
     async def run(self, http: aiohttp.ClientSession) -> None:
         """Follow until cancelled."""
         while True:
-            try:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
                 await self._follow(http)
-            except (aiohttp.ClientError, TimeoutError, ConnectionError):
-                pass
             await asyncio.sleep(_PAUSE_S)
 
     async def until(self, count: int, *, timeout_s: float) -> None:
         """Return when so many events were seen; raises `TimeoutError`."""
+
+        async def seen() -> bool | None:
+            return len(self.seen) >= count or None
+
         try:
-            async with asyncio.timeout(timeout_s):
-                while len(self.seen) < count:
-                    await asyncio.sleep(0.02)
+            await until(seen, timeout_s=timeout_s)
         except TimeoutError:
             raise TimeoutError(
                 f"{self.url}: {len(self.seen)} of {count} events, {self.connections} connections"

@@ -11,6 +11,7 @@ from typing import Any, Final
 import aiohttp
 
 from gledger.sites import CredentialsFile
+from tests.processes import until
 
 PATIENCE_S: Final = 90.0
 """How long a client goes on asking before the test is lost."""
@@ -62,10 +63,12 @@ class Load:
     async def until(self, count: int, *, timeout_s: float = PATIENCE_S) -> None:
         """Return when so many more entries are acknowledged; raises `TimeoutError`."""
         goal = len(self.acknowledged) + count
+
+        async def acknowledged() -> bool | None:
+            return len(self.acknowledged) >= goal or None
+
         try:
-            async with asyncio.timeout(timeout_s):
-                while len(self.acknowledged) < goal:
-                    await asyncio.sleep(0.01)
+            await until(acknowledged, timeout_s=timeout_s)
         except TimeoutError:
             raise TimeoutError(f"{len(self.acknowledged)} of {goal} entries were acknowledged") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from standardwebhooks import Webhook
 from tests.fakes.receiver import Receiver
 from tests.faults.follower import Follower
 from tests.faults.load import Book, Load
-from tests.processes import Deployment
+from tests.processes import Deployment, until
 
 SETTLE_S: Final = 60.0
 """How long deliveries and streams may take to catch up: a killed worker's leases run out after timeout and margin."""
@@ -100,17 +99,18 @@ async def _check_webhooks(
 async def _until_received(
     load: Load, http: aiohttp.ClientSession, receiver: Receiver, endpoint_id: str, count: int
 ) -> None:
+    """Return when so many webhooks arrived and the endpoint's last number is that; says what waits where it takes too long."""
+
+    async def received() -> int | None:
+        arrived = {request.headers["webhook-id"] for request in receiver.received}
+        shown = await load.ask(http, "GET", f"/v1/webhook_endpoints/{endpoint_id}", None)
+        return shown["last_sequence"] if len(arrived) >= count <= shown["last_sequence"] else None
+
     try:
-        async with asyncio.timeout(SETTLE_S):
-            while True:
-                received = {request.headers["webhook-id"] for request in receiver.received}
-                last = (await load.ask(http, "GET", f"/v1/webhook_endpoints/{endpoint_id}", None))["last_sequence"]
-                if len(received) >= count and last >= count:
-                    break
-                await asyncio.sleep(0.1)
+        last = await until(received, timeout_s=SETTLE_S)
     except TimeoutError:
         states = ", ".join(await _undelivered(load, http, endpoint_id))
-        raise TimeoutError(f"{len(received)} of {count} webhooks arrived; waiting: {states}") from None
+        raise TimeoutError(f"{len(receiver.received)} of {count} webhooks arrived; waiting: {states}") from None
     assert last == count
 
 

@@ -31,7 +31,7 @@ async def test_thousands_of_entries_survive_a_gateway_and_a_worker_killed_again_
     assert kills >= KILLS_MIN
     await stage.check()
     with capsys.disabled():
-        print(
+        print(  # noqa: T201 - the numbers of the run
             f"\n{entries} entries by {CLIENTS} clients in {posted_s:.1f} s, {stage.load.retries} retries; {kills} gateways and "
             f"{kills} workers killed; {len(stage.receiver.received)} webhooks; streams of "
             f"{', '.join(str(each.connections) for each in stage.followers)} connections; "

@@ -31,6 +31,7 @@ from engine.commands import (
     CreateAccount,
     CreateLedger,
     LineDraft,
+    Needs,
     PostBatch,
     PostEntry,
     PostPending,
@@ -39,7 +40,7 @@ from engine.commands import (
 from engine.errors import AccountNotEmpty, EntryNotPending, IdempotencyKeyReused, Refused
 from engine.events import Diagnostics
 from engine.idempotency import IdempotencyKey
-from engine.store import Needs, load
+from engine.store import load
 from gledger.migrations import upgrade
 from tests.fakes.clock import FakeClock, SequentialIds
 from tests.properties.oracle import Booked, Line, Oracle
@@ -316,9 +317,8 @@ def balances_told(conn: Connection) -> dict[str, list[int]]:
 
 
 BooksMachine.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True,
+    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True,
 )
 
 
-class TestBooks(BooksMachine.TestCase):
-    """The machine as pytest runs it."""
+TestBooks = BooksMachine.TestCase

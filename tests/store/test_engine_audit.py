@@ -74,6 +74,7 @@ class TakeBack(Exception):
 LAST_LINE = "WHERE account_lock_version = (SELECT max(account_lock_version) FROM lines)"
 ONE_ENTRY = "WHERE external_id = 'x5'"
 POSTED_5 = f"entry_id = (SELECT id FROM entries {ONE_ENTRY})"
+# fmt: off
 CASES = [
     # The feed: bodies, hashes, columns, order, holes, ends.
     ("events", "UPDATE events SET body = (SELECT body FROM events WHERE sequence = 2) WHERE sequence = 3"),
@@ -83,10 +84,10 @@ CASES = [
     ("events", f"UPDATE events SET id = '{NOBODY}' WHERE sequence = 3"),
     ("events", "UPDATE events SET created_at = created_at + 1 WHERE sequence = 9"),
     ("events", "DELETE FROM events WHERE sequence = 3"),
-    ("events", "UPDATE events SET sequence = 99 WHERE sequence = 3; UPDATE events SET sequence = 3 WHERE sequence = 4; "
-               "UPDATE events SET sequence = 4 WHERE sequence = 99"),
-    ("events", f"INSERT INTO events SELECT site_id, 99, '{NOBODY}', type, resource_id, created_at, body, hash FROM events "
-               "WHERE sequence = 3"),
+    ("events", ("UPDATE events SET sequence = 99 WHERE sequence = 3; UPDATE events SET sequence = 3 WHERE sequence = 4; "
+               "UPDATE events SET sequence = 4 WHERE sequence = 99")),
+    ("events", (f"INSERT INTO events SELECT site_id, 99, '{NOBODY}', type, resource_id, created_at, body, hash FROM events "
+               "WHERE sequence = 3")),
     ("feeds", "DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events)"),
     ("feeds", "UPDATE feeds SET head = head + 1"),
     ("feeds", "UPDATE feeds SET head_hash = (SELECT hash FROM events WHERE sequence = 2)"),
@@ -97,8 +98,8 @@ CASES = [
     # The chart.
     ("ledgers", "UPDATE ledgers SET name = 'Mine'"),
     ("ledgers", "DELETE FROM ledgers"),
-    ("ledgers", f"INSERT INTO ledgers SELECT site_id, '{NOBODY}', name, description, status, metadata, lock_version, "
-                "created_at, updated_at FROM ledgers"),
+    ("ledgers", (f"INSERT INTO ledgers SELECT site_id, '{NOBODY}', name, description, status, metadata, lock_version, "
+                "created_at, updated_at FROM ledgers")),
     ("accounts", "UPDATE accounts SET allow_negative = NOT allow_negative WHERE type = 'revenue'"),
     ("accounts", "UPDATE accounts SET normal_balance = 'credit' WHERE name = 'Till'"),
     ("accounts", "UPDATE accounts SET status = 'closed' WHERE name = 'Till'"),
@@ -111,9 +112,9 @@ CASES = [
     ("entries", f"UPDATE entries SET posted_at = NULL {ONE_ENTRY}"),
     ("entries", f"UPDATE entries SET lock_version = 2 {ONE_ENTRY}"),
     ("entries", f"DELETE FROM entries {ONE_ENTRY}"),
-    ("entries", f"INSERT INTO entries SELECT site_id, '{NOBODY}', ledger_id, status, description, 'x9', metadata, "
+    ("entries", (f"INSERT INTO entries SELECT site_id, '{NOBODY}', ledger_id, status, description, 'x9', metadata, "
                 "effective_at, posted_at, lines_version, lock_version, reverses, reversed_by, business_event_id, created_at, "
-                f"updated_at FROM entries {ONE_ENTRY}"),
+                f"updated_at FROM entries {ONE_ENTRY}")),
     ("entries", "UPDATE entries SET lines_version = 1 WHERE status = 'archived'"),
     # Lines: alone, and with everything that hangs on them made to fit.
     ("lines", f"UPDATE lines SET amount = 50 WHERE {POSTED_5}"),
@@ -127,12 +128,12 @@ CASES = [
     ("lines", f"DELETE FROM lines WHERE {POSTED_5}"),
     ("lines", f"DELETE FROM lines WHERE {POSTED_5} AND position = 0"),
     ("lines", "DELETE FROM lines WHERE version = 1 AND status = 'pending'"),
-    ("lines", f"INSERT INTO lines SELECT site_id, '{NOBODY}', version, position, id, account_id, direction, amount, currency, "
+    ("lines", (f"INSERT INTO lines SELECT site_id, '{NOBODY}', version, position, id, account_id, direction, amount, currency, "
               "normal_balance, status, metadata, account_lock_version + 90, posted_debits, posted_credits, pending_debits, "
-              f"pending_credits, effective_at, created_at FROM lines WHERE {POSTED_5}"),
-    ("lines", "INSERT INTO lines SELECT site_id, entry_id, 2, position, id, account_id, direction, amount, currency, "
+              f"pending_credits, effective_at, created_at FROM lines WHERE {POSTED_5}")),
+    ("lines", ("INSERT INTO lines SELECT site_id, entry_id, 2, position, id, account_id, direction, amount, currency, "
               "normal_balance, status, metadata, account_lock_version + 90, posted_debits, posted_credits, pending_debits, "
-              f"pending_credits, effective_at, created_at FROM lines WHERE {POSTED_5}"),
+              f"pending_credits, effective_at, created_at FROM lines WHERE {POSTED_5}")),
     # Balances.
     ("balances", "UPDATE balances SET posted_debits = posted_debits + 1 WHERE posted_debits > 0"),
     ("balances", "UPDATE balances SET pending_credits = pending_credits + 1 WHERE posted_debits > 0"),
@@ -142,6 +143,7 @@ CASES = [
     ("balances", f"INSERT INTO balances VALUES (7, '{NOBODY}', 0, 0, 0, 0, 1)"),
     ("balances", "UPDATE balances SET posted_debits = posted_credits, posted_credits = posted_debits WHERE posted_debits > 0"),
 ]
+# fmt: on
 
 
 async def test_books_that_nobody_touched_are_right(stage: Stage) -> None:

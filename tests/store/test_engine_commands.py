@@ -58,7 +58,9 @@ async def test_mixed_commands_at_once_leave_books_that_prove_themselves(stage: S
         commands += [
             entry(one, other, dice.randint(1, 9), external_id=f"x{number % 150}", status=dice.choice(["posted", "pending"])),
         ]
-    commands += [PostBatch(entries=(entry(*dice.sample(accounts, 2), 5), entry(*dice.sample(accounts, 2)))) for _ in range(20)]
+    for _ in range(20):
+        one, other, third = dice.sample(accounts, 3)
+        commands.append(PostBatch(entries=(entry(one, other, 5), entry(third, one, 1))))
     commands += [UpdateAccount(account_id=accounts[0], name=f"n{number}") for number in range(5)]
     commands += [UpdateLedger(ledger_id=stage.ledger_id, name=f"n{number}") for number in range(5)]
     commands += [UpdateEntry(entry_id=each, description="d") for each in pending]

@@ -28,11 +28,12 @@ async def stage(site_database: Database) -> Stage:
 
 async def test_feed_is_read_in_pages_from_its_start(stage: Stage) -> None:
     """Every event once, in order; the last page leads to the head and says that no more waits."""
-    seen, cursor, more = [], None, True
-    while more:
-        page = await stage.engine.events_after(SITE, cursor, 4)
+    page = await stage.engine.events_after(SITE, None, 4)
+    seen = [event.sequence for event in page.events]
+    while page.has_more:
+        page = await stage.engine.events_after(SITE, page.next_cursor, 4)
         seen += [event.sequence for event in page.events]
-        cursor, more = page.next_cursor, page.has_more
+    cursor = page.next_cursor
     assert (seen, cursor) == (list(range(1, 10)), page.head_cursor)
     assert (await stage.engine.events_after(SITE, cursor, 4)).events == []
 

@@ -104,7 +104,7 @@ async def test_key_is_remembered_for_its_days_and_no_longer(stage: Stage, days: 
     assert await stage.posted(cash) == 2
 
 
-@pytest.mark.parametrize("days", [1, 7, RETENTION_DAYS_MAX])
+@pytest.mark.parametrize("days", [1, RETENTION_DAYS_MAX])
 async def test_forgetting_removes_what_is_past_its_days_and_nothing_else(stage: Stage, days: int) -> None:
     """One key a day for three weeks and a daily sweep: the table holds what is still promised, and little more."""
     engine = stage.another(Limits(idempotency_days=days))

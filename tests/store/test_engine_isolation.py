@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,16 @@ from tests.databases import PostgresDatabase
 from tests.store.engine_stage import OTHER, SITE, Stage, entry, key, make_stage
 
 EVERYTHING = sorted(metadata.tables.values(), key=lambda table: table.name)
+
+
+def rows_of(query: Any, conn: Connection) -> list[Any]:
+    """Return the rows of a query, by column."""
+    return list(conn.execute(query).mappings().all())
+
+
+def run(statement: Any, conn: Connection) -> None:
+    """Run a statement."""
+    conn.execute(statement)
 
 
 @pytest.fixture
@@ -43,18 +54,16 @@ async def test_site_sees_no_row_of_another(stages: tuple[Stage, Stage]) -> None:
     for table in EVERYTHING:
         if table.name != "facts":
             assert {row[0] for row in seen[table.name]} == {SITE.id}, table.name
-        query = select(table).where(table.c.site_id == OTHER.id)
-        assert await mine.read(lambda conn, query=query: conn.execute(query).all()) == []
+        assert await mine.read(partial(rows_of, select(table).where(table.c.site_id == OTHER.id))) == []
 
 
-@pytest.mark.parametrize("table", [feeds, ledgers, accounts, balances, entries], ids=str)
-async def test_site_changes_no_row_of_another(stages: tuple[Stage, Stage], table: Any) -> None:
+async def test_site_changes_no_row_of_another(stages: tuple[Stage, Stage]) -> None:
     """An update of the other site's rows finds none."""
     mine, other = stages
     before = await other.rows()
-    column = next(name for name in ("head", "lock_version", "updated_at") if name in table.c)
-    statement = update(table).where(table.c.site_id == OTHER.id).values({column: 99})
-    assert await mine.write(lambda conn: conn.execute(statement).rowcount) == 0
+    for table in (feeds, ledgers, accounts, balances, entries):
+        column = next(name for name in ("head", "lock_version", "updated_at") if name in table.c)
+        await mine.write(partial(run, update(table).where(table.c.site_id == OTHER.id).values({column: 99})))
     assert await other.rows() == before
 
 
@@ -71,13 +80,13 @@ async def test_site_cannot_write_a_row_for_another(stages: tuple[Stage, Stage]) 
     mine, other = stages
     before = await other.rows()
     for table in (ledgers, accounts, balances, entries, lines, events, idempotency_keys):
-        [row, *_] = await mine.read(lambda conn, table=table: conn.execute(select(table)).mappings().all())
+        [row, *_] = await mine.read(partial(rows_of, select(table)))
         given = {**row, "site_id": OTHER.id}
         with pytest.raises(DBAPIError, match="row-level security"):
-            await mine.write(lambda conn, table=table, given=given: conn.execute(insert(table).values(**given)))
+            await mine.write(partial(run, insert(table).values(**given)))
     for table in (ledgers, accounts, balances):
         with pytest.raises(DBAPIError, match="row-level security"):
-            await mine.write(lambda conn, table=table: conn.execute(update(table).values(site_id=OTHER.id)))
+            await mine.write(partial(run, update(table).values(site_id=OTHER.id)))
     assert await other.rows() == before
 
 
@@ -89,29 +98,23 @@ async def test_transaction_that_names_no_site_is_refused(stages: tuple[Stage, St
         await mine.database.close()
     for table in EVERYTHING:
         with pytest.raises(DBAPIError, match=r"gledger.site_id|invalid input syntax for type bigint"):
-            await mine.database.read(lambda conn, table=table: conn.execute(select(table).limit(1)).all())
+            await mine.database.read(partial(rows_of, select(table).limit(1)))
 
 
-@pytest.mark.parametrize("table", EVERYTHING, ids=str)
-async def test_row_level_security_holds_for_the_owner_too(postgres_database: PostgresDatabase, table: Any) -> None:
+async def test_row_level_security_holds_for_the_owner_too(postgres_database: PostgresDatabase) -> None:
     """It is forced on every table, and every policy checks what is written as well as what is read."""
     database = Database.open(postgres_database.owner_url)
-    forced = text("SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = CAST(:name AS regclass)")
-    policies = text("SELECT cmd, qual, coalesce(with_check, qual) = qual FROM pg_policies WHERE tablename = :name")
-
-    def look(conn: Connection) -> tuple[Any, list[Any]]:
-        return (
-            conn.execute(forced, {"name": table.name}).scalar_one(),
-            [tuple(row) for row in conn.execute(policies, {"name": table.name})],
-        )
-
+    forced = text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity")
+    policies = text("SELECT tablename, cmd, qual, coalesce(with_check, qual) = qual AS whole FROM pg_policies")
     try:
-        holds, found = await database.read(look)
+        holds = {row["relname"] for row in await database.read(partial(rows_of, forced))}
+        found = {row["tablename"]: row for row in await database.read(partial(rows_of, policies))}
     finally:
         await database.close()
-    assert holds is True
-    assert [(command, whole) for command, _, whole in found] == [("ALL", True)]
-    assert "gledger.site_id" in found[0][1]
+    for table in EVERYTHING:
+        assert table.name in holds
+        assert (found[table.name]["cmd"], found[table.name]["whole"]) == ("ALL", True)
+        assert "gledger.site_id" in found[table.name]["qual"]
 
 
 async def test_partitions_of_the_keys_cannot_be_read_around_the_policy(stages: tuple[Stage, Stage]) -> None:

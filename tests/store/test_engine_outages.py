@@ -52,12 +52,17 @@ async def owner(postgres_database: PostgresDatabase) -> AsyncIterator[asyncpg.Co
     await connection.close()
 
 
-async def waits_for_a_lock(owner: asyncpg.Connection) -> int | None:
-    """Return the process id of a session that waits for a lock."""
-    found: int | None = await owner.fetchval(
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    )
-    return found
+async def waits_for_a_lock(owner: asyncpg.Connection) -> int:
+    """Wait until a session waits for a lock, and return its process id."""
+    found: list[int] = []
+
+    async def look() -> bool:
+        query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        found.extend(row["pid"] for row in await owner.fetch(query))
+        return bool(found)
+
+    await until(look)
+    return found[0]
 
 
 async def check_posted_once(stage: Stage, cash: str, answers: list[bytes], amount: int) -> None:
@@ -117,9 +122,7 @@ async def test_session_killed_while_it_waits_for_the_lock(stage: Stage, owner: a
     async with owner.transaction():
         await owner.execute("SELECT 1 FROM feeds FOR UPDATE")
         asked = [asyncio.ensure_future(stage.submit(entry(cash, sales, 5))) for _ in range(3)]
-        async with asyncio.timeout(10):
-            while (pid := await waits_for_a_lock(owner)) is None:
-                await asyncio.sleep(0.005)
+        pid = await waits_for_a_lock(owner)
         await owner.execute("SELECT pg_terminate_backend($1)", pid)
     done = await asyncio.gather(*asked)
     await check_posted_once(stage, cash, [each.body for each in done], 5)
@@ -138,9 +141,7 @@ async def test_session_killed_in_the_middle_of_its_commit(
     )
     await owner.execute(f"SELECT pg_advisory_lock({_HELD})")
     asked = [asyncio.ensure_future(stage.submit(entry(cash, sales, 5))) for _ in range(3)]
-    async with asyncio.timeout(10):
-        while (pid := await waits_for_a_lock(owner)) is None:
-            await asyncio.sleep(0.005)
+    pid = await waits_for_a_lock(owner)
     if killed:
         await owner.execute("SELECT pg_terminate_backend($1)", pid)
     await owner.execute(f"SELECT pg_advisory_unlock({_HELD})")

@@ -60,13 +60,14 @@ async def held_lock(stage: Stage) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
 
     async def hold() -> None:
-        async with stage.database._writer.connect() as connection:
-            async with connection.begin():
-                await stage.database._enter_site(connection, stage.site.id)
-                await connection.run_sync(lambda conn: feed.lock_head(conn, stage.site.id))
-                taken.set()
-                await released.wait()
+        async with other._writer.begin() as connection:
+            await other._enter_site(connection, stage.site.id)
+            await connection.run_sync(lambda conn: feed.lock_head(conn, stage.site.id))
+            taken.set()
+            await released.wait()
 
+    # A database of its own: on SQLite the one connection that writes is the engine's.
+    other = Database.open(stage.database._writer.url.render_as_string(hide_password=False))
     holding = loop.create_task(hold())
     await taken.wait()
     try:
@@ -74,6 +75,7 @@ async def held_lock(stage: Stage) -> AsyncIterator[None]:
     finally:
         released.set()
         await holding
+        await other.close()
 
 
 async def test_commands_that_wait_share_a_transaction(stage: Stage) -> None:
