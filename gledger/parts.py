@@ -143,7 +143,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     authority = Authority.over(control, master_key=settings.master_key, public_url=settings.public_url, ids=ids)
     egress = EgressPolicy(allow_private=settings.webhook_allow_private, own_url=settings.public_url)
 
-    endpoints = _open_endpoints(settings, databases, engine, authority, egress, listeners)
+    endpoints = _open_endpoints(settings, databases, engine, authority, egress, listeners, clock, ids)
     try:
         await authority.start(now_us=clock.now_us())
         yield Parts(
@@ -180,20 +180,22 @@ def _open_endpoints(
     authority: Authority,
     egress: EgressPolicy,
     listeners: Listeners,
+    clock: SystemClock,
+    ids: Ids,
 ) -> Endpoints:
     async def record(site: Site, fact: Fact) -> None:
         await record_fact(engine, site, fact)
 
     return Endpoints(
         databases,
-        clock=SystemClock(),
-        ids=Ids(),
+        clock=clock,
+        ids=ids,
         vault=authority.vault,
         egress=egress,
         record_fact=record,
         defaults=Defaults(
             timeout_s=int(settings.webhook_timeout_s),
-            retry_schedule_s=tuple(int(each) for each in settings.webhook_retry_schedule),
+            retry_schedule_s=settings.webhook_retry_schedule,
         ),
         on_due=listeners.on_due,
     )

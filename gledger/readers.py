@@ -113,9 +113,10 @@ def timeout(text: str) -> float:
     return number
 
 
-def schedule(text: str) -> tuple[float, ...]:
-    """Read seconds that are separated by commas."""
-    return tuple(seconds(part.strip()) for part in text.split(","))
+def schedule(text: str) -> tuple[int, ...]:
+    """Read whole seconds that are separated by commas."""
+    read = whole(0)
+    return tuple(read(part.strip()) for part in text.split(","))
 
 
 def networks(text: str) -> tuple[Network, ...]:

@@ -57,7 +57,7 @@ class Settings:
     idempotency_days: int
     feed_retention_days: int
     stream_max_seconds: int
-    webhook_retry_schedule: tuple[float, ...]
+    webhook_retry_schedule: tuple[int, ...]
     webhook_timeout_s: float
     webhook_allow_private: bool
     drain_timeout_s: float
@@ -298,7 +298,7 @@ SETTINGS: Final = (
         name="WEBHOOK_RETRY_SCHEDULE",
         default="0,5,300,1800,7200,18000,36000,50400,72000,86400",
         read=readers.schedule,
-        meaning="Seconds before each attempt of a delivery, comma separated, each with ±20 % jitter.",
+        meaning="Whole seconds before each attempt of a delivery, comma separated, each with ±20 % jitter.",
     ),
     Setting(
         name="WEBHOOK_TIMEOUT_S",

@@ -52,7 +52,7 @@ class DeliveryWorker:
         """Put relay, dispatcher and sweeper together; nothing runs before `run`."""
         self._parts = parts
         settings = parts.settings
-        schedule = tuple(int(each) for each in settings.webhook_retry_schedule)
+        schedule = settings.webhook_retry_schedule
         self._sender = Sender(parts.egress)
         self._relay = Relay(parts.databases, clock=parts.clock, ids=parts.ids, retry_schedule_s=schedule)
         self._facts = FactSender(parts.databases, parts.record_fact)

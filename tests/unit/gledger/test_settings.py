@@ -43,7 +43,7 @@ def test_values_are_read_into_their_types() -> None:
             "GLEDGER_HOST": "::1",
             "GLEDGER_MASTER_KEY": KEY,
             "GLEDGER_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
-            "GLEDGER_WEBHOOK_RETRY_SCHEDULE": "0, 0.5,2",
+            "GLEDGER_WEBHOOK_RETRY_SCHEDULE": "0, 1,2",
             "GLEDGER_WEBHOOK_ALLOW_PRIVATE": "On",
             "GLEDGER_WEBHOOK_TIMEOUT_S": "2.5",
             "UNRELATED": "x",
@@ -52,7 +52,7 @@ def test_values_are_read_into_their_types() -> None:
     assert settings.public_url == "http://[::1]:9000"
     assert settings.master_key == bytes(range(32))
     assert settings.trusted_proxies == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1"))
-    assert settings.webhook_retry_schedule == (0, 0.5, 2)
+    assert settings.webhook_retry_schedule == (0, 1, 2)
     assert settings.webhook_allow_private is True
     assert settings.webhook_timeout_s == 2.5
 
