@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from engine.idempotency import RETENTION_DAYS_MAX
 from gledger import readers
 from gledger.errors import SettingsError
 from gledger.readers import MASTER_KEY_BYTES, Network
@@ -279,8 +280,8 @@ SETTINGS: Final = (
     Setting(
         name="IDEMPOTENCY_DAYS",
         default="7",
-        read=readers.whole(1),
-        meaning="Days an idempotency key is remembered, at least 1.",
+        read=readers.whole(1, RETENTION_DAYS_MAX),
+        meaning="Days an idempotency key is remembered, 1 to 14.",
     ),
     Setting(
         name="FEED_RETENTION_DAYS",

@@ -26,8 +26,8 @@ from delivery.facts import FactSender
 from delivery.relay import Relay
 from delivery.sender import Sender
 from delivery.sweep import Sweeper
-from engine import idempotency
 from engine.databases import Site
+from gledger.housekeeping import keep_house
 from gledger.meters import DeliveryMeter
 from gledger.parts import Parts
 from gledger.wakeups import WakeUp
@@ -36,7 +36,6 @@ POLL_S: Final = 0.25
 HOT_S: Final = 60.0
 SWEEP_S: Final = 5
 LONE_SWEEP_S: Final = 10.0
-FORGET_S: Final = 3600.0
 _AGAIN_S: Final = 1.0
 _QUEUE: Final = "gledger:arq"
 # Of the seconds a process has to end: for requests under way, and for those and their settling together.
@@ -94,7 +93,7 @@ class DeliveryWorker:
         """Work until told to stop, then let requests under way finish, settle them and give the rest back."""
         tasks = [
             asyncio.create_task(each)
-            for each in (self._run_arq(), self._sweep_alone(), self._send_retries(), self._forget_keys())
+            for each in (self._run_arq(), self._sweep_alone(), self._send_retries(), keep_house(self._parts))
         ]
         try:
             await stop.wait()
@@ -247,22 +246,6 @@ class DeliveryWorker:
             except Exception as error:  # noqa: BLE001 - the database is away: the next sweep finds everything
                 _log.warning("sweep.failed", error=str(error))
             await asyncio.sleep(LONE_SWEEP_S * (0.5 + random.random()))
-
-    async def _forget_keys(self) -> None:
-        """Remove idempotency records that are past their retention, off the posting path."""
-        days = self._parts.settings.idempotency_days
-        while True:
-            await asyncio.sleep(FORGET_S * (0.5 + random.random()))
-            try:
-                for site in await self._parts.sites():
-                    database = await self._parts.databases.of(site)
-                    now_us = self._parts.clock.now_us()
-                    await database.write(
-                        lambda conn, site=site, now_us=now_us: idempotency.forget(conn, site.id, now_us, days),  # type: ignore[misc]
-                        site_id=site.id,
-                    )
-            except Exception as error:  # noqa: BLE001 - an hour later it is tried again
-                _log.warning("idempotency.not_forgotten", error=str(error))
 
 
 class _Followed:

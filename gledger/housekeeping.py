@@ -1,0 +1,53 @@
+"""What a worker tidies up once an hour, off every path that anybody waits for: old idempotency records, old signing keys."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection
+
+from auth.keyformat import ENVIRONMENTS
+from engine import idempotency
+from engine.databases import Site
+from gledger.parts import Parts
+
+INTERVAL_S: Final = 3600.0
+_log = structlog.get_logger("gledger.housekeeping")
+
+
+async def keep_house(parts: Parts) -> None:
+    """Tidy up for ever; what fails is tried again an hour later."""
+    while True:
+        await asyncio.sleep(INTERVAL_S * (0.5 + random.random()))
+        try:
+            await rotate_signing_keys(parts)
+            for site in await parts.sites():
+                await forget_keys(parts, site)
+        except Exception as error:  # noqa: BLE001 - the database is away: nothing of this is urgent
+            _log.warning("housekeeping.interrupted", error=str(error))
+
+
+async def rotate_signing_keys(parts: Parts) -> list[str]:
+    """Replace the signing keys that have served their time; return the new ones' ids. Several workers make one of each."""
+    now_us = parts.clock.now_us()
+    await parts.authority.authenticator.refresh(now_us)
+    keyring = parts.authority.keyring
+    due = [environment for environment in ENVIRONMENTS if keyring.rotation_due(environment, now_us)]
+    rotated = [await keyring.rotate_signing_key(environment, now_us=now_us) for environment in due]
+    for kid in rotated:
+        _log.info("signing_key.rotated", kid=kid)
+    return rotated
+
+
+async def forget_keys(parts: Parts, site: Site) -> int:
+    """Remove a site's idempotency records that are past their retention; return how many."""
+    database = await parts.databases.of(site)
+    now_us, days = parts.clock.now_us(), parts.settings.idempotency_days
+
+    def forget(conn: Connection) -> int:
+        return idempotency.forget(conn, site.id, now_us, days)
+
+    return await database.write(forget, site_id=site.id)
