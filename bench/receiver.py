@@ -53,7 +53,9 @@ class _Notes:
             case "release":
                 self.released = True
                 for transport in self.hanging:
-                    transport.write(_OK)
+                    # Most have been given up by the other side.
+                    if not transport.is_closing():
+                        transport.write(_OK)
                 self.hanging.clear()
             case _:
                 raise ValueError(question)

@@ -63,9 +63,9 @@ def run(settings: Settings, story: Story | None) -> int:
 
 async def _serve(settings: Settings, listening: serve.Listening, story: Story | None) -> int:
     stop = asyncio.Event()
-    serving = asyncio.current_task()
-    if serving is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    loop, starting = asyncio.get_running_loop(), asyncio.current_task()
+    if starting is not None:
+        loop.add_signal_handler(signal.SIGTERM, starting.cancel)
     async with open_parts(settings) as parts:
         gateway = serve.Gateway(parts)
         worker = DeliveryWorker(parts)
@@ -76,6 +76,8 @@ async def _serve(settings: Settings, listening: serve.Listening, story: Story | 
         async with gateway.running():
             working = asyncio.create_task(worker.run(stop))
             telling = asyncio.create_task(_tell(server, credentials, settings, story))
+            # From here on the server listens to it; the loop would go on calling its own handler too.
+            loop.remove_signal_handler(signal.SIGTERM)
             try:
                 await server.serve(sockets=[listening])
             finally:

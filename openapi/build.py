@@ -56,7 +56,6 @@ def build() -> Json:
         paths.setdefault(route.path, {})[route.method.lower()] = operation(route)
     return {
         "openapi": "3.1.0",
-        "jsonSchemaDialect": _DIALECT,
         "info": {
             "title": "GLedger Live",
             "version": API_VERSION,
