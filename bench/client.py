@@ -27,6 +27,7 @@ class Load:
 
     latencies_s: list[float] = field(default_factory=list)
     failures: int = 0
+    first_failure: str = ""
     elapsed_s: float = 0.0
     lag_s: float = 0.0
 
@@ -72,6 +73,7 @@ class _Connection(asyncio.Protocol):
         status = _STATUS.match(self._buffer)
         if status is None or not status.group(1).startswith(b"2"):
             self._load.failures += 1
+            self._load.first_failure = self._load.first_failure or self._buffer[:total].decode(errors="replace")
         self._load.latencies_s.append(time.perf_counter() - self._counted_from)
         self._buffer = self._buffer[total:]
         self._answered(self)
@@ -95,7 +97,11 @@ class _Connection(asyncio.Protocol):
 
 
 async def _open(
-    host: str, port: int, connections: int, load: Load, answered: Callable[[_Connection], None],
+    host: str,
+    port: int,
+    connections: int,
+    load: Load,
+    answered: Callable[[_Connection], None],
 ) -> list[_Connection]:
     loop = asyncio.get_running_loop()
     return [
@@ -124,7 +130,12 @@ async def run(host: str, port: int, connections: int, next_request: Callable[[],
 
 
 async def paced(
-    host: str, port: int, rate_per_s: float, seconds: float, make: Callable[[int, int], bytes], connections: int = 64,
+    host: str,
+    port: int,
+    rate_per_s: float,
+    seconds: float,
+    make: Callable[[int, int], bytes],
+    connections: int = 64,
 ) -> Load:
     """Send by a schedule; a request's latency counts from when it was to be sent, not from when it could be.
 

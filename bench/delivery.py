@@ -101,7 +101,9 @@ class Scene:
         for each in msgspec.convert(self.receiver.ask("arrivals"), list[Arrival]):
             first.setdefault((each.path, each.event_id), each)
         if missing or len(first) != delivered or delivered != expected:
-            raise SystemExit(f"void: {expected} posted, {len(first)} received, {delivered} delivered, {missing} missing")
+            raise SystemExit(
+                f"void: {expected} posted, {len(first)} received, {delivered} delivered, {missing} missing"
+            )
         return list(first.values())
 
     def _logged(self, endpoints: list[str]) -> tuple[int, int]:
@@ -148,15 +150,20 @@ def _backlog(scene: Scene, count: int, events: int) -> list[Line]:
     name = f"backlog, {count} endpoint{'s' if count > 1 else ''}, {at_once * count} at once"
     return [
         Line(
-            name=name, value=_rate(arrivals), unit="deliveries/s", baseline=baseline, target=rate(SUSTAINED_PER_S),
+            name=name,
+            value=_rate(arrivals),
+            unit="deliveries/s",
+            baseline=baseline,
+            target=rate(SUSTAINED_PER_S),
         )
-    ]  # fmt: skip
+    ]
 
 
 def _bare_loop(scene: Scene, count: int, at_once: int, posted: int) -> float:
     """Send the same bodies to the same receiver without the product, and return requests a second."""
     newest = scene.base.rows(
-        "SELECT body FROM events WHERE type = 'entry.posted' ORDER BY sequence DESC LIMIT $1", posted,
+        "SELECT body FROM events WHERE type = 'entry.posted' ORDER BY sequence DESC LIMIT $1",
+        posted,
     )
     bodies = [bytes(body) for (body,) in newest]
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
@@ -193,7 +200,9 @@ def _latency(scene: Scene, seconds: float) -> list[Line]:
     return [
         *(
             Line(
-                name=f"200/s: commit → received, p{share}", value=percentile(committed, share / 100), unit="ms",
+                name=f"200/s: commit → received, p{share}",
+                value=percentile(committed, share / 100),
+                unit="ms",
                 target=latency(100) if share == 95 else None,
             )
             for share in (50, 95, 99)
@@ -204,7 +213,7 @@ def _latency(scene: Scene, seconds: float) -> list[Line]:
         ),
         Line(name="200/s: posting, p99 from the schedule", value=load.percentile_ms(0.99), unit="ms"),
         Line(name="200/s: the generator's own lag at most", value=load.lag_s * 1000, unit="ms"),
-    ]  # fmt: skip
+    ]
 
 
 def _neighbours(scene: Scene, seconds: float) -> list[Line]:
@@ -226,10 +235,12 @@ def _neighbours(scene: Scene, seconds: float) -> list[Line]:
     return [
         Line(name="one of 20 endpoints hangs: p99 of the others", value=beside, unit="ms", baseline=without),
         Line(
-            name="one of 20 endpoints hangs: p99 with / without", value=beside / without, unit="x",
+            name="one of 20 endpoints hangs: p99 with / without",
+            value=beside / without,
+            unit="x",
             target=Target(goal=1.1, bound=1.2, side="most"),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _timed(scene: Scene, endpoints: list[str], rate_per_s: float, seconds: float) -> tuple[Load, list[Arrival]]:

@@ -29,13 +29,15 @@ def single(bearer: str, ids: list[str], *, hot: bool = False) -> Callable[[int],
     """Return what makes the n-th request: an entry between two accounts, all into the same one where it is hot."""
     run = time.time_ns()
     half = len(ids) // 2
-    bodies = [
-        json.dumps(entry(ids[0] if hot else ids[number], ids[half + number])).encode() for number in range(half)
-    ]
+    bodies = [json.dumps(entry(ids[0] if hot else ids[number], ids[half + number])).encode() for number in range(half)]
 
     def make(number: int) -> bytes:
         return client.request(
-            "POST", "/v1/entries", bearer, bodies[number % half], f"idempotency-key: {run}-{number}\r\n",
+            "POST",
+            "/v1/entries",
+            bearer,
+            bodies[number % half],
+            f"idempotency-key: {run}-{number}\r\n",
         )
 
     return make
@@ -43,12 +45,11 @@ def single(bearer: str, ids: list[str], *, hot: bool = False) -> Callable[[int],
 
 def scheduled(bearer: str, ids: list[str]) -> Callable[[int, int], bytes]:
     """Return what makes the n-th request of a schedule: the entry says when it was to be posted."""
-    run = time.time_ns()
     half = len(ids) // 2
 
     def make(number: int, at_us: int) -> bytes:
         body = json.dumps(entry(ids[number % half], ids[half + number % half], f"at {at_us}")).encode()
-        return client.request("POST", "/v1/entries", bearer, body, f"idempotency-key: {run}-{number}\r\n")
+        return client.request("POST", "/v1/entries", bearer, body, f"idempotency-key: {at_us}-{number}\r\n")
 
     return make
 
@@ -96,5 +97,7 @@ def _all_posted(port: int, connections: int, following: Callable[[], bytes | Non
 
 def _without_failures(load: client.Load) -> client.Load:
     if load.failures:
-        raise SystemExit(f"{load.failures} requests failed: nothing was measured")
+        raise SystemExit(
+            f"{load.failures} requests failed: nothing was measured. The first answer:\n{load.first_failure}"
+        )
     return load

@@ -68,9 +68,9 @@ class Ground:
 
 
 @contextmanager
-def running(command: list[str], environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process for the time of the block; what it prints goes where ours does."""
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+def running(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process for the time of the block; what it logs goes where our errors go, a table is all that we print."""
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     try:
         yield process
     finally:
@@ -84,7 +84,9 @@ def running(command: list[str], environment: dict[str, str] | None = None) -> It
 
 def verify(environment: dict[str, str]) -> None:
     """Replay all books that the settings lead to; what is wrong ends the measurement."""
-    found = subprocess.run([sys.executable, "-m", "gledger", "verify"], env=environment, check=False, timeout=600)
+    found = subprocess.run(
+        [sys.executable, "-m", "gledger", "verify"], env=environment, check=False, timeout=600, stdout=sys.stderr
+    )
     if found.returncode:
         raise SystemExit("the books are wrong: nothing was measured")
 
@@ -135,7 +137,6 @@ def embedded(**settings: str) -> Iterator[tuple[Serving, dict[str, Any], dict[st
             "GLEDGER_LOG_LEVEL": "warning",
             **{f"GLEDGER_{name}": value for name, value in settings.items()},
         }
-        # `dev` says where it serves; that is no part of a table.
         with running([sys.executable, "-m", "gledger", "dev"], environment) as process:
             wait_until(port, "/readyz")
             yield Serving(port=port, pid=process.pid), _credentials(Path(folder) / "credentials.json"), environment

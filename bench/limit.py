@@ -46,7 +46,9 @@ def batch_limit(base: Ground) -> float:
 
 def _with_database(base: Ground, name: str) -> dict[str, str]:
     renamed = {key: value for key, value in base.environment.items() if key.endswith("DATABASE_URL")}
-    urls = {key: make_url(value).set(database=name).render_as_string(hide_password=False) for key, value in renamed.items()}
+    urls = {
+        key: make_url(value).set(database=name).render_as_string(hide_password=False) for key, value in renamed.items()
+    }
     return {**base.environment, **urls}
 
 
@@ -60,7 +62,9 @@ async def _open_accounts(settings: Settings) -> tuple[list[str], int]:
         ledger = await _made(parts.engine, site, CreateLedger(name="Limit"))
         return [
             await _made(
-                parts.engine, site, CreateAccount(ledger_id=ledger, name=f"{number}", type="asset", currency="USD"),
+                parts.engine,
+                site,
+                CreateAccount(ledger_id=ledger, name=f"{number}", type="asset", currency="USD"),
             )
             for number in range(ACCOUNTS)
         ], site.id
@@ -76,7 +80,7 @@ async def _copy(base: Ground, names: list[str]) -> None:
     connection = await asyncpg.connect(base.postgres.url().replace("+asyncpg", ""))
     try:
         # A backend whose client has just left may still be there, and a template must have none.
-        while await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = 'gledger'"):
+        while await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = 'gledger'"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         for name in names:
             await connection.execute(f"CREATE DATABASE {name} TEMPLATE gledger")
@@ -93,7 +97,9 @@ async def _record(settings: Settings, accounts: list[str]) -> list[Statement]:
             recorded.append((statement, tuple(parameters)))
 
     half = ACCOUNTS // 2
-    command = PostBatch(entries=tuple(_entry(accounts[each % half], accounts[half + each % half]) for each in range(BULK)))
+    command = PostBatch(
+        entries=tuple(_entry(accounts[each % half], accounts[half + each % half]) for each in range(BULK))
+    )
     async with open_parts(settings) as parts:
         site = (await parts.sites())[0]
         event.listen(SqlEngine, "before_cursor_execute", note)

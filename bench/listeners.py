@@ -111,7 +111,9 @@ def _request(kind: str, bearer: str) -> bytes:
     upgrade = ""
     if kind == "websocket":
         key = base64.b64encode(os.urandom(16)).decode()
-        upgrade = f"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n"
+        upgrade = (
+            f"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n"
+        )
     return f"GET {PATHS[kind]} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {bearer}\r\n{upgrade}\r\n".encode()
 
 

@@ -66,14 +66,19 @@ def measure(base: Ground, seconds: float, rounds: int) -> list[Line]:
             Case(name="single, 64 connections", port=port, connections=64, make=spread),
             Case(name="single, 128 connections", port=port, connections=128, make=spread),
             Case(
-                name="one hot account, 64 connections", port=port, connections=64,
+                name="one hot account, 64 connections",
+                port=port,
+                connections=64,
                 make=lambda: single(bearer, ids, hot=True),
             ),
             Case(
-                name=f"bulk of {BULK}, 4 connections", port=port, connections=4, make=lambda: bulk(bearer, ids),
+                name=f"bulk of {BULK}, 4 connections",
+                port=port,
+                connections=4,
+                make=lambda: bulk(bearer, ids),
                 weight=BULK,
             ),
-        )  # fmt: skip
+        )
         for _ in range(rounds):
             for case in cases:
                 case.run(seconds)
@@ -88,14 +93,19 @@ def _lines(cases: tuple[Case, ...], limit: float) -> list[Line]:
         found.append(Line(name=case.name, value=case.rate, unit="postings/s", baseline=plain.rate, target=target))
         found.append(
             Line(
-                name=f"{case.name}: p99", value=case.p99_ms, unit="ms", baseline=plain.p99_ms,
+                name=f"{case.name}: p99",
+                value=case.p99_ms,
+                unit="ms",
+                baseline=plain.p99_ms,
                 target=latency(60) if case is many else None,
             )
-        )  # fmt: skip
+        )
     within = Target(goal=0.9, bound=0.8, side="least")
     return [
         *found,
-        Line(name="64 connections / one transaction per posting", value=many.rate / plain.rate, unit="x", target=rate(5)),
+        Line(
+            name="64 connections / one transaction per posting", value=many.rate / plain.rate, unit="x", target=rate(5)
+        ),
         Line(name=hot.name, value=hot.rate, unit="postings/s", baseline=many.rate),
         Line(name="hot account / spread accounts", value=hot.rate / many.rate, unit="x", target=within),
         Line(name=bulked.name, value=bulked.rate, unit="postings/s", baseline=limit, target=rate(15_000)),

@@ -109,7 +109,10 @@ def _arrival(path: bytes, received_ns: int, body: bytes) -> Arrival:
 async def _start() -> Answer:
     notes = _Notes()
     await asyncio.get_running_loop().create_server(
-        lambda: _Connection(notes), "127.0.0.1", int(sys.argv[1]), backlog=2048,
+        lambda: _Connection(notes),
+        "127.0.0.1",
+        int(sys.argv[1]),
+        backlog=2048,
     )
     return notes.answer
 

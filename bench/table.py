@@ -58,7 +58,9 @@ def show(title: str, lines: list[Line]) -> None:
         value = f"{_number(line.value)} {line.unit}"
         beside = "" if line.baseline is None else _number(line.baseline)
         ratio = "" if not line.baseline else f"{line.value / line.baseline:.2f}"
-        judged = "" if line.target is None else f"{line.target} {'met' if line.target.met_by(line.value) else 'NOT MET'}"
+        judged = (
+            "" if line.target is None else f"{line.target} {'met' if line.target.met_by(line.value) else 'NOT MET'}"
+        )
         print(f"  {line.name:56} {value:>20} {beside:>11} {ratio:>7}   {judged}".rstrip(), flush=True)
 
 

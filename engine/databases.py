@@ -43,6 +43,8 @@ _SESSION_SETTINGS: Final = {
 
 # SQLSTATE classes: connection exception, insufficient resources, operator intervention, transaction rollback.
 _OUTAGE_CLASSES: Final = frozenset({"08", "53", "57", "40"})
+# SQLite's primary result codes: busy, locked, I/O error, disk full, cannot open.
+_SQLITE_OUTAGES: Final = frozenset({5, 6, 10, 13, 14})
 # Lock not available; idle-in-transaction session timeout.
 _OUTAGE_STATES: Final = frozenset({"55P03", "25P03"})
 
@@ -180,10 +182,13 @@ class Databases:
 
 def is_outage(error: BaseException) -> bool:
     """Tell a database that went away or did not answer in time from one that refused what it was told."""
-    if isinstance(error, OperationalError | InterfaceError):
-        return True
     if not isinstance(error, DBAPIError):
         return isinstance(error, OSError | TimeoutError | PoolTimeoutError)
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_OUTAGES
+    if isinstance(error, OperationalError | InterfaceError):
+        return True
     state = getattr(error.orig, "sqlstate", None) or ""
     return error.connection_invalidated or state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES
 

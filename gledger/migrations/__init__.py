@@ -6,6 +6,7 @@ SQLite files are migrated by the standard library's driver, PostgreSQL by asyncp
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,6 +28,8 @@ Kind = Literal["site", "control"]
 _FOLDER: Final = Path(__file__).parent
 # One lock for all who migrate the same PostgreSQL database: the second waits, and finds nothing left to do.
 _LOCK: Final = 0x676C6564676572
+# Alembic keeps what it works on in module globals: one upgrade at a time in a process.
+_TURN: Final = threading.Lock()
 
 
 def tables_of(kind: Kind) -> list[MetaData]:
@@ -41,7 +44,8 @@ def version_table(kind: Kind) -> str:
 
 def upgrade(url: str, kind: Kind) -> None:
     """Bring the database to the newest schema; doing it again changes nothing."""
-    _run(url, lambda connection: command.upgrade(_config(kind, connection), "head"))
+    with _TURN:
+        _run(url, lambda connection: command.upgrade(_config(kind, connection), "head"))
 
 
 def pending(url: str, kind: Kind) -> list[str]:
