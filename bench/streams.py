@@ -67,7 +67,7 @@ def measure(base: Ground, load: Load) -> list[Line]:
             ours = _stream(kind, serving, bearer, make, load)
         envelope = _envelope(base)
         with _broadcast() as serving:
-            bare = _stream(kind, serving, bearer, lambda _number, _at, body=envelope: _published(body), load)
+            bare = _stream(kind, serving, bearer, _publishing(envelope), load)
         found += _lines(kind, load, ours, bare)
         if alone is not None:
             found.append(Line(name="posting alone, without clients", value=alone, unit="cores"))
@@ -140,8 +140,9 @@ def _envelope(base: Ground) -> bytes:
     return bytes(body)
 
 
-def _published(envelope: bytes) -> bytes:
-    return client.request("POST", "/publish", "nobody", envelope)
+def _publishing(envelope: bytes) -> Make:
+    request = client.request("POST", "/publish", "nobody", envelope)
+    return lambda _number, _at_us: request
 
 
 def _lines(kind: str, load: Load, ours: Streamed, bare: Streamed) -> list[Line]:

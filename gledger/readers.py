@@ -94,6 +94,11 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def port(text: str) -> int | None:
+    """Read a port, or nothing."""
+    return whole(0, 65535)(text) if text else None
+
+
 def seconds(text: str) -> float:
     """Read a number of seconds, 0 or more."""
     try:

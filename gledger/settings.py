@@ -53,6 +53,7 @@ class Settings:
     log_format: str
     trusted_proxies: tuple[Network, ...]
     metrics_token: str
+    worker_metrics_port: int | None
     token_ttl_s: int
     rate_limit_per_s: int
     idempotency_days: int
@@ -152,6 +153,8 @@ def _derived(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(setting: Setting, value: Any) -> str:
+    if value is None:
+        return ""
     if setting.secret:
         return MASK if value else ""
     if isinstance(value, str) and "://" in value:
@@ -264,6 +267,13 @@ SETTINGS: Final = (
         read=readers.text,
         secret=True,
         meaning="Bearer token that `/metrics` demands.",
+    ),
+    Setting(
+        name="WORKER_METRICS_PORT",
+        default="",
+        shown_default="none",
+        read=readers.port,
+        meaning="Port on which a worker answers `/metrics` itself; 0 takes a free one.",
     ),
     Setting(
         name="TOKEN_TTL_S",

@@ -11,6 +11,7 @@ import structlog
 from gledger.parts import open_parts
 from gledger.settings import Settings
 from gledger.worker import DeliveryWorker
+from gledger.worker_metrics import serve_metrics
 
 _log = structlog.get_logger("gledger.worker")
 
@@ -28,9 +29,10 @@ async def run_worker(settings: Settings) -> None:
         parts.listeners.head.append(parts.wakeups.head)
         parts.listeners.due.append(parts.wakeups.due)
         wakeups = [asyncio.create_task(parts.wakeups.run()), asyncio.create_task(parts.wakeups.listen(worker.heard))]
-        _log.info("worker.started", pid=os.getpid())
         try:
-            await worker.run(stop)
+            async with serve_metrics(settings, parts.registry) as port:
+                _log.info("worker.started", pid=os.getpid(), metrics_port=port)
+                await worker.run(stop)
         finally:
             for task in wakeups:
                 task.cancel()

@@ -20,7 +20,7 @@ _NO_ANCHOR: Final = re.compile(r"[^\w\- ]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A code block: the document it stands in, its language, its text."""
+    """A code block: the name of the document it stands in, its language, its text."""
 
     document: str
     language: str
@@ -40,7 +40,7 @@ def name(path: Path) -> str:
 def blocks(path: Path, language: str) -> list[Block]:
     """Return a document's code blocks in a language."""
     found = _BLOCK.findall(path.read_text(encoding="utf-8"))
-    return [Block(document=name(path), language=kind, text=text) for kind, text in found if kind == language]
+    return [Block(document=path.name, language=kind, text=text) for kind, text in found if kind == language]
 
 
 def links(path: Path) -> list[str]:
