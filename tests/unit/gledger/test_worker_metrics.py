@@ -40,7 +40,7 @@ async def test_delivery_success_is_there_to_scrape() -> None:
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("wrong", 401), ("right", 200)])
 async def test_the_metrics_token_is_demanded_where_one_is_set(token: str | None, status: int) -> None:
     """The same token as the gateway's opens the worker's metrics."""
-    async with serve_metrics(settings(GLEDGER_METRICS_TOKEN="right"), CollectorRegistry()) as port:  # noqa: S106 - a test's
+    async with serve_metrics(settings(GLEDGER_METRICS_TOKEN="right"), CollectorRegistry()) as port:
         assert port is not None
         assert (await scrape(port, token))[0] == status
 
