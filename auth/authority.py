@@ -11,7 +11,7 @@ from auth.keyring import KeyRing
 from auth.keys import ApiKeys
 from auth.ports import ControlDatabase, Entropy, IdSource
 from auth.revocations import Revocations
-from auth.tokens import Issuers
+from auth.tokens import LIFETIME_S, Issuers
 from auth.vault import KeyProvider, LocalKeyProvider, Vault, derive_pepper
 
 
@@ -38,11 +38,12 @@ class Authority:
         master_key: bytes,
         public_url: str,
         ids: IdSource,
+        token_lifetime_s: int = LIFETIME_S,
         provider: KeyProvider | None = None,
         entropy: Entropy = os.urandom,
     ) -> Authority:
         """Put the parts together. The pepper comes from the master key; secrets are sealed by the provider, if one is given."""
-        issuers = Issuers(public_url=public_url.rstrip("/"))
+        issuers = Issuers(public_url=public_url.rstrip("/"), lifetime_s=token_lifetime_s)
         pepper = derive_pepper(master_key)
         vault = Vault(provider or LocalKeyProvider(master_key), entropy=entropy)
         revocations = Revocations()

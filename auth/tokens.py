@@ -34,9 +34,10 @@ _COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuers:
-    """The names that tie a token to one environment of one deployment."""
+    """The names that tie a token to one environment of one deployment, and how long it is good for (at most 600 s)."""
 
     public_url: str
+    lifetime_s: int = LIFETIME_S
 
     def issuer(self, environment: str) -> str:
         """Return who issues the environment's tokens."""
@@ -108,7 +109,7 @@ def issue_token(
         site=site.id,
         scope=format_scope(scopes),
         iat=issued_s,
-        exp=issued_s + LIFETIME_S,
+        exp=issued_s + issuers.lifetime_s,
         jti=jti,
     )
     header = {"alg": ALGORITHM, "typ": TYPE, "kid": key.kid}

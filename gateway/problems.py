@@ -12,6 +12,7 @@ from starlette.responses import Response
 from auth import errors as auth_errors
 from delivery import errors as delivery_errors
 from engine import errors as engine_errors
+from engine.databases import is_outage
 from engine.errors import Fault
 from gateway.codes import CODES
 
@@ -116,6 +117,8 @@ def problem_of(error: Exception) -> Problem:
         code = PROBLEMS.get(kind)
         if code is not None:
             return _described(error, code, _POINTERS.get(kind))
+    if is_outage(error):
+        return Problem(code="unavailable", detail="The database did not answer.")
     return Problem(code="internal", detail="Something is wrong on our side. It is logged under this request id.")
 
 

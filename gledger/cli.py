@@ -30,7 +30,8 @@ from gledger.worker_process import run_worker
 
 app = typer.Typer(
     name="gledger",
-    help="GLedger Live: a double-entry ledger whose every committed change reaches everyone who subscribed.",
+    help="GLedger Live: a double-entry ledger whose every committed change reaches everyone who subscribed.\n\n"
+    "Begin with `gledger dev --demo`. Settings are GLEDGER_ variables of the environment; `gledger doctor` shows them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,12 +45,12 @@ Environment = Annotated[Literal["sandbox", "production"], typer.Option("--enviro
 
 @app.command("dev", epilog="Example: gledger dev --port 9000 --data /tmp/ledger --demo")
 def dev_command(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder that keeps everything.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; GLEDGER_HOST, else 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; GLEDGER_PORT, else 8080; 0 takes a free one.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder that keeps everything; GLEDGER_DATA, else data.")] = None,
     tell: Annotated[bool, typer.Option("--demo", help="Tell the whole story with real requests first.")] = False,
 ) -> None:
-    """Serve on this machine alone: gateway, worker and an embedded Valkey, on SQLite files."""
+    """Serve on this machine alone. Gateway, worker and an embedded Valkey in one process, on SQLite files."""
     options = {
         "GLEDGER_HOST": host,
         "GLEDGER_PORT": None if port is None else str(port),
@@ -93,7 +94,7 @@ def worker() -> None:
 
 @app.command(epilog="Example: gledger migrate")
 def migrate() -> None:
-    """Bring the databases to the newest schema, as the role that owns the tables."""
+    """Bring the databases to the newest schema. Runs as the role that owns the tables; doing it again changes nothing."""
     settings = _settings(dict(os.environ))
     upgrade(settings.migration_control_database_url, "control")
     if "{" not in settings.migration_database_url:
@@ -140,14 +141,14 @@ def verify(
     organization: Annotated[str | None, typer.Option(help="Only this organization's sites.")] = None,
     environment: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
 ) -> None:
-    """Replay the books: sequences, hash chain, lines and balances; name the first bad row."""
+    """Replay the books and compare. Sequences, hash chain, lines and balances; the first bad row is named."""
     settings = _settings(dict(os.environ))
     raise typer.Exit(asyncio.run(inspection.verify_sites(settings, organization, environment)))
 
 
 @app.command("doctor", epilog="Example: gledger doctor")
 def doctor_command() -> None:
-    """Print what is in force, secrets masked, and whether every part answers."""
+    """Print what is in force and what answers. Every setting, secrets masked; every part, by trying it."""
     settings = _settings(dict(os.environ))
     raise typer.Exit(asyncio.run(doctor.examine(settings)))
 

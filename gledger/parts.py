@@ -140,7 +140,13 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         feed_retention_days=settings.feed_retention_days or None,
     )
     engine = Engine(databases, clock, ids, listeners.on_head, limits)
-    authority = Authority.over(control, master_key=settings.master_key, public_url=settings.public_url, ids=ids)
+    authority = Authority.over(
+        control,
+        master_key=settings.master_key,
+        public_url=settings.public_url,
+        ids=ids,
+        token_lifetime_s=settings.token_ttl_s,
+    )
     egress = EgressPolicy(allow_private=settings.webhook_allow_private, own_url=settings.public_url)
 
     endpoints = _open_endpoints(settings, databases, engine, authority, egress, listeners, clock, ids)
