@@ -39,7 +39,8 @@ class Clone:
     @contextmanager
     def running(self, *command: str) -> Iterator[Running]:
         """Run a command in the clone for the block; whatever it started is ended with it."""
-        log = self.folder.parent / f"{command[0]}.log"
+        log = self.folder.parent / "-".join(["log", *(Path(part).name for part in command)])
+        log.unlink(missing_ok=True)
         process = self.user.start(*command, cwd=self.folder, log=log, environ=self.environ)
         running = Running(process=process, log=log)
         try:
@@ -132,11 +133,36 @@ def test_a_new_user_follows_the_readme_and_everything_in_it_works(clone: Clone) 
             verified = r"verified endpoint\.test, number 1, missing before it: none$"
             shell.printed(verified, REQUESTS_TIMEOUT_S)
             _check_requests(shell.output())
+        _follow_and_resume(clone)
         assert server.end(), f"it did not end in time:\n{server.output()[-3000:]}"
     tested = subprocess.run(
         ["make", "-n", "test"], cwd=clone.folder, env=clone.environ, text=True, capture_output=True, check=True
     )
     assert "-m pytest" in tested.stdout
+
+
+def _follow_and_resume(clone: Clone) -> None:
+    """Follow the feed with the example, stop it, tell the story again, start it again: it goes on where it was."""
+    place = clone.folder / "feed.cursor"
+    follow = (".venv/bin/python", "examples/follow.py")
+    with clone.running(*follow) as follower:
+        last = int(follower.printed(r"^(\d+) endpoint\.test ", REQUESTS_TIMEOUT_S)[1])
+        deadline = time.monotonic() + REQUESTS_TIMEOUT_S
+        # It is printed first and remembered then.
+        while f".{last}." not in (place.read_text("ascii") if place.exists() else ""):
+            assert time.monotonic() < deadline, "it did not remember its place"
+            time.sleep(_LOOK_S)
+    assert _sequences(follower) == list(range(1, last + 1))
+    with clone.running("make", "demo") as told:
+        told.printed(r"^11\. The partner has endpoint sequences 1 to \d+ without a gap", STORY_TIMEOUT_S)
+    with clone.running(*follow) as follower:
+        # The story's ledger, its three accounts and its entries.
+        follower.printed(rf"^{last + 12} ", REQUESTS_TIMEOUT_S)
+    assert _sequences(follower)[:12] == list(range(last + 1, last + 13))
+
+
+def _sequences(follower: Running) -> list[int]:
+    return [int(each) for each in re.findall(r"^(\d+) ", follower.output(), re.MULTILINE)]
 
 
 def _check_requests(output: str) -> None:

@@ -243,3 +243,13 @@ def test_a_token_id_has_128_random_bits() -> None:
     assert len(base64.urlsafe_b64decode(drawn + "==")) == 16
     assert draw_jti(os.urandom) != drawn
     assert draw_jti(lambda n: b"\xff" * n) == "_____________________w"
+
+
+def test_a_shorter_lifetime_ends_a_token_sooner() -> None:
+    """A deployment may make its tokens good for less than ten minutes."""
+    brief = Issuers(public_url=ISSUERS.public_url, lifetime_s=30)
+    token, claims = issue_token(KEY, brief, client_id="glc_1", site=SITE, scopes=ALL_SCOPES, jti="j2", now_us=NOW_US)
+    assert claims.exp - claims.iat == 30
+    assert read_token(token, KEYS.get, brief, now_us=NOW_US + 29_000_000) == claims
+    with pytest.raises(CredentialsExpired):
+        read_token(token, KEYS.get, brief, now_us=NOW_US + 30_000_000)
