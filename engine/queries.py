@@ -12,9 +12,10 @@ from typing import Any, Generic, TypeVar, cast
 from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, select
 
 from engine import store
+from engine.balances import Totals
 from engine.cursors import page_cursor, parse_page_cursor, parse_position_cursor
 from engine.errors import NotFound
-from engine.rows import EntryRow, LedgerRow, LineRow
+from engine.rows import AccountRow, EntryRow, LedgerRow, LineRow
 from engine.schema import accounts, entries, ledgers, lines
 from engine.shapes import (
     Account,
@@ -82,8 +83,9 @@ def account_balance(conn: Connection, site_id: int, account_id: str) -> AccountB
 
 def list_accounts(conn: Connection, site_id: int, wanted: Selection) -> Page[Account]:
     """Return a page of accounts."""
-    query = _selected(conn, store.ACCOUNT_WITH_TOTALS, accounts, site_id, wanted)
-    return _page([account_of(*store.split_account(row)) for row in conn.execute(query)], wanted)
+    ids = list(conn.execute(_selected(conn, select(accounts.c.id), accounts, site_id, wanted)).scalars())
+    found = {row["id"]: account_of(row, totals) for row, totals in store.accounts_by_id(conn, site_id, ids)}
+    return _page([found[account_id] for account_id in ids], wanted)
 
 
 def account_lines(conn: Connection, site_id: int, account_id: str, wanted: Selection) -> Page[AccountLine]:
@@ -122,12 +124,11 @@ def list_entries(conn: Connection, site_id: int, wanted: Selection, account_id: 
     return _page(_entries(conn, site_id, query), wanted)
 
 
-def _account(conn: Connection, site_id: int, account_id: str) -> tuple[Any, Any]:
-    query = store.ACCOUNT_WITH_TOTALS.where(accounts.c.site_id == site_id, accounts.c.id == account_id)
-    row = conn.execute(query).first()
-    if row is None:
+def _account(conn: Connection, site_id: int, account_id: str) -> tuple[AccountRow, Totals]:
+    found = store.accounts_by_id(conn, site_id, [account_id])
+    if not found:
         raise NotFound("account", account_id)
-    return store.split_account(row)
+    return found[0]
 
 
 def _entries(conn: Connection, site_id: int, query: Select[Any]) -> list[Entry]:

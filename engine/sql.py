@@ -203,8 +203,14 @@ def _part(
     if keys is None:
         return f"INSERT INTO {table.name} ({columns}) SELECT {', '.join(given.values())} FROM {source}"  # noqa: S608 - names of tables
     changed = ", ".join(f"{name} = {value}" for name, value in given.items() if name not in keys)
-    found = " AND ".join(f"{table.name}.{key} = given.{key}" for key in keys)
-    return f"UPDATE {table.name} SET {changed} FROM {source} WHERE {found}"  # noqa: S608 - names of tables
+    found = " AND ".join(f"{table.name}.{key} = listed.{key}" for key in keys)
+    # Each row is looked up by its whole key, whatever the planner believes about how many rows a site has: as a plain
+    # join it would read a whole site to find one account where it believes that a site is small.
+    placed = (
+        f"SELECT place.ctid AS place, listed.* FROM unnest({arrays}) AS listed ({columns}) CROSS JOIN LATERAL "  # noqa: S608 - names of tables
+        f"(SELECT {table.name}.ctid FROM {table.name} WHERE {found} LIMIT 1) AS place"
+    )
+    return f"UPDATE {table.name} SET {changed} FROM ({placed}) AS given WHERE {table.name}.ctid = given.place"  # noqa: S608 - names of tables
 
 
 def _array_type(column: Column[Any]) -> str:

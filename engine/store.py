@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, select
 
 from engine import idempotency
 from engine.balances import Totals
@@ -18,16 +18,6 @@ from engine.idempotency import Answer, IdempotencyKey
 from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow
 from engine.schema import accounts, balances, entries, events, facts, feeds, ledgers, lines
 from engine.sql import Insert, Update, among, write
-
-ACCOUNT_WITH_TOTALS = select(
-    accounts,
-    balances.c.posted_debits,
-    balances.c.posted_credits,
-    balances.c.pending_debits,
-    balances.c.pending_credits,
-    balances.c.lock_version,
-).join(balances, (balances.c.site_id == accounts.c.site_id) & (balances.c.account_id == accounts.c.id))
-
 
 _KEY: Final = ("site_id", "id")
 
@@ -74,11 +64,9 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
         stored = _load_entries(conn, site_id, needs.entries)
         books.learn(entries=stored)
     wanted = needs.accounts.union(line["account_id"] for _, rows in stored for line in rows)
-    if wanted:
-        books.learn(accounts=_accounts(conn, site_id, among(accounts.c.id, wanted)))
     if needs.account_external_ids:
-        named = among(accounts.c.external_id, needs.account_external_ids)
-        books.learn(accounts=_accounts(conn, site_id, named))
+        wanted = wanted.union(_named_accounts(conn, site_id, needs.account_external_ids))
+    books.learn(accounts=accounts_by_id(conn, site_id, wanted))
     if needs.entry_external_ids:
         live = select(entries.c.external_id, entries.c.id).where(
             entries.c.site_id == site_id,
@@ -170,16 +158,31 @@ def _load_entries(conn: Connection, site_id: int, wanted: Iterable[str]) -> list
     return [(row, found[row["id"]]) for row in rows]
 
 
-def _accounts(conn: Connection, site_id: int, wanted: Any) -> list[tuple[AccountRow, Totals]]:
-    query: Select[Any] = ACCOUNT_WITH_TOTALS.where(accounts.c.site_id == site_id, wanted)
-    return [split_account(row) for row in conn.execute(query)]
+def accounts_by_id(conn: Connection, site_id: int, wanted: Collection[str]) -> list[tuple[AccountRow, Totals]]:
+    """Return accounts with their totals, those of the ids that exist, in no order.
+
+    Each table is asked by its key: joined, one of them might be read whole where the planner takes a site for small.
+    """
+    if not wanted:
+        return []
+    rows = conn.execute(select(accounts).where(accounts.c.site_id == site_id, among(accounts.c.id, wanted))).mappings()
+    totals = conn.execute(
+        select(
+            balances.c.account_id,
+            balances.c.posted_debits,
+            balances.c.posted_credits,
+            balances.c.pending_debits,
+            balances.c.pending_credits,
+            balances.c.lock_version,
+        ).where(balances.c.site_id == site_id, among(balances.c.account_id, wanted)),
+    )
+    totals_of = {account_id: Totals(*found) for account_id, *found in totals}
+    return [(cast("AccountRow", dict(row)), totals_of[row["id"]]) for row in rows]
 
 
-def split_account(row: Row[Any]) -> tuple[AccountRow, Totals]:
-    """Return a joined row as the account and its totals."""
-    columns = row._asdict()
-    totals = Totals(*(columns.pop(name) for name in Totals._fields))
-    return cast("AccountRow", columns), totals
+def _named_accounts(conn: Connection, site_id: int, external_ids: Collection[str]) -> list[str]:
+    query = select(accounts.c.id).where(accounts.c.site_id == site_id, among(accounts.c.external_id, external_ids))
+    return list(conn.execute(query).scalars())
 
 
 def _put(row: Any, new: bool, inserted: dict[str, Any], changed: dict[str, Any]) -> None:

@@ -26,14 +26,17 @@ def test_insert_takes_one_typed_array_for_each_column() -> None:
     )
 
 
-def test_update_sets_what_is_no_key() -> None:
-    """Rows are found by all keys, the site among them."""
+def test_update_finds_each_row_by_its_whole_key_and_sets_the_rest() -> None:
+    """The look-up stands by itself, so that no plan can read a whole site to find one row."""
     statement, _ = _together(((table("ledgers"), ("site_id", "id", "name", "metadata"), ("site_id", "id")),))
     assert statement == (
         "UPDATE ledgers SET name = given.name, metadata = CAST(given.metadata AS jsonb) "
+        "FROM (SELECT place.ctid AS place, listed.* "
         "FROM unnest(CAST($1 AS bigint[]), CAST($2 AS uuid[]), CAST($3 AS text[]), CAST($4 AS text[])) "
-        "AS given (site_id, id, name, metadata) "
-        "WHERE ledgers.site_id = given.site_id AND ledgers.id = given.id"
+        "AS listed (site_id, id, name, metadata) "
+        "CROSS JOIN LATERAL (SELECT ledgers.ctid FROM ledgers "
+        "WHERE ledgers.site_id = listed.site_id AND ledgers.id = listed.id LIMIT 1) AS place) AS given "
+        "WHERE ledgers.ctid = given.place"
     )
 
 
