@@ -20,11 +20,13 @@ class IdSource(Protocol):
 
 def uuid7(milliseconds: int, counter: int, chance: int) -> str:
     """Return the UUIDv7 of a millisecond, an 18-bit counter and 56 random bits, in its 36-character form."""
-    rand_a = (counter >> 6) & 0xFFF
-    rand_b = ((counter & 0x3F) << 56) | (chance & ((1 << 56) - 1))
-    value = (milliseconds << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | rand_b
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return "%08x-%04x-%04x-%04x-%012x" % (  # noqa: UP031 - twice as fast as its modern siblings, and drawn often
+        milliseconds >> 16,
+        milliseconds & 0xFFFF,
+        0x7000 | (counter >> 6) & 0xFFF,
+        0x8000 | (counter & 0x3F) << 8 | (chance >> 48) & 0xFF,
+        chance & 0xFFFFFFFFFFFF,
+    )
 
 
 def is_id(text: str) -> bool:

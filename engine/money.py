@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 AMOUNT_MAX: Final = 9_223_372_036_854_775_807
@@ -41,6 +42,7 @@ def currency_exponent(currency: str) -> int | None:
     return _EXPONENTS_BESIDE_TWO.get(currency)
 
 
+@lru_cache(maxsize=1024)
 def format_instant(at_us: int) -> str:
     """Return an instant as RFC 3339 text in UTC with six digits of a second."""
     moment = _EPOCH + timedelta(microseconds=at_us)
