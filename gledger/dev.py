@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 import msgspec
 import uvloop
 
-from gledger import serve
+from gledger import memory, serve
 from gledger.embedded import Valkey, data_folder
 from gledger.errors import ProgramError
 from gledger.parts import Parts, open_parts
@@ -73,6 +73,7 @@ async def _serve(settings: Settings, listening: serve.Listening, story: Story | 
         parts.listeners.due.append(worker.due)
         credentials = await _credentials(parts)
         server = serve.Server(serve.server_config(gateway.app, settings), gateway.tailers, stop)
+        memory.settle()
         async with gateway.running():
             working = asyncio.create_task(worker.run(stop))
             telling = asyncio.create_task(_tell(server, credentials, settings, story))

@@ -27,6 +27,7 @@ from gateway.app import build
 from gateway.call import Services, StreamSettings
 from gateway.metrics import Metrics
 from gateway.tailer import Tailers
+from gledger import memory
 from gledger.limiter import RateLimiter
 from gledger.parts import Parts, open_parts
 from gledger.settings import Settings
@@ -201,6 +202,7 @@ async def serve_gateway(settings: Settings, listening: socket.socket) -> None:
             gateway.tailers,
             last_words_s=settings.drain_timeout_s * _LAST_WORDS_SHARE,
         )
+        memory.settle()
         try:
             async with gateway.running():
                 await server.serve(sockets=[listening])

@@ -19,6 +19,7 @@ import structlog
 from arq import Worker as ArqWorker
 from arq import cron, func
 from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from delivery.dispatch import Dispatcher, DispatchSettings
@@ -213,8 +214,9 @@ class DeliveryWorker:
                 functions=[func(dispatch, name="dispatch", keep_result=0)],  # type: ignore[arg-type]
                 cron_jobs=[cron(sweep, name="sweep", second=set(range(0, 60, SWEEP_S)), keep_result=0, timeout=30)],  # type: ignore[arg-type]
                 queue_name=_QUEUE,
+                # A pool of its own, because arq closes it: wake-ups go on while the worker drains.
                 redis_pool=ArqRedis(
-                    connection_pool=self._parts.redis.connection_pool,
+                    connection_pool=ConnectionPool.from_url(self._parts.settings.redis_url),
                     job_serializer=_serialize,
                     job_deserializer=_deserialize,
                     default_queue_name=_QUEUE,

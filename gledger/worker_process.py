@@ -8,6 +8,7 @@ import signal
 
 import structlog
 
+from gledger import memory
 from gledger.parts import open_parts
 from gledger.settings import Settings
 from gledger.worker import DeliveryWorker
@@ -32,6 +33,7 @@ async def run_worker(settings: Settings) -> None:
         try:
             async with serve_metrics(settings, parts.registry) as port:
                 _log.info("worker.started", pid=os.getpid(), metrics_port=port)
+                memory.settle()
                 await worker.run(stop)
         finally:
             for task in wakeups:
