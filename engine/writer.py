@@ -40,6 +40,10 @@ class _Waiting:
     future: asyncio.Future[Outcome]
 
 
+class _OutOfPatience(Exception):
+    """Nobody waits for this command any more."""
+
+
 class Writer:
     """Takes commands for one site, and answers each when its transaction is durable."""
 
@@ -69,12 +73,14 @@ class Writer:
         if key is not None:
             self._running[key] = twins + 1
         self._waiting.append(waiting)
+        loop = asyncio.get_running_loop()
         if self._flusher is None:
-            self._flusher = asyncio.get_running_loop().create_task(self._flush())
+            self._flusher = loop.create_task(self._flush())
+        # One timer and one future: a timeout's context and a shield cost as much as the decision does.
+        patience = loop.call_later(WAIT_S, _lose_patience, waiting.future)
         try:
-            async with asyncio.timeout(WAIT_S):
-                outcome = await asyncio.shield(waiting.future)
-        except TimeoutError:
+            outcome = await waiting.future
+        except _OutOfPatience:
             self._abandon(waiting)
             if key is not None and twins:
                 raise IdempotencyInProgress(key) from None
@@ -83,6 +89,7 @@ class Writer:
             self._abandon(waiting)
             raise
         finally:
+            patience.cancel()
             if key is not None:
                 self._leave(key)
         if isinstance(outcome, Refused):
@@ -213,3 +220,8 @@ class Writer:
             if not each.future.done():
                 each.future.set_exception(error)
                 each.future.exception()
+
+
+def _lose_patience(future: asyncio.Future[Outcome]) -> None:
+    if not future.done():
+        future.set_exception(_OutOfPatience())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route as StarletteRoute
@@ -59,6 +60,36 @@ class _Application:
         await (endpoint or self._router)(scope, receive, send)
 
 
+class _Headers(Headers):
+    """A request's headers, indexed once: each look at Starlette's own goes through all of them."""
+
+    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
+        super().__init__(raw=raw)
+        self._values: dict[str, list[str]] = {}
+        for name, value in raw:
+            self._values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+
+    def __getitem__(self, key: str) -> str:
+        return self._values[key.lower()][0]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        found = self._values.get(key)
+        return found[0] if found is not None else default
+
+    def getlist(self, key: str) -> list[str]:
+        return self._values.get(key, [])
+
+
+class _Request(Request):
+    """A request that looks its headers up in the index."""
+
+    @property
+    def headers(self) -> Headers:
+        if not hasattr(self, "_indexed"):
+            self._indexed = _Headers(self.scope["headers"])
+        return self._indexed
+
+
 class _Path:
     """One path and its methods, as an ASGI application."""
 
@@ -74,7 +105,7 @@ class _Path:
             return
         started = time.perf_counter()
         services = self._services
-        request = Request(scope, receive)
+        request = _Request(scope, receive)
         request_id = services.ids.draw(services.clock.now_us())
         headers: dict[str, str] = {REQUEST_ID: request_id}
         try:
