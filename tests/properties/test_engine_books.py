@@ -157,7 +157,12 @@ class BooksMachine(RuleBasedStateMachine):
         with self.engine.begin() as conn:
             loaded = load(conn, SITE.id, Needs(accounts=set(self.accounts), entries=set(self.oracle.entries)))
         return msgspec.json.encode(
-            [loaded._accounts, {name: list(each) for name, each in loaded._totals.items()}, loaded._entries, loaded._lines],
+            [
+                loaded._accounts,
+                {name: list(each) for name, each in loaded._totals.items()},
+                loaded._entries,
+                loaded._lines,
+            ],
             order="sorted",
         )
 
@@ -333,12 +338,18 @@ def balances_told(conn: Connection) -> dict[str, list[int]]:
             account[side] += line["amount"] * (kind == "entry.posted")
             account[side + 2] += line["amount"] * ((kind == "entry.created") - (data["id"] in reserved))
             assert line["resulting_balances"]["posted"]["debits"] >= 0
-        reserved.symmetric_difference_update({data["id"]} if kind == "entry.created" or data["id"] in reserved else set())
+        reserved.symmetric_difference_update(
+            {data["id"]} if kind == "entry.created" or data["id"] in reserved else set()
+        )
     return totals
 
 
 BooksMachine.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True,
+    max_examples=25,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
 )
 
 

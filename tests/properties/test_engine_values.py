@@ -52,7 +52,9 @@ def test_ids_increase_under_every_clock(steps: list[int]) -> None:
     assert all(is_id(each) for each in drawn)
 
 
-@given(st.text("0123456789abcdef", min_size=1, max_size=16), st.integers(0, 2**63 - 1), st.binary(min_size=32, max_size=32))
+@given(
+    st.text("0123456789abcdef", min_size=1, max_size=16), st.integers(0, 2**63 - 1), st.binary(min_size=32, max_size=32)
+)
 def test_feed_cursor_survives_its_text(epoch: str, sequence: int, chained: bytes) -> None:
     """Every place has one, and it is read as that place."""
     assert parse_feed_cursor(feed_cursor(epoch, sequence, chained)) == (epoch, sequence, chained.hex()[:12])
@@ -70,7 +72,8 @@ def test_text_is_a_cursor_or_refused(text: str) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["debit", "credit"]), st.integers(0, 10**6), st.integers(0, 10**6)), max_size=30,
+        st.tuples(st.sampled_from(["debit", "credit"]), st.integers(0, 10**6), st.integers(0, 10**6)),
+        max_size=30,
     ),
 )
 def test_balances_mirror_each_other_in_both_normal_directions(moves: list[tuple[str, int, int]]) -> None:

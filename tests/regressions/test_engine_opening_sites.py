@@ -25,7 +25,8 @@ SITES = [Site(id=number, organization=f"acme-{number}", environment="sandbox") f
 async def databases(tmp_path: Path) -> AsyncIterator[Databases]:
     """A folder with a file for every site, none of them there yet."""
     made = Databases(
-        f"sqlite+aiosqlite:///{tmp_path}/{{organization}}-{{environment}}.sqlite3", lambda url: upgrade(url, "site"),
+        f"sqlite+aiosqlite:///{tmp_path}/{{organization}}-{{environment}}.sqlite3",
+        lambda url: upgrade(url, "site"),
     )
     yield made
     await made.close()

@@ -57,7 +57,11 @@ class Stage:
     def another(self, limits: Limits | None = None) -> Engine:
         """Return an engine as another process has it."""
         return Engine(
-            OneDatabase(self.database), self.clock, self.ids, lambda _site, head: self.commits.append(head), limits,
+            OneDatabase(self.database),
+            self.clock,
+            self.ids,
+            lambda _site, head: self.commits.append(head),
+            limits,
         )
 
     def writer(self) -> Writer:
@@ -75,7 +79,13 @@ class Stage:
 
     async def account(self, account_type: Any = "asset", currency: str = "EUR", **options: Any) -> str:
         """Open an account and return its id."""
-        given = {"ledger_id": self.ledger_id, "name": account_type, "type": account_type, "currency": currency, **options}
+        given = {
+            "ledger_id": self.ledger_id,
+            "name": account_type,
+            "type": account_type,
+            "currency": currency,
+            **options,
+        }
         return str((await self.run(CreateAccount(**given)))["id"])
 
     async def accounts(self, *account_types: Any) -> list[str]:

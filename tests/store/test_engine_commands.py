@@ -56,7 +56,13 @@ async def test_mixed_commands_at_once_leave_books_that_prove_themselves(stage: S
     for number in range(200):
         one, other = dice.sample(accounts, 2)
         commands += [
-            entry(one, other, dice.randint(1, 9), external_id=f"x{number % 150}", status=dice.choice(["posted", "pending"])),
+            entry(
+                one,
+                other,
+                dice.randint(1, 9),
+                external_id=f"x{number % 150}",
+                status=dice.choice(["posted", "pending"]),
+            ),
         ]
     for _ in range(20):
         one, other, third = dice.sample(accounts, 3)
@@ -64,14 +70,20 @@ async def test_mixed_commands_at_once_leave_books_that_prove_themselves(stage: S
     commands += [UpdateAccount(account_id=accounts[0], name=f"n{number}") for number in range(5)]
     commands += [UpdateLedger(ledger_id=stage.ledger_id, name=f"n{number}") for number in range(5)]
     commands += [UpdateEntry(entry_id=each, description="d") for each in pending]
-    commands += [RecordFact(key="k", type="endpoint.failing", resource_type="endpoint", resource_id=accounts[0], data=b"{}")] * 3
+    commands += [
+        RecordFact(key="k", type="endpoint.failing", resource_type="endpoint", resource_id=accounts[0], data=b"{}")
+    ] * 3
     dice.shuffle(commands)
     engines = [stage.engine, stage.another(), stage.another()]
     answers = await outcomes(
         *(engines[number % 3].submit(stage.site, command) for number, command in enumerate(commands)),
     )
     assert [each for each in answers if isinstance(each, BaseException) and not isinstance(each, Refused)] == []
-    resolved = [type(answer) for command, answer in zip(commands, answers, strict=True) if isinstance(command, PostPending | ArchiveEntry)]
+    resolved = [
+        type(answer)
+        for command, answer in zip(commands, answers, strict=True)
+        if isinstance(command, PostPending | ArchiveEntry)
+    ]
     assert resolved.count(EntryNotPending) == 12
     events = await stage.events()
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))

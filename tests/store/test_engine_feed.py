@@ -95,7 +95,11 @@ async def test_feed_is_served_as_far_back_as_is_kept(stage: Stage) -> None:
     with pytest.raises(CursorExpired) as expired:
         await engine.events_after(SITE, feed_cursor(EPOCH, 5, events[4].hash), 10)
     assert (expired.value.earliest, expired.value.head) == (feed_cursor(EPOCH, 6, events[5].hash), head.cursor())
-    assert [event.sequence for event in (await engine.events_after(SITE, expired.value.earliest, 10)).events] == [7, 8, 9]
+    assert [event.sequence for event in (await engine.events_after(SITE, expired.value.earliest, 10)).events] == [
+        7,
+        8,
+        9,
+    ]
     assert (await engine.start(SITE))[0] == 6
     assert await engine.event(SITE, events[5].id) is None
     assert await engine.event(SITE, events[6].id) == events[6]

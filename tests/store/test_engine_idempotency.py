@@ -40,7 +40,8 @@ async def test_same_key_with_another_request_is_refused(stage: Stage) -> None:
     """Whether the first one is from before or from the same batch."""
     cash, sales = await stage.accounts("asset", "revenue")
     answers = await outcomes(
-        stage.submit(entry(cash, sales, 5), key("k", "five")), stage.submit(entry(cash, sales, 6), key("k", "six")),
+        stage.submit(entry(cash, sales, 5), key("k", "five")),
+        stage.submit(entry(cash, sales, 6), key("k", "six")),
     )
     assert isinstance(answers[1], IdempotencyKeyReused)
     with pytest.raises(IdempotencyKeyReused):

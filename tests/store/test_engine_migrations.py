@@ -30,13 +30,20 @@ async def migrated(
         if dialect == "sqlite":
             yield kind, await fresh_sqlite(tmp_path, templates, kind)
         else:
-            yield kind, (await stack.enter_async_context(fresh_postgres(postgres_with_roles, templates, kind))).owner_url
+            yield (
+                kind,
+                (await stack.enter_async_context(fresh_postgres(postgres_with_roles, templates, kind))).owner_url,
+            )
 
 
 def is_compared(kind: Kind) -> Any:
     """Return the filter that leaves out what no metadata speaks of: the version table and the partitions."""
-    return lambda name, type_, _parents: not (
-        type_ == "table" and name is not None and (name == version_table(kind) or name.startswith("idempotency_keys_"))
+    return lambda name, type_, _parents: (
+        not (
+            type_ == "table"
+            and name is not None
+            and (name == version_table(kind) or name.startswith("idempotency_keys_"))
+        )
     )
 
 

@@ -109,7 +109,9 @@ async def test_batch_is_bounded_by_lines(stage: Stage, monkeypatch: pytest.Monke
     wide = entry(cash, sales, 1)
     wide = replace(wide, lines=wide.lines * 4)
     async with counted_commits(stage.database) as commits:
-        await asyncio.gather(*(stage.submit(each) for each in (entry(cash, sales, 1), wide, *[entry(cash, sales, 1)] * 4)))
+        await asyncio.gather(
+            *(stage.submit(each) for each in (entry(cash, sales, 1), wide, *[entry(cash, sales, 1)] * 4))
+        )
     assert commits == [4]
     assert await stage.posted(cash) == 9
 
@@ -217,7 +219,12 @@ async def test_decision_that_makes_money_stops_the_writer(stage: Stage, monkeypa
 
     monkeypatch.setattr(batch_module, "decide", decide_wrongly)
     monkeypatch.setattr(writer_module, "BATCH_COMMANDS_MAX", 2)
-    commands: list[Any] = [entry(cash, sales, 1), CreateLedger(name="a"), CreateLedger(name="b"), CreateLedger(name="c")]
+    commands: list[Any] = [
+        entry(cash, sales, 1),
+        CreateLedger(name="a"),
+        CreateLedger(name="b"),
+        CreateLedger(name="c"),
+    ]
     writer = stage.writer()
     answers = await outcomes(
         *(writer.submit(Submission(command=each, key=None, diagnostics=Diagnostics())) for each in commands),

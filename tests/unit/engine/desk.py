@@ -36,7 +36,13 @@ class Desk:
 
     def account(self, account_type: Any = "asset", currency: str = "EUR", **options: Any) -> str:
         """Open an account and return its id."""
-        given = {"ledger_id": self.ledger_id, "name": account_type, "type": account_type, "currency": currency, **options}
+        given = {
+            "ledger_id": self.ledger_id,
+            "name": account_type,
+            "type": account_type,
+            "currency": currency,
+            **options,
+        }
         return self.run(CreateAccount(**given)).resource_id or ""
 
     def post(self, debit: str, credit: str, amount: int, **options: Any) -> str:

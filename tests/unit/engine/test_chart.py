@@ -98,7 +98,9 @@ def test_account_change_tells_what_was_there(desk: Desk) -> None:
     """Names, code and metadata change; the version is the account's one version."""
     made = desk.account("asset", code="1000", description="d")
     changed = desk.run(
-        UpdateAccount(account_id=made, name="Till", clear_description=True, code="1001", metadata={"a": "b"}, if_match=1),
+        UpdateAccount(
+            account_id=made, name="Till", clear_description=True, code="1001", metadata={"a": "b"}, if_match=1
+        ),
     )
     answer = told(changed)
     assert (answer["name"], answer["description"], answer["code"], answer["lock_version"]) == ("Till", None, "1001", 2)

@@ -59,7 +59,9 @@ def test_page_cursor_is_read_back() -> None:
     assert parse_position_cursor(page_cursor("17")) == 17
 
 
-@pytest.mark.parametrize("text", ["", "p1.", "p1.17", uuid7(1, 2, 3), "p2." + uuid7(1, 2, 3), "p1." + uuid7(1, 2, 3) + "\n"])
+@pytest.mark.parametrize(
+    "text", ["", "p1.", "p1.17", uuid7(1, 2, 3), "p2." + uuid7(1, 2, 3), "p1." + uuid7(1, 2, 3) + "\n"]
+)
 def test_anything_else_is_no_page_cursor(text: str) -> None:
     """A list by id takes no number, and no bare id."""
     with pytest.raises(CursorInvalid):

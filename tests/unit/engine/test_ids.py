@@ -25,11 +25,15 @@ def test_fields_stand_where_rfc_9562_puts_them() -> None:
 
 def test_counter_orders_ids_whatever_chance_says() -> None:
     """A larger counter is a larger id, across the gap that the variant makes."""
-    drawn = [uuid7(1, counter, chance) for counter, chance in ((0, 2**56 - 1), (1, 0), (63, 2**56 - 1), (64, 0), (65, 0))]
+    drawn = [
+        uuid7(1, counter, chance) for counter, chance in ((0, 2**56 - 1), (1, 0), (63, 2**56 - 1), (64, 0), (65, 0))
+    ]
     assert drawn == sorted(drawn)
 
 
-@pytest.mark.parametrize("steps", [(0,), (1,), (1_000,), (-5_000_000,), (700, -900, 3), (86_400_000_000, -86_400_000_000)])
+@pytest.mark.parametrize(
+    "steps", [(0,), (1,), (1_000,), (-5_000_000,), (700, -900, 3), (86_400_000_000, -86_400_000_000)]
+)
 def test_ids_increase_even_when_the_clock_stands_or_steps_back(steps: tuple[int, ...]) -> None:
     """Lists are ordered by id: what was drawn later is larger."""
     ids, now, drawn = Ids(), START_US, []

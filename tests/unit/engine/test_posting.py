@@ -43,10 +43,17 @@ def test_pending_entry_reserves_and_posts_nothing(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("command", "status", "event_type", "totals"),
-    [(PostPending, "posted", "entry.posted", (40, 0, 0, 0)), (ArchiveEntry, "archived", "entry.archived", (0, 0, 0, 0))],
+    [
+        (PostPending, "posted", "entry.posted", (40, 0, 0, 0)),
+        (ArchiveEntry, "archived", "entry.archived", (0, 0, 0, 0)),
+    ],
 )
 def test_pending_entry_ends_posted_or_archived(
-    desk: Desk, command: type[PostPending | ArchiveEntry], status: str, event_type: str, totals: tuple[int, ...],
+    desk: Desk,
+    command: type[PostPending | ArchiveEntry],
+    status: str,
+    event_type: str,
+    totals: tuple[int, ...],
 ) -> None:
     """What was reserved moves or is free; the lines get a version of their own and keep their ids."""
     cash, debts = desk.account("asset"), desk.account("liability")

@@ -103,7 +103,10 @@ CASES: list[tuple[Callable[[Stage], Command], type[Refused], str]] = [
 
 @pytest.mark.parametrize(("make", "refusal", "pointer"), CASES)
 def test_refusal_points_at_what_is_wrong_and_changes_nothing(
-    stage: Stage, make: Callable[[Stage], Command], refusal: type[Refused], pointer: str,
+    stage: Stage,
+    make: Callable[[Stage], Command],
+    refusal: type[Refused],
+    pointer: str,
 ) -> None:
     """The exception names the part of the request; the same books stand as before."""
     accounts = (stage.till, stage.sales, stage.yen, stage.fine, stage.abroad)
@@ -152,7 +155,9 @@ def test_resolving_never_fails_for_balance_reasons(stage: Stage) -> None:
 @pytest.mark.parametrize("end", [PostPending, ArchiveEntry])
 @pytest.mark.parametrize("again", [PostPending, ArchiveEntry])
 def test_final_status_is_final(
-    stage: Stage, end: type[PostPending | ArchiveEntry], again: type[PostPending | ArchiveEntry],
+    stage: Stage,
+    end: type[PostPending | ArchiveEntry],
+    again: type[PostPending | ArchiveEntry],
 ) -> None:
     """Posting or archiving twice, or one after the other, is refused."""
     stage.run(end(entry_id=stage.pending))

@@ -66,7 +66,9 @@ def test_membership_is_one_statement_whatever_the_number_of_values() -> None:
     """One parameter: no limit of a driver is reached, and one plan serves all."""
     column = table("entries").c.id
     for dialect in (postgresql.dialect(), sqlite.dialect()):  # type: ignore[no-untyped-call]
-        texts = {str(select(column).where(among(column, ["a"] * size)).compile(dialect=dialect)) for size in (0, 1, 40_000)}
+        texts = {
+            str(select(column).where(among(column, ["a"] * size)).compile(dialect=dialect)) for size in (0, 1, 40_000)
+        }
         assert len(texts) == 1
 
 

@@ -1,0 +1,68 @@
+"""A site that the planner's statistics do not know was read as a whole for every batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
+
+from engine.databases import Database
+from engine.ids import Ids
+from engine.schema import balances
+from engine.sql import Update, _together
+from tests.databases import PostgresDatabase
+
+KNOWN, NEW = 1, 2
+ACCOUNTS = 500
+TOUCHED = 50
+
+
+def _rows(site_id: int, ids: list[str]) -> list[dict[str, Any]]:
+    zero = dict.fromkeys(("posted_debits", "posted_credits", "pending_debits", "pending_credits", "lock_version"), 0)
+    return [{"site_id": site_id, "account_id": account_id, **zero} for account_id in ids]
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from _nodes(below)
+
+
+async def test_changing_accounts_of_a_site_without_statistics_looks_each_one_up(
+    postgres_database: PostgresDatabase,
+) -> None:
+    """However many accounts the site has, a batch touches those it changes."""
+    ids = [Ids().draw(1_700_000_000_000_000 + number * 1000) for number in range(ACCOUNTS)]
+    owner = await asyncpg.connect(
+        make_url(postgres_database.owner_url).set(drivername="postgresql").render_as_string(False)
+    )
+    try:
+        for site_id in (KNOWN, NEW):
+            rows = [tuple(row.values()) for row in _rows(site_id, ids)]
+            await owner.copy_records_to_table("balances", records=rows, columns=list(_rows(site_id, ids)[0]))
+            if site_id == KNOWN:
+                await owner.execute("ANALYZE balances")
+    finally:
+        await owner.close()
+    change = Update(table=balances, keys=("site_id", "account_id"), rows=_rows(NEW, ids[:TOUCHED]))
+    statement, takers = _together(((balances, tuple(change.rows[0]), change.keys),))
+    arrays = tuple([row[name] for row in change.rows] for name, _ in takers[0])
+
+    def explain(conn: Connection) -> Any:
+        found = conn.exec_driver_sql("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, arrays).scalar_one()
+        return json.loads(found) if isinstance(found, str) else found
+
+    database = Database.open(postgres_database.runtime_url)
+    try:
+        plan = await database.write(explain, site_id=NEW)
+    finally:
+        await database.close()
+    nodes = list(_nodes(plan[0]["Plan"]))
+    scans = [node for node in nodes if node.get("Relation Name") == "balances" and "Scan" in node["Node Type"]]
+    assert scans
+    assert all(node["Actual Rows"] <= 1 for node in scans)
+    assert sum(node.get("Rows Removed by Join Filter", 0) for node in nodes) == 0
