@@ -23,7 +23,7 @@ MODULE_LINES_MAX: Final = 400
 FUNCTION_LINES_MAX: Final = 60
 BANNED_NAMES: Final = re.compile(r"^_?(util|helper|common|misc|manager|service)s?$")
 BANNED_TEXT: Final = {
-    "a path of one machine": re.compile(r"/work/(main|shared)\b|/root/|/home/[a-z]"),
+    "a path of one machine": re.compile(rf"{re.escape(str(ROOT))}\b|/root/|/home/[a-z]"),
     "the address of a package registry": re.compile(
         r"pypi\.org|pythonhosted\.org|--(extra-)?index-url|--find-links|registry\.npmjs", re.IGNORECASE
     ),
