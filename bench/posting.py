@@ -72,9 +72,9 @@ def measure(base: Ground, seconds: float, rounds: int) -> list[Line]:
                 make=lambda: single(bearer, ids, hot=True),
             ),
             Case(
-                name=f"bulk of {BULK}, 4 connections",
+                name=f"bulk of {BULK}, 16 connections",
                 port=port,
-                connections=4,
+                connections=16,
                 make=lambda: bulk(bearer, ids),
                 weight=BULK,
             ),

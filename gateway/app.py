@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import structlog
+from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -97,6 +98,7 @@ class _Path:
         self._path = path
         self._methods = methods
         self._services = services
+        self._counters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._allow = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ()), "OPTIONS"}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,10 +124,20 @@ class _Path:
         response.raw_headers.extend(
             [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         )
-        method = scope["method"] if scope["method"] in self._methods or scope["method"] == "HEAD" else "other"
-        services.metrics.requests.labels(method, self._path, str(response.status_code)).inc()
-        services.metrics.latency.labels(method, self._path).observe(time.perf_counter() - started)
+        self._count(scope["method"], response.status_code, time.perf_counter() - started)
         await response(scope, receive, send)
+
+    def _count(self, given: str, status: int, seconds: float) -> None:
+        method = given if given in self._methods or given == "HEAD" else "other"
+        counters = self._counters.get((method, status))
+        if counters is None:
+            metrics = self._services.metrics
+            counters = self._counters[method, status] = (
+                metrics.requests.labels(method, self._path, str(status)),
+                metrics.latency.labels(method, self._path),
+            )
+        counters[0].inc()
+        counters[1].observe(seconds)
 
     async def _answer(self, request: Request, trace: Trace, headers: dict[str, str]) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
