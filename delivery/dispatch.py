@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
@@ -65,6 +66,9 @@ class _Lane:
     signal: asyncio.Event = field(default_factory=asyncio.Event)
     woken: dict[str, None] = field(default_factory=dict)
     more: set[str] = field(default_factory=set)
+    busy: Counter[str] = field(default_factory=Counter)
+    full: set[str] = field(default_factory=set)
+    """Endpoints all of whose places this very process has taken: until a request comes back there is nothing to claim."""
     out: set[asyncio.Task[Finished]] = field(default_factory=set)
     finished: list[Finished] = field(default_factory=list)
     starved: bool = False
@@ -177,6 +181,10 @@ class Dispatcher:
         freed = {one.claimed.endpoint.id for one in finished} & lane.more
         free = self._settings.in_flight_total - self._out
         lane.starved = free <= 0
+        # Or an endpoint that hangs would be locked and read again at every event, at the expense of the others.
+        for endpoint_id in lane.full.intersection(lane.woken):
+            del lane.woken[endpoint_id]
+            lane.more.add(endpoint_id)
         chosen = list(dict.fromkeys([*lane.woken, *sorted(freed)]))[: 1 if lane.narrow else ENDPOINTS_A_TURN]
         if lane.starved or self._stopping or (lane.narrow and finished):
             chosen = []
@@ -232,11 +240,17 @@ class Dispatcher:
         at_us = self._clock.now_us()
         task = asyncio.create_task(self._attempt(lane.site, claimed, at_us, began))
         lane.out.add(task)
+        endpoint = claimed.endpoint
+        lane.busy[endpoint.id] += 1
+        if lane.busy[endpoint.id] >= endpoint.max_in_flight:
+            lane.full.add(endpoint.id)
 
         def come_back(task: asyncio.Task[Finished]) -> None:
             # A task that is cancelled before it ran leaves nothing else behind than this call.
             over = _interrupted(claimed, at_us) if task.cancelled() else task.result()
             lane.out.discard(task)
+            lane.busy[endpoint.id] -= 1
+            lane.full.discard(endpoint.id)
             lane.finished.append(over)
             self._out -= 1
             lane.signal.set()
