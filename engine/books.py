@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from engine.balances import Totals
 from engine.events import EventDraft
-from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow
+from engine.rows import LIVE_STATUSES, RESOURCE_NAMES, AccountRow, EntryRow, LedgerRow, LineRow, ResourceRow
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +28,7 @@ class Decision:
     lines: list[LineRow] = field(default_factory=list)
     totals: dict[str, Totals] = field(default_factory=dict)
     fact: str | None = None
+    resources: list[tuple[str, ResourceRow]] = field(default_factory=list)
 
 
 class Books:
@@ -44,6 +45,8 @@ class Books:
         self._lines: dict[str, list[LineRow]] = {}
         self._entry_of: dict[str, str | None] = {}
         self._facts: dict[str, str] = {}
+        self._resources: dict[tuple[str, str], ResourceRow] = {}
+        self._resource_of: dict[tuple[str, str, str], str] = {}
 
     def learn(
         self,
@@ -53,8 +56,12 @@ class Books:
         entries: Iterable[tuple[EntryRow, list[LineRow]]] = (),
         live: Iterable[tuple[str, str]] = (),
         facts: Iterable[tuple[str, str]] = (),
+        resources: Iterable[tuple[str, ResourceRow]] = (),
     ) -> None:
-        """Take in rows as they stand in the database; `live` pairs external ids with entries, `facts` keys with events."""
+        """Take in rows as they stand in the database.
+
+        `live` pairs external ids with entries, `facts` keys with events, `resources` kinds with rows.
+        """
         for ledger in ledgers:
             self._ledgers[ledger["id"]] = ledger
         for account, totals in accounts:
@@ -65,6 +72,8 @@ class Books:
             self._lines[entry["id"]] = lines
         self._entry_of.update(live)
         self._facts.update(facts)
+        for kind, row in resources:
+            self._put_resource(kind, row)
 
     def ledger(self, ledger_id: str) -> LedgerRow | None:
         """Return a ledger."""
@@ -113,6 +122,18 @@ class Books:
         found = self._facts.get(key)
         return found if found is not None or self._below is None else self._below.fact(key)
 
+    def resource(self, kind: str, resource_id: str) -> ResourceRow | None:
+        """Return a resource of a kind beside the books."""
+        found = self._resources.get((kind, resource_id))
+        return found if found is not None or self._below is None else self._below.resource(kind, resource_id)
+
+    def resource_named(self, kind: str, column: str, value: str) -> ResourceRow | None:
+        """Return the resource of a kind that has this value in a unique column."""
+        found = self._resource_of.get((kind, column, value))
+        if found is None:
+            return None if self._below is None else self._below.resource_named(kind, column, value)
+        return self.resource(kind, found)
+
     def apply(self, decision: Decision) -> None:
         """Let the decision have happened."""
         if decision.ledger is not None:
@@ -135,8 +156,16 @@ class Books:
             self._lines.update(fresh)
         if decision.fact is not None:
             self._facts[decision.fact] = decision.events[0].id
+        for kind, row in decision.resources:
+            self._put_resource(kind, row)
 
     def _put_account(self, account: AccountRow) -> None:
         self._accounts[account["id"]] = account
         if account["external_id"] is not None:
             self._account_of[account["external_id"]] = account["id"]
+
+    def _put_resource(self, kind: str, row: ResourceRow) -> None:
+        self._resources[kind, row["id"]] = row
+        for column in RESOURCE_NAMES[kind]:
+            if row[column] is not None:
+                self._resource_of[kind, column, row[column]] = row["id"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from engine import resources
 from engine.balances import EMPTY, Direction, Totals
 from engine.books import Books, Decision
 from engine.commands import CloseAccount, CreateAccount, CreateLedger, UpdateAccount, UpdateLedger
@@ -18,7 +19,7 @@ from engine.errors import (
 from engine.events import EventDraft
 from engine.money import currency_exponent
 from engine.occasion import Occasion
-from engine.rows import AccountRow, LedgerRow
+from engine.rows import AccountRow, LedgerRow, ResourceRow
 from engine.shapes import account_of, encode, ledger_of
 
 NORMAL_BALANCE: Final[dict[str, Direction]] = {
@@ -59,13 +60,11 @@ def update_ledger(command: UpdateLedger, books: Books, occasion: Occasion) -> De
         changes["description"] = None if command.clear_description else command.description
     if command.metadata is not None:
         changes["metadata"] = command.metadata
-    previous = {name: ledger[name] for name in changes if changes[name] != ledger[name]}  # type: ignore[literal-required]
+    row, previous = resources.changed(cast("ResourceRow", ledger), changes, occasion)
+    changed = cast("LedgerRow", row)
     if not previous:
-        answer = encode(ledger_of(ledger))
+        answer = encode(ledger_of(changed))
         return Decision(answer=answer, resource_id=ledger["id"], lock_version=ledger["lock_version"], events=[])
-    changed: LedgerRow = {**ledger, **changes}  # type: ignore[typeddict-item]
-    changed["lock_version"] += 1
-    changed["updated_at"] = occasion.now_us
     return _decided_ledger(changed, "ledger.updated", occasion, encode(previous))
 
 

@@ -22,6 +22,11 @@ class Needs:
     entries: set[str] = field(default_factory=set)
     entry_external_ids: set[str] = field(default_factory=set)
     facts: set[str] = field(default_factory=set)
+    resources: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+
+    def resource(self, kind: str, value: str, column: str = "id") -> None:
+        """Ask for the resource of a kind that has this value, its id unless another unique column is named."""
+        self.resources.setdefault((kind, column), set()).add(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypedDict
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypedDict
 
 LIVE_STATUSES: Final = ("accepted", "pending", "posted")
 """The statuses in which an entry holds its external id."""
+
+ResourceRow = dict[str, Any]
+"""A row of what stands beside the books: keyed by column, with `site_id` and `id` among them."""
+
+RESOURCE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {}
+"""The kinds of resources beside the books, and by which columns besides `id` each of them is looked up."""
 
 
 class LedgerRow(TypedDict):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 
 from engine import idempotency
 from engine.balances import Totals
@@ -15,11 +15,14 @@ from engine.commands import Needs
 from engine.events import FeedEvent
 from engine.feed import Head
 from engine.idempotency import Answer, IdempotencyKey
-from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow
+from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow, ResourceRow
 from engine.schema import accounts, balances, entries, events, facts, feeds, ledgers, lines
 from engine.sql import Insert, Update, among, write
 
 _KEY: Final = ("site_id", "id")
+
+RESOURCES: Final[Mapping[str, Table]] = {}
+"""Where each kind of resource beside the books is kept, every table keyed by site and id."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +39,8 @@ class Changes:
     totals: dict[str, Totals] = field(default_factory=dict)
     facts: list[tuple[str, str]] = field(default_factory=list)
     events: list[FeedEvent] = field(default_factory=list)
+    new_resources: dict[str, dict[str, ResourceRow]] = field(default_factory=dict)
+    changed_resources: dict[str, dict[str, ResourceRow]] = field(default_factory=dict)
 
     def add(self, decision: Decision, known: Books) -> None:
         """Take in a decision; `known` are the books before it, which tell what is new."""
@@ -51,6 +56,9 @@ class Changes:
         self.totals.update(decision.totals)
         if decision.fact is not None:
             self.facts.append((decision.fact, decision.events[0].id))
+        for kind, row in decision.resources:
+            inserted, changed = self.new_resources.setdefault(kind, {}), self.changed_resources.setdefault(kind, {})
+            _put(row, known.resource(kind, row["id"]) is None, inserted, changed)
 
 
 def load(conn: Connection, site_id: int, needs: Needs) -> Books:
@@ -77,6 +85,10 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     if needs.facts:
         query = select(facts.c.key, facts.c.event_id).where(facts.c.site_id == site_id, among(facts.c.key, needs.facts))
         books.learn(facts=[(row.key, row.event_id) for row in conn.execute(query)])
+    for (kind, column), values in needs.resources.items():
+        table = RESOURCES[kind]
+        query = select(table).where(table.c.site_id == site_id, among(table.c[column], values))
+        books.learn(resources=[(kind, dict(row)) for row in conn.execute(query).mappings()])
     return books
 
 
@@ -115,6 +127,11 @@ def save(
                 rows=[{"site_id": site_id, "key": key, "event_id": event_id} for key, event_id in changes.facts],
             ),
             Insert(table=events, rows=[_event_row(site_id, event) for event in changes.events]),
+            *(Insert(table=RESOURCES[kind], rows=list(rows.values())) for kind, rows in changes.new_resources.items()),
+            *(
+                Update(table=RESOURCES[kind], keys=_KEY, rows=list(rows.values()))
+                for kind, rows in changes.changed_resources.items()
+            ),
             idempotency.records(site_id, remembered, head.last_at),
             Update(table=feeds, keys=("site_id",), rows=[feed_row] if changes.events else []),
         ],

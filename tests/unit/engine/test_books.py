@@ -6,8 +6,8 @@ import pytest
 
 from engine.books import Books
 from engine.commands import ArchiveEntry, UpdateEntry
+from engine.entries import post_entry
 from engine.occasion import Occasion
-from engine.posting import post_entry
 from tests.unit.engine.desk import SITE_ID, Desk, entry
 
 
