@@ -14,6 +14,7 @@ import msgspec
 from engine.money import AMOUNT_MAX
 
 Direction = Literal["debit", "credit"]
+BalanceName = Literal["available", "pending", "posted"]
 
 
 class Totals(NamedTuple):
@@ -74,6 +75,14 @@ class Balance(msgspec.Struct, frozen=True):
     debits: int
     credits: int
     amount: int
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A standing floor, ceiling or both under one balance, in minor units."""
+
+    balance: BalanceName
+    at_least: int | None
+    at_most: int | None
 
 
 class Balances(msgspec.Struct, frozen=True):

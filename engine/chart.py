@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
+from msgspec import structs
+
 from engine import resources
 from engine.balances import EMPTY, Direction, Totals
 from engine.books import Books, Decision
@@ -94,6 +96,7 @@ def create_account(command: CreateAccount, books: Books, occasion: Occasion) -> 
         "code": command.code,
         "external_id": command.external_id,
         "allow_negative": command.allow_negative,
+        "limits": [structs.asdict(limit) for limit in command.limits],
         "status": "open",
         "metadata": command.metadata,
         "created_at": occasion.now_us,
@@ -103,7 +106,7 @@ def create_account(command: CreateAccount, books: Books, occasion: Occasion) -> 
 
 
 def update_account(command: UpdateAccount, books: Books, occasion: Occasion) -> Decision:
-    """Decide a change of what an account is called; a closed one stays as it is."""
+    """Decide a change of what an account is called or may come to; a closed one stays as it is."""
     account, totals = _account(command.account_id, command.if_match, books)
     if account["status"] == "closed":
         raise AccountClosed(account["id"])
@@ -114,6 +117,10 @@ def update_account(command: UpdateAccount, books: Books, occasion: Occasion) -> 
         changes["description"] = None if command.clear_description else command.description
     if command.clear_code or command.code is not None:
         changes["code"] = None if command.clear_code else command.code
+    if command.allow_negative is not None:
+        changes["allow_negative"] = command.allow_negative
+    if command.limits is not None:
+        changes["limits"] = [structs.asdict(limit) for limit in command.limits]
     if command.metadata is not None:
         changes["metadata"] = command.metadata
     previous = {name: account[name] for name in changes if changes[name] != account[name]}  # type: ignore[literal-required]

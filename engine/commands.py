@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from engine.balances import Direction
+from engine.balances import Direction, Limit
 
 EXTERNAL: Final = "external_id:"
 """How a line names an account by its external id instead of its id."""
@@ -168,6 +168,7 @@ class CreateAccount(_Light):
     code: str | None = None
     external_id: str | None = None
     allow_negative: bool = True
+    limits: tuple[Limit, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
 
     def tell(self, needs: Needs) -> None:
@@ -179,7 +180,7 @@ class CreateAccount(_Light):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateAccount(_Light):
-    """Change what an account is called; None leaves a thing as it is."""
+    """Change what an account is called and what it may come to; None leaves a thing as it is."""
 
     account_id: str
     name: str | None = None
@@ -187,6 +188,8 @@ class UpdateAccount(_Light):
     clear_description: bool = False
     code: str | None = None
     clear_code: bool = False
+    allow_negative: bool | None = None
+    limits: tuple[Limit, ...] | None = None
     metadata: dict[str, str] | None = None
     if_match: int | None = None
 

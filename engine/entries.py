@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, cast
 
+from engine import effects
 from engine import lines as mechanics
 from engine.balances import Totals
 from engine.books import Books, Decision
@@ -73,7 +74,7 @@ def post_entry(
             ),
         )
     mechanics.check_funds(before, totals, lines, accounts)
-    return _decided(entry, lines, totals, occasion, place=place)
+    return _decided(entry, lines, totals, books, occasion, place=place)
 
 
 def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Decision:
@@ -99,7 +100,7 @@ def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Deci
         )
     changed["lock_version"] += 1
     changed["updated_at"] = occasion.now_us
-    decision = _decided(changed, lines, {}, occasion, event_type="entry.updated", previous=encode(previous))
+    decision = _decided(changed, lines, {}, books, occasion, event_type="entry.updated", previous=encode(previous))
     decision.lines = []
     return decision
 
@@ -131,7 +132,7 @@ def resolve_entry(
               now=now)
         for line, account in zip(reserved, accounts, strict=True)
     ]  # fmt: skip
-    return _decided(changed, lines, totals, occasion)
+    return _decided(changed, lines, totals, books, occasion)
 
 
 def _entry(entry_id: str, if_match: int | None, books: Books) -> EntryRow:
@@ -147,6 +148,7 @@ def _decided(
     entry: EntryRow,
     lines: list[LineRow],
     totals: dict[str, Totals],
+    books: Books,
     occasion: Occasion,
     *,
     event_type: str | None = None,
@@ -163,7 +165,7 @@ def _decided(
         previous=previous,
         batch=place,
     )
-    return Decision(
+    decision = Decision(
         answer=answer,
         resource_id=entry["id"],
         lock_version=entry["lock_version"],
@@ -172,3 +174,4 @@ def _decided(
         lines=lines,
         totals=totals,
     )
+    return effects.follow(decision, books)

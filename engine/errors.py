@@ -12,6 +12,7 @@ EngineError
 │   ├── FxRateRequired          an entry over several currencies names no rate
 │   ├── AmountOutOfRange        a total would leave the range of a 64-bit integer
 │   ├── InsufficientFunds       the available balance of an account that must not be negative would be
+│   ├── LimitBroken             a balance would pass a standing floor or ceiling
 │   ├── LockVersionConflict     a line's account is at another version than the line demands
 │   ├── PreconditionFailed      the resource is at another version than If-Match demands
 │   ├── DuplicateEntry          an accepted, pending or posted entry has this external id
@@ -179,6 +180,24 @@ class InsufficientFunds(Refused):
         )
         self.account_id = account_id
         self.available = available
+        self.resulting = resulting
+
+
+class LimitBroken(Refused):
+    """A balance of an account or a category would pass its standing floor or ceiling."""
+
+    def __init__(
+        self, kind: str, resource_id: str, position: int, balance: str, bound: str, limit: int, resulting: int
+    ) -> None:
+        """Name what is limited, a line that moves it, the balance, the bound, and what it would come to."""
+        words = bound.replace("_", " ")
+        super().__init__(
+            f"Line {position} would bring the {balance} balance of {kind} {resource_id} to {resulting}, "
+            f"whatever is pending counted against it; its limit is {words} {limit}.",
+            pointer=f"/lines/{position}/amount",
+        )
+        self.resource_id = resource_id
+        self.balance = balance
         self.resulting = resulting
 
 

@@ -44,6 +44,7 @@ class AccountRow(TypedDict):
     code: str | None
     external_id: str | None
     allow_negative: bool
+    limits: list[dict[str, Any]]
     status: Literal["open", "closed"]
     metadata: dict[str, str]
     created_at: int

@@ -90,6 +90,7 @@ accounts: Final = Table(
     Column("code", Text),
     Column("external_id", Text),
     Column("allow_negative", Boolean, nullable=False),
+    Column("limits", Json, nullable=False),
     Column("status", String(10), nullable=False),
     Column("metadata", Json, nullable=False),
     Column("created_at", BigInteger, nullable=False),

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from engine.balances import Balance, Balances, Direction, Totals, balances_of
+from engine.balances import Balance, Balances, Direction, Limit, Totals, balances_of
 from engine.money import format_instant
 from engine.rows import AccountRow, EntryRow, LedgerRow, LineRow
 
@@ -47,6 +47,7 @@ class Account(msgspec.Struct, frozen=True):
     code: str | None
     external_id: str | None
     allow_negative: bool
+    limits: list[Limit]
     status: Literal["open", "closed"]
     metadata: dict[str, str]
     balances: Balances
@@ -155,6 +156,7 @@ def account_of(row: AccountRow, totals: Totals) -> Account:
         code=row["code"],
         external_id=row["external_id"],
         allow_negative=row["allow_negative"],
+        limits=[Limit(**limit) for limit in row["limits"]],
         status=row["status"],
         metadata=row["metadata"],
         balances=balances_of(totals, row["normal_balance"]),

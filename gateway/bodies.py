@@ -17,6 +17,7 @@ from engine.commands import (
     UpdateLedger,
 )
 from engine.errors import Fault
+from gateway.limit_bodies import LimitList, limits_of
 from gateway.problems import invalid
 from gateway.wire import amount_of, instant_of
 
@@ -98,6 +99,7 @@ class AccountCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     code: AccountCode | None = None
     external_id: ExternalId | None = None
     allow_negative: bool = True
+    limits: LimitList = []
     metadata: Metadata = {}
 
     def command(self) -> CreateAccount:
@@ -113,6 +115,7 @@ class AccountCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             code=self.code,
             external_id=self.external_id,
             allow_negative=self.allow_negative,
+            limits=limits_of(self.limits),
             metadata=self.metadata,
         )
 
@@ -123,6 +126,8 @@ class AccountChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: Name | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
     code: AccountCode | UnsetType | None = UNSET
+    allow_negative: bool | UnsetType = UNSET
+    limits: LimitList | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
 
     def command(self, account_id: str, if_match: int | None) -> UpdateAccount:
@@ -135,6 +140,8 @@ class AccountChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             clear_description=self.description is None,
             code=None if self.code is UNSET else self.code,
             clear_code=self.code is None,
+            allow_negative=None if self.allow_negative is UNSET else self.allow_negative,
+            limits=None if self.limits is UNSET else limits_of(self.limits),
             metadata=None if self.metadata is UNSET else self.metadata,
         )
 

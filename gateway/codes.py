@@ -132,7 +132,11 @@ CODES: Final[dict[str, Code]] = {
         "Insufficient funds",
         "The available balance of an account with allow_negative: false would fall below zero.",
     ),
-    "condition_failed": _code(422, "Condition failed", "A condition on a line does not hold."),
+    "condition_failed": _code(
+        422,
+        "Condition failed",
+        "A condition on a line does not hold, or a balance would pass a standing limit of an account or category.",
+    ),
     "account.not_found": _code(422, "Account not found", "A line names an account that does not exist."),
     "idempotency.key_reused": _code(422, "Idempotency key reused", "The key was used before for another request."),
     "precondition_required": _code(428, "Precondition required", "This site demands If-Match on changes."),

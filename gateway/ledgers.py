@@ -59,7 +59,7 @@ async def get_account(call: Call, _asked: Asked) -> Response:
 
 
 async def change_account(call: Call, _asked: Asked) -> Response:
-    """Change an account's name, description, code or metadata."""
+    """Change an account's name, description, code, metadata, or what it may come to."""
     document = await call.document()
     change = wire.decode(document, bodies.AccountChange)
     command = change.command(call.path_id("account"), call.if_match())

@@ -29,6 +29,7 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     engine_errors.FxRateRequired: "fx_rate_required",
     engine_errors.AmountOutOfRange: "amount_out_of_range",
     engine_errors.InsufficientFunds: "insufficient_funds",
+    engine_errors.LimitBroken: "condition_failed",
     engine_errors.LockVersionConflict: "lock_version_conflict",
     engine_errors.PreconditionFailed: "precondition_failed",
     engine_errors.DuplicateEntry: "duplicate_entry",

@@ -62,6 +62,7 @@ _POSTING: Final = (
     "fx_rate_required",
     "amount_out_of_range",
     "insufficient_funds",
+    "condition_failed",
     "duplicate_entry",
     "lock_version_conflict",
     "validation.several_ledgers",

@@ -84,6 +84,7 @@ def upgrade() -> None:
         sa.Column("code", sa.Text(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("allow_negative", sa.Boolean(), nullable=False),
+        sa.Column("limits", _JSON, nullable=False),
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("metadata", _JSON, nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
