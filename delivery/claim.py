@@ -18,6 +18,7 @@ from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT
 from delivery.store.deliveries import insert_attempts, update_deliveries
 from delivery.store.leases import read_waiting
+from delivery.store.replays import count_outcomes
 from delivery.subscriptions import SKIPPED_DELETED
 from engine import feed
 from engine.events import FeedEvent
@@ -153,6 +154,7 @@ def claim(
         if _has_more(here, len(picked), endpoint.max_in_flight):
             (more.add if picked or here.live else unserved.append)(endpoint_id)
     update_deliveries(conn, site_id, [*taken, *given_back])
+    count_outcomes(conn, site_id, given_back)
     insert_attempts(conn, site_id, [_interrupted(row, now_us) for row in interrupted])
     events = bodies.read(conn, site_id, {row.sequence for row in taken}) if taken else {}
     return Claim(

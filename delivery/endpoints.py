@@ -27,6 +27,7 @@ from delivery.signing import SECRET_BYTES, format_secret
 from delivery.store import endpoints as store
 from delivery.store.deliveries import skip_waiting
 from delivery.store.facts import insert_facts
+from delivery.store.replays import count_abandoned
 from delivery.subscriptions import SKIPPED_DELETED
 from delivery.vault import HEADERS_COLUMN, SECRET_COLUMN, TABLE, Vault, site_name
 from engine import feed, idempotency
@@ -198,6 +199,7 @@ class Endpoints:
                 head=head.sequence,
                 now_us=now_us,
             )
+            count_abandoned(conn, site.id, row.id)
             skip_waiting(conn, site.id, row.id, SKIPPED_DELETED, now_us)
             return removed
 

@@ -3,13 +3,16 @@
 DeliveryError
 ├── NotFound
 │   ├── EndpointNotFound(endpoint_id)
-│   └── DeliveryNotFound(delivery_id)
+│   ├── DeliveryNotFound(delivery_id)
+│   └── ReplayNotFound(replay_id)
 ├── EndpointDisabled(endpoint_id)          a disabled endpoint is neither replayed to, tested, paused nor resumed
 ├── EndpointLimitReached(limit)            a site has as many endpoints as it may have
 ├── InvalidEndpoint(field)                 what was sent about an endpoint cannot be kept
 │   ├── InvalidUrl(reason, detail)
 │   ├── UnknownEventTypes(patterns)
 │   └── ReservedHeaders(names)
+├── InvalidReplay(pointer)                 what was sent about a replay selects nothing that can be replayed
+├── ReplayFinished(replay_id)              a replay that was canceled, or has queued everything, cannot be steered
 ├── DestinationNotAllowed(host)            an address that the egress policy forbids; also an OSError
 ├── InvalidSecret()                        a signing secret that cannot be read
 └── SignatureRejected(reason)              a message that does not verify
@@ -42,6 +45,31 @@ class DeliveryNotFound(NotFound):
     def __init__(self, delivery_id: str) -> None:
         super().__init__(f"there is no delivery {delivery_id}")
         self.delivery_id = delivery_id
+
+
+class ReplayNotFound(NotFound):
+    """No such replay on this site."""
+
+    def __init__(self, replay_id: str) -> None:
+        super().__init__(f"there is no replay {replay_id}")
+        self.replay_id = replay_id
+
+
+class InvalidReplay(DeliveryError):
+    """What was sent about a replay selects nothing that can be replayed; `pointer` names the member."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
+class ReplayFinished(DeliveryError):
+    """The replay was canceled, or has queued everything: there is nothing left to steer."""
+
+    def __init__(self, replay_id: str, status: str) -> None:
+        super().__init__(f"replay {replay_id} is {status}")
+        self.replay_id = replay_id
+        self.status = status
 
 
 class EndpointDisabled(DeliveryError):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sqlalchemy import Connection
 
 from delivery.endpoints import OnDue
 from delivery.errors import DeliveryNotFound, EndpointDisabled, EndpointNotFound
+from delivery.requeue import ALREADY_QUEUED, requeue
 from delivery.rows import DeliveryRow
-from delivery.schema import LANE_AGAIN
 from delivery.shapes import Delivery, show_delivery
-from delivery.store.deliveries import find_delivery, update_deliveries
+from delivery.store.deliveries import find_delivery
 from delivery.store.endpoints import lock_endpoints
 from engine.clock import Clock
 from engine.databases import Databases, Site
@@ -49,18 +47,7 @@ class Replay:
         row = find_delivery(conn, site_id, delivery_id)
         if row is None:
             raise DeliveryNotFound(delivery_id)
-        if row.state in {"pending", "in_flight"}:
+        if row.state in ALREADY_QUEUED:
             return row
-        now_us = self._clock.now_us()
-        queued = replace(
-            row,
-            state="pending",
-            reason=None,
-            failures=0,
-            trigger="replay",
-            due_at=now_us,
-            lane=LANE_AGAIN,
-            updated_at=now_us,
-        )
-        update_deliveries(conn, site_id, [queued])
+        [queued] = requeue(conn, site_id, [row], None, self._clock.now_us())
         return queued

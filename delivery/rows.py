@@ -64,11 +64,14 @@ class DeliveryRow:
     delivered_at: int | None
     created_at: int
     updated_at: int
+    last_status: int | None = None
+    last_error: str | None = None
+    replay_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRow:
-    """An attempt as it is stored; request and response are the JSON they are shown as."""
+    """An attempt as it is stored; request, response and timings are the JSON they are shown as."""
 
     delivery_id: str
     number: int
@@ -78,6 +81,37 @@ class AttemptRow:
     request: bytes | None
     response: bytes | None
     error_class: str | None
+    timings: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRow:
+    """A replay as it is stored; `selection` is the JSON it was asked for with."""
+
+    id: str
+    selection: bytes
+    rate_per_s: int | None
+    status: str
+    due_at: int | None
+    lock_version: int
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayPart:
+    """A replay's share at one endpoint; see delivery.schema for what the columns mean."""
+
+    replay_id: str
+    endpoint_id: str
+    position: int
+    until: int
+    numbers: tuple[int, ...] | None
+    total: int
+    queued: int = 0
+    delivered: int = 0
+    failed: int = 0
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

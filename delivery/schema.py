@@ -34,6 +34,8 @@ LANE_AGAIN: Final = 2
 
 _UNFINISHED: Final = text("due_at IS NOT NULL")
 _TROUBLED: Final = text("state IN ('retrying', 'exhausted', 'skipped')")
+_FAILED: Final = text("last_error IS NOT NULL")
+_RUNNING: Final = text("status = 'running'")
 
 endpoints: Final = Table(
     "endpoints",
@@ -116,9 +118,16 @@ deliveries: Final = Table(
     Column("generation", Integer, nullable=False),
     Column("claimed_at", BigInteger),
     Column("delivered_at", BigInteger),
+    # What came of the last attempt: the HTTP status where there was an answer, the error class where it failed.
+    Column("last_status", SmallInteger),
+    Column("last_error", String(40)),
+    # The replay that queued it last and counts what becomes of it.
+    Column("replay_id", Id),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "id"),
+    # One row per event and endpoint, for ever; an event's deliveries are found here too.
+    Index("uq_deliveries_event", "site_id", "sequence", "endpoint_id", unique=True),
     Index("uq_deliveries_endpoint_sequence", "site_id", "endpoint_id", "endpoint_sequence", unique=True),
     Index(
         "ix_deliveries_due",
@@ -138,6 +147,14 @@ deliveries: Final = Table(
         postgresql_where=_TROUBLED,
         sqlite_where=_TROUBLED,
     ),
+    Index(
+        "ix_deliveries_failed",
+        "site_id",
+        "last_error",
+        "id",
+        postgresql_where=_FAILED,
+        sqlite_where=_FAILED,
+    ),
     # Rows are rewritten twice in their first second: room on the page keeps the new versions beside the old.
     postgresql_with={"fillfactor": 70},
 )
@@ -154,8 +171,51 @@ attempts: Final = Table(
     # JSON as it is shown; NULL where no request left, or no response came.
     Column("request", LargeBinary),
     Column("response", LargeBinary),
+    # JSON as it is shown: milliseconds of name look-up, connecting, TLS, first byte.
+    Column("timings", LargeBinary),
     Column("error_class", String(40)),
     PrimaryKeyConstraint("site_id", "delivery_id", "number"),
+)
+
+# Replays of many deliveries. Whoever goes on with one holds the lock of its row, then those of endpoints, never the other way.
+replays: Final = Table(
+    "replays",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    # What was asked for, as it was asked.
+    Column("selection", LargeBinary, nullable=False),
+    Column("rate_per_s", Integer),
+    # running, paused, canceled, or queued: everything it found waits for an attempt or had one.
+    Column("status", String(10), nullable=False),
+    # When the next step is due; NULL: none is.
+    Column("due_at", BigInteger),
+    Column("lock_version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index("ix_replays_running", "site_id", "due_at", postgresql_where=_RUNNING, sqlite_where=_RUNNING),
+)
+
+# A replay's share at one endpoint: where it stands and what came of it. Changed under the lock of that endpoint.
+replay_parts: Final = Table(
+    "replay_parts",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("replay_id", Id, nullable=False),
+    Column("endpoint_id", Id, nullable=False),
+    # Endpoint sequences, of a catch-up feed sequences: what lies after `position` and up to `until` is still to be looked at.
+    Column("position", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    # Where deliveries were chosen one by one: their endpoint sequences, ascending.
+    Column("numbers", Json),
+    Column("total", BigInteger, nullable=False),
+    Column("queued", BigInteger, nullable=False),
+    Column("delivered", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "replay_id", "endpoint_id"),
+    postgresql_with={"fillfactor": 70},
 )
 
 # Facts on their way to the feed: stored with the effect, submitted later, deleted when the engine has them.

@@ -21,6 +21,7 @@ from delivery.shapes import encode, show_delivery, show_endpoint
 from delivery.store.deliveries import find_deliveries, insert_attempts, update_deliveries
 from delivery.store.endpoints import change_standing, save_endpoint
 from delivery.store.facts import insert_facts
+from delivery.store.replays import count_outcomes
 from delivery.subscriptions import SKIPPED_DELETED, is_operational
 
 FAILING_AT: Final = 4
@@ -95,11 +96,16 @@ def settle(
         history = History(attempts=row.attempts - 1, failures=row.failures)
         schedule = standing.row.retry_schedule or schedule_s
         outcome = judge(one.result, history, schedule, now_us=now_us, chance=chance())
-        after = _after(row, outcome, standing.row, now_us)
+        after = replace(
+            _after(row, outcome, standing.row, now_us),
+            last_status=one.result.status if isinstance(one.result, Reply) else None,
+            last_error=None if isinstance(outcome, Delivered) else outcome.error_class,
+        )
         rows.append(after)
         _note(standing, after, outcome, now_us)
         settled.append((one, outcome))
     update_deliveries(conn, site_id, rows)
+    count_outcomes(conn, site_id, rows)
     insert_attempts(conn, site_id, [_attempt(one, outcome) for one, outcome in settled])
     facts = [fact for one in standings.values() for fact in _store(conn, site_id, one, head, now_us, schedule_s)]
     insert_facts(conn, site_id, facts, now_us)

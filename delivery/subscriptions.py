@@ -73,6 +73,12 @@ def matches(patterns: Iterable[str], event_type: str) -> bool:
     )
 
 
+def wanted_types(patterns: Iterable[str], known: Collection[str] = EVENT_TYPES) -> tuple[str, ...]:
+    """Return the event types that the patterns match, but for the test event, which nobody subscribes to."""
+    several = tuple(patterns)
+    return tuple(sorted(one for one in known if one != TEST_TYPE and matches(several, one)))
+
+
 def is_operational(event_type: str) -> bool:
     """Tell whether the event is about webhooks themselves; what happens to its deliveries raises no further event."""
     return event_type.startswith(_OPERATIONAL_FAMILIES)

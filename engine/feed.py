@@ -90,13 +90,19 @@ def read_after(
     after: int,
     limit: int,
     types: Sequence[str] | None = None,
+    until: int | None = None,
 ) -> list[FeedEvent]:
-    """Return at most `limit` events with a larger sequence, in order; only the given types where some are given."""
+    """Return at most `limit` events with a larger sequence, in order; only the given types where some are given.
+
+    `until` is the last sequence that counts: it bounds how far a search for rare types goes.
+    """
     query = (
         _EVENT.where(events.c.site_id == site_id, events.c.sequence > after).order_by(events.c.sequence).limit(limit)
     )
     if types is not None:
         query = query.where(among(events.c.type, types))
+    if until is not None:
+        query = query.where(events.c.sequence <= until)
     return [_event(row) for row in conn.execute(query)]
 
 

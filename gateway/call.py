@@ -16,6 +16,7 @@ from auth.principal import Principal
 from delivery.endpoints import Endpoints
 from delivery.log import Log
 from delivery.replay import Replay
+from delivery.replay_jobs import Replays
 from engine.clock import Clock
 from engine.databases import Site
 from engine.errors import Fault, NotFound
@@ -79,6 +80,7 @@ class Services:
     endpoints: Endpoints
     log: Log
     replay: Replay
+    replays: Replays
     api_keys: ApiKeys
     authenticator: Authenticator
     oauth: OAuth

@@ -75,6 +75,11 @@ CODES: Final[dict[str, Code]] = {
         "Lock version conflict",
         "A line's account is at another lock_version than the line demands.",
     ),
+    "replay.finished": _code(
+        409,
+        "Replay finished",
+        "The replay was canceled, or has queued everything it found: it cannot be paused, resumed or canceled.",
+    ),
     "hold.not_open": _code(409, "Hold not open", "The hold was captured, released or expired before."),
     "hold.capture_exceeds": _code(409, "Capture exceeds hold", "More was to be captured than the hold still reserves."),
     "entry.not_pending": _code(409, "Entry not pending", "Only a pending entry can be posted, archived or changed."),

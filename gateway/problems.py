@@ -63,6 +63,9 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     auth_errors.SealBroken: "internal",
     delivery_errors.EndpointNotFound: "not_found",
     delivery_errors.DeliveryNotFound: "not_found",
+    delivery_errors.ReplayNotFound: "not_found",
+    delivery_errors.InvalidReplay: "validation.invalid_value",
+    delivery_errors.ReplayFinished: "replay.finished",
     delivery_errors.EndpointDisabled: "endpoint.disabled",
     delivery_errors.EndpointLimitReached: "endpoint.limit_reached",
     delivery_errors.InvalidUrl: "validation.destination_not_allowed",
@@ -160,7 +163,9 @@ def _described(error: Exception, code: str, pointer: str | None) -> Problem:
     headers: dict[str, str] = {}
     if isinstance(error, engine_errors.AccountNotFound):
         faults = error.faults()
-    elif isinstance(error, engine_errors.Refused) and error.pointer:
+    elif (isinstance(error, engine_errors.Refused) and error.pointer) or isinstance(
+        error, delivery_errors.InvalidReplay
+    ):
         faults = [Fault(code=code, pointer=error.pointer, detail=detail)]
     elif pointer is not None:
         faults = [Fault(code=code, pointer=pointer, detail=detail)]

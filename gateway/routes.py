@@ -8,10 +8,24 @@ from typing import Any, Final, Literal, get_args
 
 from starlette.responses import Response
 
+from delivery import replay_shapes
 from delivery import shapes as webhook_shapes
 from engine import shapes
 from engine.events import Envelope
-from gateway import api_keys, bodies, documents, entries, events, following, ledgers, oauth, operations, webhooks, wire
+from gateway import (
+    api_keys,
+    bodies,
+    documents,
+    entries,
+    events,
+    following,
+    ledgers,
+    oauth,
+    operations,
+    replays,
+    webhooks,
+    wire,
+)
 from gateway.call import Call
 from gateway.query import CREATED, CURSOR, LIMIT, METADATA, Asked, Parameter
 
@@ -264,6 +278,37 @@ _WEBHOOKS: Final = (
         scope="webhooks.write", answer=webhook_shapes.Delivery, status=202, refusals=("endpoint.disabled",),
     ),
 )
+_REPLAYS: Final = (
+    Route(
+        method="POST", path="/v1/replays", handler=replays.create_replay, tag="Replays", scope="webhooks.write",
+        body=replay_shapes.ReplayCreate, answer=replay_shapes.Replay, status=201, idempotent=True, etag=True,
+        refusals=("not_found", "endpoint.disabled", "cursor.invalid"),
+    ),
+    Route(
+        method="POST", path="/v1/replays/preview", handler=replays.preview_replay, tag="Replays", scope="webhooks.read",
+        body=replay_shapes.ReplayCreate, answer=replay_shapes.ReplayPreview,
+        refusals=("not_found", "endpoint.disabled", "cursor.invalid"),
+    ),
+    Route(
+        method="GET", path="/v1/replays", handler=replays.list_replays, tag="Replays", scope="webhooks.read",
+        answer=replay_shapes.Replay, page=True, query=(LIMIT, CURSOR), feed_cursor=True,
+    ),
+    Route(
+        method="GET", path="/v1/replays/{id}", handler=replays.get_replay, tag="Replays", scope="webhooks.read",
+        answer=replay_shapes.Replay, etag=True,
+    ),
+    *(
+        Route(
+            method="POST", path=f"/v1/replays/{{id}}/{verb}", handler=handler, tag="Replays", scope="webhooks.write",
+            answer=replay_shapes.Replay, conditional=True, etag=True, refusals=("replay.finished",),
+        )
+        for verb, handler in (
+            ("pause", replays.pause_replay),
+            ("resume", replays.resume_replay),
+            ("cancel", replays.cancel_replay),
+        )
+    ),
+)
 _AUTH: Final = (
     Route(
         method="POST", path="/v1/api_keys", handler=api_keys.create_key, tag="API keys", scope="ledger.admin",
@@ -320,4 +365,4 @@ _RUNNING: Final = (
 SOCKET_PATH: Final = "/v1/events/socket"
 SOCKET_QUERY: Final = (following.CURSOR_PARAMETER, following.FROM_PARAMETER, following.TYPES_PARAMETER)
 
-ROUTES: Final[tuple[Route, ...]] = (*_ENTRIES, *_LEDGERS, *_EVENTS, *_WEBHOOKS, *_AUTH, *_RUNNING)
+ROUTES: Final[tuple[Route, ...]] = (*_ENTRIES, *_LEDGERS, *_EVENTS, *_WEBHOOKS, *_REPLAYS, *_AUTH, *_RUNNING)

@@ -71,6 +71,7 @@ async def _serve(settings: Settings, listening: serve.Listening, story: Story | 
         worker = DeliveryWorker(parts)
         parts.listeners.head.append(worker.wake)
         parts.listeners.due.append(worker.due)
+        parts.listeners.replay.append(worker.replay)
         credentials = await _credentials(parts)
         server = serve.Server(serve.server_config(gateway.app, settings), gateway.tailers, stop)
         memory.settle()

@@ -22,6 +22,7 @@ from delivery.endpoints import Defaults, Endpoints
 from delivery.facts import Fact
 from delivery.log import Log
 from delivery.replay import Replay
+from delivery.replay_jobs import Replays
 from engine.clock import SystemClock
 from engine.commands import RecordFact
 from engine.databases import Database, Databases, Site
@@ -38,10 +39,11 @@ _QUEUED_SHARE: Final = 0.2
 
 @dataclass(slots=True, kw_only=True)
 class Listeners:
-    """Who in this process wants to hear of a new head, and of something due at an endpoint."""
+    """Who in this process wants to hear of a new head, of something due at an endpoint, of a replay to go on with."""
 
     head: list[Callable[[Site, int], None]]
     due: list[Callable[[Site, str], None]]
+    replay: list[Callable[[Site], None]]
 
     def on_head(self, site: Site, head: int) -> None:
         """Tell everyone of a new head."""
@@ -52,6 +54,11 @@ class Listeners:
         """Tell everyone that an endpoint has something due."""
         for listener in self.due:
             listener(site, endpoint_id)
+
+    def on_replay(self, site: Site) -> None:
+        """Tell everyone that a replay of the site may have something to do."""
+        for listener in self.replay:
+            listener(site)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,7 @@ class Parts:
     endpoints: Endpoints
     log: Log
     replay: Replay
+    replays: Replays
     egress: EgressPolicy
     redis: Redis
     wakeups: WakeUps
@@ -134,7 +142,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     redis = Redis.from_url(settings.redis_url, socket_connect_timeout=2, **keepalive)
     control = open_control(settings)
     databases = open_databases(settings)
-    listeners = Listeners(head=[], due=[])
+    listeners = Listeners(head=[], due=[], replay=[])
     limits = Limits(
         idempotency_days=settings.idempotency_days,
         feed_retention_days=settings.feed_retention_days or None,
@@ -164,6 +172,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             endpoints=endpoints,
             log=Log(databases),
             replay=Replay(databases, clock=clock, on_due=listeners.on_due),
+            replays=Replays(databases, clock=clock, ids=ids, on_replay=listeners.on_replay),
             egress=egress,
             redis=redis,
             wakeups=WakeUps(redis),

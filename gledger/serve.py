@@ -58,6 +58,7 @@ class Gateway:
                 endpoints=parts.endpoints,
                 log=parts.log,
                 replay=parts.replay,
+                replays=parts.replays,
                 api_keys=parts.authority.api_keys,
                 authenticator=parts.authority.authenticator,
                 oauth=OAuthEndpoints(parts.authority, clock=parts.clock.now_us),
@@ -196,6 +197,7 @@ async def serve_gateway(settings: Settings, listening: socket.socket) -> None:
         gateway = Gateway(parts)
         parts.listeners.head.append(parts.wakeups.head)
         parts.listeners.due.append(parts.wakeups.due)
+        parts.listeners.replay.append(parts.wakeups.replay)
         wakeups = [asyncio.create_task(parts.wakeups.run()), asyncio.create_task(parts.wakeups.listen(gateway.heard))]
         server = Server(
             server_config(gateway.app, settings),

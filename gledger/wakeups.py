@@ -23,13 +23,14 @@ _log = structlog.get_logger("gledger.wakeups")
 
 
 class WakeUp(msgspec.Struct, frozen=True, array_like=True):
-    """A site with the feed's head or an endpoint that has something due."""
+    """A site with the feed's head, an endpoint that has something due, or a replay to go on with."""
 
     site_id: int
     organization: str
     environment: str
     head: int | None = None
     endpoint_id: str | None = None
+    replay: bool = False
 
     @property
     def site(self) -> Site:
@@ -45,6 +46,7 @@ class WakeUps:
         self._redis = redis
         self._heads: dict[int, WakeUp] = {}
         self._due: dict[tuple[int, str], WakeUp] = {}
+        self._replays: dict[int, WakeUp] = {}
         self._waiting = asyncio.Event()
 
     def head(self, site: Site, head: int) -> None:
@@ -57,14 +59,20 @@ class WakeUps:
         self._due[site.id, endpoint_id] = WakeUp(site.id, site.organization, site.environment, endpoint_id=endpoint_id)
         self._waiting.set()
 
+    def replay(self, site: Site) -> None:
+        """Say that a replay of the site may have something to do."""
+        self._replays[site.id] = WakeUp(site.id, site.organization, site.environment, replay=True)
+        self._waiting.set()
+
     async def run(self) -> None:
         """Send what waits, until cancelled."""
         while True:
             await self._waiting.wait()
             self._waiting.clear()
-            messages = [*self._heads.values(), *self._due.values()]
+            messages = [*self._heads.values(), *self._due.values(), *self._replays.values()]
             self._heads.clear()
             self._due.clear()
+            self._replays.clear()
             try:
                 pipeline = self._redis.pipeline(transaction=False)
                 for message in messages:

@@ -25,12 +25,14 @@ from redis.exceptions import RedisError
 from delivery.dispatch import Dispatcher, DispatchSettings
 from delivery.facts import FactSender
 from delivery.relay import Relay
+from delivery.replay_run import ReplayRunner
 from delivery.sender import Sender
 from delivery.sweep import Sweeper
 from engine.databases import Site
 from gledger.housekeeping import keep_house
 from gledger.meters import DeliveryMeter
 from gledger.parts import Parts
+from gledger.replaying import Replaying
 from gledger.wakeups import WakeUp
 
 POLL_S: Final = 0.25
@@ -67,6 +69,8 @@ class DeliveryWorker:
             settings=DispatchSettings(retry_schedule_s=schedule),
             meter=DeliveryMeter(parts.registry),
         )
+        runner = ReplayRunner(parts.databases, clock=parts.clock, ids=parts.ids)
+        self._replaying = Replaying(runner, parts.clock, self.due)
         self._sites: dict[int, _Followed] = {}
         self._retries: dict[tuple[int, str], tuple[Site, int]] = {}
         self._retry_waits = asyncio.Event()
@@ -83,10 +87,16 @@ class DeliveryWorker:
         """Say that an endpoint has something due."""
         self._dispatcher.wake(site, endpoint_id)
 
+    def replay(self, site: Site) -> None:
+        """Say that a replay of the site may have something to do."""
+        self._replaying.wake(site)
+
     def heard(self, message: WakeUp) -> None:
         """Take a wake-up from another process."""
         if message.endpoint_id is not None:
             self.due(message.site, message.endpoint_id)
+        elif message.replay:
+            self.replay(message.site)
         else:
             self.wake(message.site)
 
@@ -103,6 +113,7 @@ class DeliveryWorker:
                 task.cancel()
             for followed in self._sites.values():
                 followed.stop()
+            await self._replaying.stop()
             await asyncio.gather(*tasks, *(each.task for each in self._sites.values()), return_exceptions=True)
             for timer in self._timers:
                 timer.cancel()
@@ -122,6 +133,7 @@ class DeliveryWorker:
             if due.next_due_at is not None:
                 self._plan(site, due.next_due_at)
             await self._facts.run(site)
+            await self._replaying.sweep(site)
 
     async def _follow_once(self, site: Site) -> bool:
         """Relay a page; return whether more waits."""

@@ -71,6 +71,9 @@ def update_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow
             "generation": row.generation,
             "claimed_at": row.claimed_at,
             "delivered_at": row.delivered_at,
+            "last_status": row.last_status,
+            "last_error": row.last_error,
+            "replay_id": row.replay_id,
             "updated_at": row.updated_at,
         }
         for row in sorted(rows, key=lambda row: row.id)
@@ -167,6 +170,7 @@ def read_attempts(conn: Connection, site_id: int, delivery_id: str) -> list[Atte
             row,
             request=None if row.request is None else bytes(row.request),
             response=None if row.response is None else bytes(row.response),
+            timings=None if row.timings is None else bytes(row.timings),
         )
         for row in rows
     ]

@@ -41,6 +41,12 @@ def find_endpoint(conn: Connection, site_id: int, endpoint_id: str) -> EndpointR
     return None if row is None else _endpoint(row)
 
 
+def find_endpoints(conn: Connection, site_id: int, endpoint_ids: Iterable[str]) -> dict[str, EndpointRow]:
+    """Return those of the endpoints that are not deleted."""
+    query = select(endpoints).where(_present(site_id), among(endpoints.c.id, endpoint_ids))
+    return {row.id: _endpoint(row) for row in conn.execute(query)}
+
+
 def page_endpoints(conn: Connection, site_id: int, *, limit: int, before: str | None) -> list[EndpointRow]:
     """Return endpoints that are not deleted, newest first, after the one named by `before`."""
     query = select(endpoints).where(_present(site_id)).order_by(endpoints.c.id.desc()).limit(limit)

@@ -30,6 +30,8 @@ _TABLES = (
     "lines",
     "outgoing_facts",
     "relays",
+    "replay_parts",
+    "replays",
     "subscriptions",
 )
 _SLOTS = 16
@@ -47,6 +49,8 @@ _CHANGES = {
     "relays": "UPDATE",
     "deliveries": "UPDATE",
     "attempts": "DELETE",
+    "replays": "UPDATE",
+    "replay_parts": "UPDATE",
     "outgoing_facts": "DELETE",
 }
 _FOR_EVER = ("lines", "events")
@@ -242,6 +246,7 @@ def upgrade() -> None:
         sa.Column("duration_ms", sa.Integer(), nullable=True),
         sa.Column("request", sa.LargeBinary(), nullable=True),
         sa.Column("response", sa.LargeBinary(), nullable=True),
+        sa.Column("timings", sa.LargeBinary(), nullable=True),
         sa.Column("error_class", sa.String(length=40), nullable=True),
         sa.PrimaryKeyConstraint("site_id", "delivery_id", "number", name=op.f("pk_attempts")),
     )
@@ -264,6 +269,9 @@ def upgrade() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("claimed_at", sa.BigInteger(), nullable=True),
         sa.Column("delivered_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_status", sa.SmallInteger(), nullable=True),
+        sa.Column("last_error", sa.String(length=40), nullable=True),
+        sa.Column("replay_id", _ID, nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_deliveries")),
@@ -278,6 +286,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("due_at IS NOT NULL"),
     )
     op.create_index(
+        "ix_deliveries_failed",
+        "deliveries",
+        ["site_id", "last_error", "id"],
+        unique=False,
+        postgresql_where=sa.text("last_error IS NOT NULL"),
+        sqlite_where=sa.text("last_error IS NOT NULL"),
+    )
+    op.create_index(
         "ix_deliveries_troubled",
         "deliveries",
         ["site_id", "state", "id"],
@@ -288,6 +304,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_deliveries_endpoint_sequence", "deliveries", ["site_id", "endpoint_id", "endpoint_sequence"], unique=True
     )
+    op.create_index("uq_deliveries_event", "deliveries", ["site_id", "sequence", "endpoint_id"], unique=True)
     op.create_table(
         "endpoints",
         sa.Column("site_id", sa.BigInteger(), nullable=False),
@@ -330,6 +347,43 @@ def upgrade() -> None:
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", name=op.f("pk_relays")),
+    )
+    op.create_table(
+        "replay_parts",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("replay_id", _ID, nullable=False),
+        sa.Column("endpoint_id", _ID, nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("numbers", _JSON, nullable=True),
+        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("queued", sa.BigInteger(), nullable=False),
+        sa.Column("delivered", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("skipped", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "replay_id", "endpoint_id", name=op.f("pk_replay_parts")),
+        postgresql_with={"fillfactor": 70},
+    )
+    op.create_table(
+        "replays",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("selection", sa.LargeBinary(), nullable=False),
+        sa.Column("rate_per_s", sa.Integer(), nullable=True),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=True),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_replays")),
+    )
+    op.create_index(
+        "ix_replays_running",
+        "replays",
+        ["site_id", "due_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'running'"),
+        sqlite_where=sa.text("status = 'running'"),
     )
     op.create_table(
         "subscriptions",

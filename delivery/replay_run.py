@@ -1,0 +1,242 @@
+"""Going on with replays: one bounded step a transaction, behind first attempts and no faster than their endpoints take it.
+
+A step locks the replay, then a few of its endpoints. At each it queues deliveries only as far as a small backlog is not
+full: so an endpoint that is slow or paused holds up nobody else, and a pause or a cancellation is felt soon.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from msgspec import UNSET
+from sqlalchemy import Connection
+
+from delivery.replay_jobs import wanted_of
+from delivery.replay_shapes import ReplaySelection, read_selection
+from delivery.requeue import ALREADY_QUEUED, requeue
+from delivery.rows import DeliveryRow, EndpointRow, ReplayPart, ReplayRow
+from delivery.schema import LANE_AGAIN
+from delivery.store import replays as store
+from delivery.store.deliveries import insert_deliveries, read_position
+from delivery.store.endpoints import lock_endpoints, number_deliveries, subscription_of
+from delivery.subscriptions import Pending, decide, subject_of, wanted_types
+from engine import feed
+from engine.clock import Clock
+from engine.databases import Databases, Site
+from engine.ids import IdSource
+
+STEP_ROWS: Final = 100
+STEP_ENDPOINTS: Final = 8
+BACKLOG: Final = 200
+"""How much is queued ahead at an endpoint: what may still be sent after a pause or a cancellation."""
+SCAN: Final = 10_000
+"""How many numbers a step looks through at most for one that matches."""
+STEP_US: Final = 50_000
+FULL_US: Final = 250_000
+PAUSED_US: Final = 2_000_000
+"""When to look again at an endpoint that has all it may have waiting, and where that endpoint is paused."""
+BURST_US: Final = 250_000
+"""A replay with a rate queues what is due of a quarter of a second at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcome:
+    """Which endpoints have something due, and when (micros) the next step is; None: no replay of the site is running."""
+
+    woken: frozenset[str]
+    next_at: int | None
+
+
+class ReplayRunner:
+    """Takes steps of a site's running replays; any number of processes may."""
+
+    def __init__(
+        self,
+        databases: Databases,
+        *,
+        clock: Clock,
+        ids: IdSource,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._databases = databases
+        self._clock = clock
+        self._ids = ids
+        self._chance = chance
+
+    async def next_at(self, site: Site) -> int | None:
+        """Return when (micros) the next step is due; None where no replay is running."""
+        database = await self._databases.of(site)
+        return await database.read(lambda conn: store.next_step(conn, site.id), site_id=site.id)
+
+    async def step(self, site: Site) -> StepOutcome:
+        """Take one step of the replay whose step is due longest; nothing happens where none is."""
+        database = await self._databases.of(site)
+        return await database.write(lambda conn: self._step(conn, site.id), site_id=site.id)
+
+    def _step(self, conn: Connection, site_id: int) -> StepOutcome:
+        now_us = self._clock.now_us()
+        row = store.take_due(conn, site_id, now_us)
+        woken: set[str] = set()
+        if row is not None:
+            open_parts = store.read_parts(conn, site_id, row.id)
+            chosen = self._choose([part.endpoint_id for part in open_parts])
+            locked = lock_endpoints(conn, site_id, chosen)
+            # Read again under the locks: attempts were settled, and counted, meanwhile.
+            parts = store.read_parts(conn, site_id, row.id, chosen)
+            budget = STEP_ROWS if row.rate_per_s is None else _budget(row.rate_per_s)
+            step = _Step(conn, site_id, self._ids, row, read_selection(row), now_us, budget)
+            after = [step.advance(part, locked[part.endpoint_id]) for part in parts]
+            store.save_parts(conn, site_id, after)
+            finished = all(part.position >= part.until for part in after) and len(after) == len(open_parts)
+            moved = any(one.position != two.position for one, two in zip(parts, after, strict=True))
+            idle_us = STEP_US if moved else FULL_US if _any_active(locked) else PAUSED_US
+            store.save_replay(conn, site_id, _next(row, step.queued, idle_us, now_us, finished=finished))
+            woken = step.woken
+        return StepOutcome(woken=frozenset(woken), next_at=store.next_step(conn, site_id))
+
+    def _choose(self, endpoint_ids: Sequence[str]) -> list[str]:
+        """Return the endpoints of this step; where there are many, another stretch of them every time."""
+        start = int(self._chance() * len(endpoint_ids)) if len(endpoint_ids) > STEP_ENDPOINTS else 0
+        return [*endpoint_ids[start:], *endpoint_ids[:start]][:STEP_ENDPOINTS]
+
+
+class _Step:
+    """One step while it is taken: what it may still queue, and whom it woke."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        site_id: int,
+        ids: IdSource,
+        row: ReplayRow,
+        selection: ReplaySelection,
+        now_us: int,
+        budget: int,
+    ) -> None:
+        self._conn = conn
+        self._site_id = site_id
+        self._ids = ids
+        self._row = row
+        self._selection = selection
+        self._now_us = now_us
+        self._budget = budget
+        self.queued = 0
+        self.woken: set[str] = set()
+
+    def advance(self, part: ReplayPart, endpoint: EndpointRow) -> ReplayPart:
+        """Queue what may be queued now at a locked endpoint; return the part as it is then."""
+        if endpoint.status not in {"active", "paused"}:
+            # Disabled or removed meanwhile: what is left is not sent.
+            return _closed(replace(part, skipped=part.skipped + max(part.total - part.queued - part.skipped, 0)))
+        backlog = store.count_backlog(self._conn, self._site_id, endpoint.id, self._now_us, BACKLOG)
+        room = min(BACKLOG - backlog, self._budget - self.queued)
+        if room <= 0:
+            return part
+        if self._selection.catch_up is not UNSET:
+            after = self._append(part, endpoint, room)
+        else:
+            after = self._send_again(part, room)
+        added = after.queued - part.queued
+        self.queued += added
+        if added and endpoint.status == "active":
+            self.woken.add(endpoint.id)
+        return _closed(after) if after.position >= after.until else after
+
+    def _send_again(self, part: ReplayPart, room: int) -> ReplayPart:
+        rows, position = self._read(part, room)
+        again = [row for row in rows if row.state not in ALREADY_QUEUED]
+        requeue(self._conn, self._site_id, again, part.replay_id, self._now_us)
+        return replace(
+            part,
+            position=position,
+            queued=part.queued + len(again),
+            skipped=part.skipped + len(rows) - len(again),
+        )
+
+    def _read(self, part: ReplayPart, room: int) -> tuple[list[DeliveryRow], int]:
+        """Return the next deliveries that match, and the number up to which they are then dealt with."""
+        if part.numbers is not None:
+            numbers = [number for number in part.numbers if number > part.position][:room]
+            rows = store.read_numbers(self._conn, self._site_id, part.endpoint_id, numbers)
+            return rows, numbers[-1] if numbers else part.until
+        assert self._selection.filter is not UNSET  # noqa: S101 - what has no numbers and catches up nothing has a filter
+        wanted = wanted_of(self._selection.filter, part.endpoint_id)
+        until = min(part.until, part.position + SCAN)
+        rows = store.read_share(self._conn, self._site_id, wanted, after=part.position, until=until, limit=room)
+        return rows, rows[-1].endpoint_sequence if len(rows) == room else until
+
+    def _append(self, part: ReplayPart, endpoint: EndpointRow, room: int) -> ReplayPart:
+        """Give the next events that the endpoint has no delivery of the endpoint's next numbers."""
+        # What the relay has yet to decide it will number itself, if the subscription was in force then.
+        relayed = read_position(self._conn, self._site_id)
+        until = min(part.until, relayed, part.position + SCAN)
+        if until <= part.position:
+            return part
+        types = wanted_types(endpoint.event_types)
+        events = feed.read_after(self._conn, self._site_id, part.position, room, types, until)
+        version = [replace(subscription_of(endpoint, 0), from_sequence=0)]
+        numbered = store.read_numbered(self._conn, self._site_id, endpoint.id, [event.sequence for event in events])
+        missing = [
+            event
+            for event in events
+            if event.sequence not in numbered
+            and isinstance(decide(endpoint.id, version, event, subject_of(event)), Pending)
+        ]
+        rows = [
+            DeliveryRow(
+                id=self._ids.draw(self._now_us),
+                endpoint_id=endpoint.id,
+                event_id=event.id,
+                event_type=event.type,
+                sequence=event.sequence,
+                endpoint_sequence=number,
+                state="pending",
+                reason=None,
+                attempts=0,
+                failures=0,
+                trigger="replay",
+                due_at=self._now_us,
+                lane=LANE_AGAIN,
+                generation=0,
+                claimed_at=None,
+                delivered_at=None,
+                created_at=self._now_us,
+                updated_at=self._now_us,
+                replay_id=part.replay_id,
+            )
+            for number, event in enumerate(missing, endpoint.last_sequence + 1)
+        ]
+        insert_deliveries(self._conn, self._site_id, rows)
+        if rows:
+            number_deliveries(self._conn, self._site_id, {endpoint.id: rows[-1].endpoint_sequence})
+        position = events[-1].sequence if len(events) == room else until
+        return replace(part, position=position, queued=part.queued + len(rows))
+
+
+def _closed(part: ReplayPart) -> ReplayPart:
+    """Return a part that looked at everything: what it counted at first was what matched then."""
+    return replace(part, position=part.until, total=part.queued + part.skipped)
+
+
+def _budget(rate_per_s: int) -> int:
+    return min(STEP_ROWS, max(1, rate_per_s * BURST_US // 1_000_000))
+
+
+def _any_active(locked: Mapping[str, EndpointRow]) -> bool:
+    return any(endpoint.status == "active" for endpoint in locked.values())
+
+
+def _next(row: ReplayRow, queued: int, idle_us: int, now_us: int, *, finished: bool) -> ReplayRow:
+    """Return the replay after a step that queued so many; `idle_us` is waited where nothing else says how long."""
+    if finished:
+        return replace(row, status="queued", due_at=None, lock_version=row.lock_version + 1, updated_at=now_us)
+    if not queued or row.rate_per_s is None:
+        due_at = now_us + idle_us
+    else:
+        # From when it was due, not from now: a step that came late must not slow it down.
+        begun = max(row.due_at or now_us, now_us - BURST_US)
+        due_at = begun + queued * 1_000_000 // row.rate_per_s
+    return replace(row, due_at=due_at)

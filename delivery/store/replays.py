@@ -1,0 +1,291 @@
+"""Replays and their parts as SQL. A replay's row is locked before endpoints; its parts change under their endpoint's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, exists, func, insert, literal, select, update
+from sqlalchemy.engine import Row
+
+from delivery.rows import DeliveryRow, ReplayPart, ReplayRow
+from delivery.schema import LANE_AGAIN, LANE_IN_FLIGHT, deliveries, replay_parts, replays
+from delivery.store.deliveries import COLUMNS, delivery_of
+from delivery.store.filters import Wanted, matching
+from engine.schema import events
+from engine.sql import among, insert_rows, update_rows
+
+_REPLAY: Final = select(*(column for column in replays.c if column.name != "site_id"))
+_PART: Final = tuple(column for column in replay_parts.c if column.name != "site_id")
+_COUNTS: Final = ("total", "queued", "delivered", "failed", "skipped")
+_FINAL: Final = frozenset({"delivered", "exhausted", "skipped"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What of a selection belongs to one endpoint: how many deliveries, and between which endpoint sequences."""
+
+    total: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """By how much a part's counts change."""
+
+    queued: int = 0
+    delivered: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+def insert_replay(conn: Connection, site_id: int, row: ReplayRow, parts: Sequence[ReplayPart]) -> None:
+    """Add a replay with its parts."""
+    conn.execute(insert(replays).values(site_id=site_id, **asdict(row)))
+    insert_rows(conn, replay_parts, [{"site_id": site_id, **_part_values(part)} for part in parts])
+
+
+def save_replay(conn: Connection, site_id: int, row: ReplayRow) -> None:
+    """Store what may have changed about a replay; its row is locked."""
+    changed = {
+        "status": row.status,
+        "due_at": row.due_at,
+        "lock_version": row.lock_version,
+        "updated_at": row.updated_at,
+    }
+    conn.execute(update(replays).where(replays.c.site_id == site_id, replays.c.id == row.id).values(**changed))
+
+
+def find_replay(conn: Connection, site_id: int, replay_id: str, *, lock: bool = False) -> ReplayRow | None:
+    """Return a replay, its row locked where that is asked for."""
+    query = _REPLAY.where(replays.c.site_id == site_id, replays.c.id == replay_id)
+    row = conn.execute(query.with_for_update() if lock else query).first()
+    return None if row is None else _replay(row)
+
+
+def page_replays(conn: Connection, site_id: int, *, limit: int, before: str | None) -> list[ReplayRow]:
+    """Return replays, the newest first, after the one named by `before`."""
+    query = _REPLAY.where(replays.c.site_id == site_id).order_by(replays.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(replays.c.id < before)
+    return [_replay(row) for row in conn.execute(query)]
+
+
+def take_due(conn: Connection, site_id: int, now_us: int) -> ReplayRow | None:
+    """Lock the running replay whose step is due longest, and return it; one that another process has is passed over."""
+    query = (
+        _REPLAY.where(replays.c.site_id == site_id, _running(), replays.c.due_at <= now_us)
+        .order_by(replays.c.due_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    row = conn.execute(query).first()
+    return None if row is None else _replay(row)
+
+
+def next_step(conn: Connection, site_id: int) -> int | None:
+    """Return when (micros) the next step of a running replay is due; None where none runs."""
+    query = select(func.min(replays.c.due_at)).where(replays.c.site_id == site_id, _running())
+    return conn.execute(query).scalar()
+
+
+def read_parts(
+    conn: Connection, site_id: int, replay_id: str, endpoint_ids: Sequence[str] | None = None
+) -> list[ReplayPart]:
+    """Return the parts of a replay that still have something to look at, of some endpoints or of all."""
+    query = (
+        select(*_PART)
+        .where(replay_parts.c.site_id == site_id, replay_parts.c.replay_id == replay_id)
+        .where(replay_parts.c.position < replay_parts.c.until)
+        .order_by(replay_parts.c.endpoint_id)
+    )
+    if endpoint_ids is not None:
+        query = query.where(among(replay_parts.c.endpoint_id, endpoint_ids))
+    return [_part(row) for row in conn.execute(query)]
+
+
+def save_parts(conn: Connection, site_id: int, parts: Sequence[ReplayPart]) -> None:
+    """Store where parts stand and what they count; their endpoints are locked."""
+    changed = [
+        {
+            "site_id": site_id,
+            "replay_id": part.replay_id,
+            "endpoint_id": part.endpoint_id,
+            "position": part.position,
+            **{name: getattr(part, name) for name in _COUNTS},
+        }
+        for part in parts
+    ]
+    update_rows(conn, replay_parts, ("site_id", "replay_id", "endpoint_id"), changed)
+
+
+def sum_parts(conn: Connection, site_id: int, replay_ids: Sequence[str]) -> dict[str, ReplayPart]:
+    """Return the parts of each replay added up, as one part."""
+    sums = [func.sum(replay_parts.c[name]).label(name) for name in _COUNTS]
+    query = (
+        select(replay_parts.c.replay_id, *sums)
+        .where(replay_parts.c.site_id == site_id, among(replay_parts.c.replay_id, replay_ids))
+        .group_by(replay_parts.c.replay_id)
+    )
+    return {
+        row.replay_id: ReplayPart(
+            replay_id=row.replay_id,
+            endpoint_id="",
+            position=0,
+            until=0,
+            numbers=None,
+            **{name: int(getattr(row, name)) for name in _COUNTS},
+        )
+        for row in conn.execute(query)
+    }
+
+
+def change_counts(conn: Connection, site_id: int, changes: Mapping[tuple[str, str], Change]) -> None:
+    """Add to the counts of parts, by replay and endpoint; their endpoints are locked."""
+    for (replay_id, endpoint_id), change in sorted(changes.items()):
+        added = {name: replay_parts.c[name] + number for name, number in asdict(change).items() if number}
+        conn.execute(
+            update(replay_parts)
+            .where(
+                replay_parts.c.site_id == site_id,
+                replay_parts.c.replay_id == replay_id,
+                replay_parts.c.endpoint_id == endpoint_id,
+            )
+            .values(**added),
+        )
+
+
+def count_outcomes(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) -> None:
+    """Count for their replays those of the deliveries that have just come to an end; their endpoints are locked."""
+    delivered: dict[tuple[str, str], int] = {}
+    failed: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row.replay_id is not None and row.state in _FINAL:
+            counted = delivered if row.state == "delivered" else failed
+            place = row.replay_id, row.endpoint_id
+            counted[place] = counted.get(place, 0) + 1
+    changes = {
+        place: Change(delivered=delivered.get(place, 0), failed=failed.get(place, 0)) for place in {*delivered, *failed}
+    }
+    change_counts(conn, site_id, changes)
+
+
+def count_abandoned(conn: Connection, site_id: int, endpoint_id: str) -> None:
+    """Count as failed what replays have waiting at a locked endpoint that is about to be skipped; nothing in flight."""
+    query = (
+        select(deliveries.c.replay_id, func.count())
+        .where(
+            deliveries.c.site_id == site_id,
+            deliveries.c.endpoint_id == endpoint_id,
+            deliveries.c.due_at.is_not(None),
+            deliveries.c.lane != LANE_IN_FLIGHT,
+            deliveries.c.replay_id.is_not(None),
+        )
+        .group_by(deliveries.c.replay_id)
+    )
+    changes = {(row[0], endpoint_id): Change(failed=row[1]) for row in conn.execute(query)}
+    change_counts(conn, site_id, changes)
+
+
+def count_wanted(conn: Connection, site_id: int, wanted: Wanted) -> dict[str, Share]:
+    """Return how many deliveries match, by endpoint."""
+    number = deliveries.c.endpoint_sequence
+    query = (
+        select(deliveries.c.endpoint_id, func.count(), func.min(number), func.max(number))
+        .where(*matching(site_id, wanted))
+        .group_by(deliveries.c.endpoint_id)
+    )
+    return {row[0]: Share(total=row[1], first=row[2], last=row[3]) for row in conn.execute(query)}
+
+
+def count_unnumbered(
+    conn: Connection, site_id: int, endpoint_id: str, types: Sequence[str], after: int, until: int
+) -> int:
+    """Return how many events of some types, after one sequence and up to another, have no delivery for the endpoint."""
+    numbered = exists().where(
+        deliveries.c.site_id == events.c.site_id,
+        deliveries.c.sequence == events.c.sequence,
+        deliveries.c.endpoint_id == endpoint_id,
+    )
+    query = select(func.count()).where(
+        events.c.site_id == site_id,
+        events.c.sequence > after,
+        events.c.sequence <= until,
+        among(events.c.type, types),
+        ~numbered,
+    )
+    return int(conn.execute(query).scalar_one())
+
+
+def read_numbered(conn: Connection, site_id: int, endpoint_id: str, sequences: Sequence[int]) -> set[int]:
+    """Return which of these events have a delivery for the endpoint."""
+    query = select(deliveries.c.sequence).where(
+        deliveries.c.site_id == site_id,
+        deliveries.c.endpoint_id == endpoint_id,
+        among(deliveries.c.sequence, sequences),
+    )
+    return set(conn.execute(query).scalars())
+
+
+def read_share(
+    conn: Connection, site_id: int, wanted: Wanted, *, after: int, until: int, limit: int
+) -> list[DeliveryRow]:
+    """Return an endpoint's deliveries that match, by endpoint sequence after one number and up to another."""
+    number = deliveries.c.endpoint_sequence
+    query = (
+        select(*COLUMNS)
+        .where(and_(*matching(site_id, wanted)), number > after, number <= until)
+        .order_by(number)
+        .limit(limit)
+    )
+    return [delivery_of(row) for row in conn.execute(query)]
+
+
+def read_numbers(conn: Connection, site_id: int, endpoint_id: str, numbers: Sequence[int]) -> list[DeliveryRow]:
+    """Return an endpoint's deliveries with these endpoint sequences, in their order."""
+    query = (
+        select(*COLUMNS)
+        .where(deliveries.c.site_id == site_id, deliveries.c.endpoint_id == endpoint_id)
+        .where(among(deliveries.c.endpoint_sequence, numbers))
+        .order_by(deliveries.c.endpoint_sequence)
+    )
+    return [delivery_of(row) for row in conn.execute(query)]
+
+
+def count_backlog(conn: Connection, site_id: int, endpoint_id: str, now_us: int, most: int) -> int:
+    """Return how much of what is to be sent again is due at an endpoint, counted up to `most`."""
+    due = (
+        select(literal(1))
+        .where(
+            deliveries.c.site_id == site_id,
+            deliveries.c.endpoint_id == endpoint_id,
+            deliveries.c.lane == LANE_AGAIN,
+            deliveries.c.due_at.is_not(None),
+            deliveries.c.due_at <= now_us,
+        )
+        .limit(most)
+        .subquery()
+    )
+    return int(conn.execute(select(func.count()).select_from(due)).scalar_one())
+
+
+def _running() -> Any:
+    # Written out, not bound: a partial index is only considered for a value that the planner can see.
+    return replays.c.status == literal("running", literal_execute=True)
+
+
+def _part_values(part: ReplayPart) -> dict[str, Any]:
+    return {**asdict(part), "numbers": None if part.numbers is None else list(part.numbers)}
+
+
+def _replay(row: Row[*tuple[Any, ...]]) -> ReplayRow:
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by its column names
+    return ReplayRow(**{**values, "selection": bytes(values["selection"])})
+
+
+def _part(row: Row[*tuple[Any, ...]]) -> ReplayPart:
+    values = dict(row._mapping)  # noqa: SLF001 - see above
+    numbers = values["numbers"]
+    return ReplayPart(**{**values, "numbers": None if numbers is None else tuple(numbers)})

@@ -1,0 +1,73 @@
+"""Going on with replays in this process: one loop a site while it has a running one, woken or found by the sweep."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from delivery.replay_run import ReplayRunner
+from engine.clock import Clock
+from engine.databases import Site
+
+_AGAIN_S: Final = 1.0
+_log = structlog.get_logger("gledger.replays")
+
+
+class Replaying:
+    """Takes the steps of running replays when they are due."""
+
+    def __init__(self, runner: ReplayRunner, clock: Clock, on_due: Callable[[Site, str], None]) -> None:
+        """`on_due` is told every endpoint for which something was queued."""
+        self._runner = runner
+        self._clock = clock
+        self._on_due = on_due
+        self._loops: dict[int, asyncio.Task[None]] = {}
+        self._woken: dict[int, asyncio.Event] = {}
+
+    def wake(self, site: Site) -> None:
+        """Say that the site may have a replay to go on with."""
+        self._woken.setdefault(site.id, asyncio.Event()).set()
+        if site.id not in self._loops:
+            self._loops[site.id] = asyncio.get_running_loop().create_task(self._run(site), name=f"replay-{site.id}")
+
+    async def sweep(self, site: Site) -> None:
+        """Wake the site if a step is due that nobody was woken for."""
+        if site.id not in self._loops and await self._runner.next_at(site) is not None:
+            self.wake(site)
+
+    async def stop(self) -> None:
+        """End every loop; a step under way is a transaction, and is taken whole or not at all."""
+        loops: Iterable[asyncio.Task[None]] = list(self._loops.values())
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+    async def _run(self, site: Site) -> None:
+        woken = self._woken[site.id]
+        try:
+            while True:
+                woken.clear()
+                try:
+                    outcome = await self._runner.step(site)
+                except Exception as error:  # noqa: BLE001 - the database is away: everything about a replay is in it
+                    _log.warning("replay.interrupted", site_id=site.id, error=str(error))
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
+                for endpoint_id in outcome.woken:
+                    self._on_due(site, endpoint_id)
+                if outcome.next_at is None:
+                    if woken.is_set():
+                        continue
+                    return
+                wait_s = (outcome.next_at - self._clock.now_us()) / 1e6
+                # Always a moment: a step that another process takes is due here too until it is over.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(wait_s, 0.02)):
+                        await woken.wait()
+        finally:
+            self._loops.pop(site.id, None)
+            self._woken.pop(site.id, None)
