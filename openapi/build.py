@@ -42,6 +42,7 @@ _TAGS: Final = {
     "Events": "The feed: every committed change, in commit order, without gaps.",
     "Webhooks": "Endpoints that receive events.",
     "Deliveries": "One event for one endpoint, attempt by attempt.",
+    "Replays": "Many deliveries sent again as one job: counted first, paced, paused, canceled.",
     "API keys": "Credentials that do not expire within minutes.",
     "OAuth": "Access tokens for client credentials.",
     "Running": "How the process is doing.",

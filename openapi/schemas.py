@@ -140,7 +140,12 @@ BESIDE_THE_TABLE: Final = (
 def schemas() -> Json:
     """Return every component schema by its name, in alphabetical order."""
     bodies = _components(route.body for route in ROUTES)
-    answers = _components(route.answer for route in ROUTES)
+    # What is answered as it was asked stands as it is asked: nothing beside it is taken, and nothing else is shown.
+    answers = {
+        name: schema
+        for name, schema in _components(route.answer for route in ROUTES).items()
+        if bodies.get(name) != schema
+    }
     others = _components(BESIDE_THE_TABLE)
     for schema in answers.values():
         _say_conventions(schema)

@@ -94,6 +94,7 @@ async def furnish(opened: OpenSite, parts: Parts) -> dict[str, list[str]]:
     async def listed(path: str) -> list[str]:
         return [each["id"] for each in (await client.get(path)).json()["data"]]
 
+    replay = {"filter": {"sequence_from": 1}, "rate_per_s": 1}
     return {
         "ledgers": ledgers,
         "accounts": accounts,
@@ -101,5 +102,6 @@ async def furnish(opened: OpenSite, parts: Parts) -> dict[str, list[str]]:
         "webhook_endpoints": endpoints,
         "events": await listed("/v1/events"),
         "deliveries": await listed("/v1/deliveries"),
+        "replays": await make_several(6, "/v1/replays", replay),
         "api_keys": await make_several(4, "/v1/api_keys", {"name": "Dashboard"}),
     }
