@@ -285,7 +285,7 @@ _REPLAYS: Final = (
         refusals=("not_found", "endpoint.disabled", "cursor.invalid"),
     ),
     Route(
-        method="POST", path="/v1/replays/preview", handler=replays.preview_replay, tag="Replays", scope="webhooks.read",
+        method="POST", path="/v1/replays/preview", handler=replays.preview_replay, tag="Replays", scope="webhooks.write",
         body=replay_shapes.ReplayCreate, answer=replay_shapes.ReplayPreview,
         refusals=("not_found", "endpoint.disabled", "cursor.invalid"),
     ),
