@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 
 from engine.balances import EMPTY, Totals
-from engine.events import ENTRY_TYPES, Resource, chain, genesis_hash
+from engine.events import ENTRY_TYPES, Resource, chain, genesis_hash, moves_lines
 from engine.feed import read_after, read_head
 from engine.money import format_instant
 from engine.rows import AccountRow, EntryRow, LedgerRow
@@ -48,12 +48,14 @@ class _Told(NamedTuple, Generic[T]):
     type: str
     created_at: int
     data: T
+    previous: dict[str, Any]
 
 
 class _Data(msgspec.Struct):
     """The resource in an envelope, not yet decoded."""
 
     data: msgspec.Raw
+    previous: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,21 +169,26 @@ def _verify_entries(conn: Connection, site_id: int, progress: Progress) -> Findi
 
 def _wrong_entry(row: Any, versions: dict[int, list[Any]], told: list[_Told[Entry]]) -> Finding | None:
     entry_id, version = row["id"], 0
+    before = ""
     if not told:
         return Finding(table="entries", row=entry_id, detail="no event tells of it")
     for event in told:
-        fresh = event.type != "entry.updated"
+        fresh = moves_lines(event.type, event.previous)
         version += fresh
         present = versions.get(version, [])
-        if [line_of(line) for line in present] != event.data.lines:
+        if [line_of(line) for line in present if line["status"] != "discarded"] != event.data.lines:
             return _wrong_lines(entry_id, version, "they are not what the event says")
         for position, line in enumerate(present):
-            if (line["position"], line["effective_at"]) != (position, row["effective_at"]):
-                return _wrong_lines(entry_id, version, "their places or times are not the entry's")
+            if line["position"] != position:
+                return _wrong_lines(entry_id, version, "their places are not in order")
+            at = before if line["status"] == "discarded" else event.data.effective_at
+            if fresh and format_instant(line["effective_at"]) != at:
+                return _wrong_lines(entry_id, version, "their times are not the entry's")
             if fresh and line["created_at"] != event.created_at:
                 return _wrong_lines(entry_id, version, "their time is not that of their event")
-        if not _balanced(present):
+        if not _balanced([line for line in present if line["status"] != "discarded"]):
             return Finding(table="entries", row=entry_id, detail="its debits and credits differ")
+        before = event.data.effective_at
     if len(versions) != version:
         return _wrong_lines(entry_id, max(versions), "no event tells of them")
     if row["lines_version"] != version or entry_of(cast("EntryRow", row), versions[version]) != told[-1].data:
@@ -244,9 +251,12 @@ def _verify_lines(
         row = f"entry {line['entry_id']} line {line['position']} version {line['version']}"
         if account_id not in versions:
             return Finding(table="lines", row=row, detail=f"there is no account {account_id}")
+        if not _moves_its_amount(line):
+            return Finding(table="lines", row=row, detail="what it moved is not its amount")
         before = reached.get(account_id, EMPTY)
-        posted, pending = _moved(line)
-        after = before.add(line["direction"], posted, pending)._replace(lock_version=line["account_lock_version"])
+        after = before.add(line["direction"], line["posted_moved"], line["pending_moved"])._replace(
+            lock_version=line["account_lock_version"]
+        )
         told = Totals(
             line["posted_debits"],
             line["posted_credits"],
@@ -286,14 +296,14 @@ def _wrong_balance(
     return None
 
 
-def _moved(line: Any) -> tuple[int, int]:
-    """Return what a line moved of the posted and of the pending total of its direction."""
-    amount = line["amount"]
-    if line["status"] == "pending":
-        return 0, amount
-    if line["status"] == "archived":
-        return 0, -amount
-    return amount, -amount if line["version"] > 1 else 0
+def _moves_its_amount(line: Any) -> bool:
+    match line["status"]:
+        case "posted":
+            return bool(line["posted_moved"] == line["amount"])
+        case "pending":
+            return bool(line["posted_moved"] == 0)
+        case _:
+            return bool((line["posted_moved"], line["pending_moved"]) == (0, -line["amount"]))
 
 
 def _told(
@@ -311,8 +321,9 @@ def _told(
         .order_by(events.c.sequence)
     )
     for row in conn.execute(query):
-        data = msgspec.json.decode(row.body, type=_Data).data
-        told[row.resource_id].append(_Told(row.type, row.created_at, msgspec.json.decode(data, type=resource)))
+        seen = msgspec.json.decode(row.body, type=_Data)
+        data = msgspec.json.decode(seen.data, type=resource)
+        told[row.resource_id].append(_Told(row.type, row.created_at, data, seen.previous))
     return told
 
 

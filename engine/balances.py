@@ -61,6 +61,16 @@ class Totals(NamedTuple):
             return self.posted_credits - self.posted_debits - self.pending_debits
         return self.posted_debits - self.posted_credits - self.pending_credits
 
+    def posted(self, normal_balance: str) -> int:
+        """Return the posted balance in minor units."""
+        difference = self.posted_credits - self.posted_debits
+        return difference if normal_balance == "credit" else -difference
+
+    def pending(self, normal_balance: str) -> int:
+        """Return the pending balance in minor units: posted, and what is pending both ways."""
+        difference = self.posted_credits + self.pending_credits - self.posted_debits - self.pending_debits
+        return difference if normal_balance == "credit" else -difference
+
     def empty(self) -> bool:
         """Tell whether the posted balance is zero and nothing is pending."""
         return self.posted_debits == self.posted_credits and not self.pending_debits and not self.pending_credits

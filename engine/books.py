@@ -105,7 +105,7 @@ class Books:
         return found if found is not None or self._below is None else self._below.entry(entry_id)
 
     def lines(self, entry_id: str) -> list[LineRow]:
-        """Return the present version of an entry's lines, in order."""
+        """Return the present version of an entry's lines, in order, without what it took back."""
         found = self._lines.get(entry_id)
         if found is None:
             return [] if self._below is None else self._below.lines(entry_id)
@@ -152,7 +152,9 @@ class Books:
         if decision.lines:
             fresh: dict[str, list[LineRow]] = {}
             for line in decision.lines:
-                fresh.setdefault(line["entry_id"], []).append(line)
+                kept = fresh.setdefault(line["entry_id"], [])
+                if line["status"] != "discarded":
+                    kept.append(line)
             self._lines.update(fresh)
         if decision.fact is not None:
             self._facts[decision.fact] = decision.events[0].id

@@ -10,6 +10,7 @@ from engine import resources
 from engine.balances import EMPTY, Direction, Totals
 from engine.books import Books, Decision
 from engine.commands import CloseAccount, CreateAccount, CreateLedger, UpdateAccount, UpdateLedger
+from engine.entry_errors import PeriodNotOver
 from engine.errors import (
     AccountClosed,
     AccountNotEmpty,
@@ -41,6 +42,7 @@ def create_ledger(command: CreateLedger, occasion: Occasion) -> Decision:
         "name": command.name,
         "description": command.description,
         "status": "active",
+        "closed_until": None,
         "metadata": command.metadata,
         "lock_version": 1,
         "created_at": occasion.now_us,
@@ -62,11 +64,17 @@ def update_ledger(command: UpdateLedger, books: Books, occasion: Occasion) -> De
         changes["description"] = None if command.clear_description else command.description
     if command.metadata is not None:
         changes["metadata"] = command.metadata
+    if command.reopen or command.closed_until is not None:
+        changes["closed_until"] = None if command.reopen else command.closed_until
+        if command.closed_until is not None and command.closed_until > occasion.now_us:
+            raise PeriodNotOver(command.closed_until)
     row, previous = resources.changed(cast("ResourceRow", ledger), changes, occasion)
     changed = cast("LedgerRow", row)
     if not previous:
         answer = encode(ledger_of(changed))
         return Decision(answer=answer, resource_id=ledger["id"], lock_version=ledger["lock_version"], events=[])
+    if "closed_until" in previous:
+        previous["closed_until"] = ledger_of(ledger).closed_until
     return _decided_ledger(changed, "ledger.updated", occasion, encode(previous))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import eq, ge, gt, le, lt
 from typing import Final, Literal
 
 from engine.balances import Direction, Limit
@@ -22,6 +23,8 @@ class Needs:
     entries: set[str] = field(default_factory=set)
     entry_external_ids: set[str] = field(default_factory=set)
     facts: set[str] = field(default_factory=set)
+    periods: bool = False
+    """Whether the ledgers of the accounts are wanted too, to see up to when they are closed."""
     resources: dict[tuple[str, str], set[str]] = field(default_factory=dict)
 
     def resource(self, kind: str, value: str, column: str = "id") -> None:
@@ -29,15 +32,51 @@ class Needs:
         self.resources.setdefault((kind, column), set()).add(value)
 
 
+_OPERATORS: Final[dict[str, Callable[[int, int], bool]]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le, "eq": eq}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """What a balance has to be once the entry is made: its amount in minor units against a value."""
+
+    balance: Literal["available", "pending", "posted"]
+    operator: Literal["gt", "gte", "lt", "lte", "eq"]
+    value: int
+
+    def holds(self, amount: int) -> bool:
+        """Tell whether a balance of this amount meets it."""
+        return _OPERATORS[self.operator](amount, self.value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineDraft:
-    """A line to be posted: an account by id or `external_id:…`, a direction, an amount in minor units."""
+    """A line to be posted: an account by id or `external_id:…`, a direction, an amount in minor units.
+
+    `lock_version` is demanded of the account before the entry, `conditions` of its balances after it.
+    """
 
     account: str
     direction: Direction
     amount: int
     metadata: dict[str, str]
     lock_version: int | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinePart:
+    """So much of a line that exists, in minor units."""
+
+    line_id: str
+    amount: int
+
+
+def _tell_accounts(needs: Needs, lines: Iterable[LineDraft]) -> None:
+    for line in lines:
+        if line.account.startswith(EXTERNAL):
+            needs.account_external_ids.add(line.account[len(EXTERNAL) :])
+        else:
+            needs.accounts.add(line.account)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +92,8 @@ class PostEntry:
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
-        for line in self.lines:
-            if line.account.startswith(EXTERNAL):
-                needs.account_external_ids.add(line.account[len(EXTERNAL) :])
-            else:
-                needs.accounts.add(line.account)
+        _tell_accounts(needs, self.lines)
+        needs.periods |= self.effective_at is not None
         if self.external_id is not None:
             needs.entry_external_ids.add(self.external_id)
 
@@ -92,6 +128,7 @@ class _OnEntry:
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
         needs.entries.add(self.entry_id)
+        needs.periods = True
 
     @property
     def weight(self) -> int:
@@ -101,7 +138,37 @@ class _OnEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostPending(_OnEntry):
-    """Post a pending entry."""
+    """Post a pending entry, at its effective time unless another is given."""
+
+    effective_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostPart(_OnEntry):
+    """Post a part of a pending entry; the rest stays pending, or is released."""
+
+    parts: tuple[LinePart, ...]
+    release_rest: bool = False
+    description: str | None = None
+    effective_at: int | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReverseEntry(_OnEntry):
+    """Post the mirror image of a posted entry, or of a part of it; now, unless another effective time is given."""
+
+    parts: tuple[LinePart, ...] | None = None
+    description: str | None = None
+    effective_at: int | None = None
+    external_id: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        _OnEntry.tell(self, needs)
+        if self.external_id is not None:
+            needs.entry_external_ids.add(self.external_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +178,26 @@ class ArchiveEntry(_OnEntry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateEntry(_OnEntry):
-    """Change an entry's description or metadata, whatever its status; None leaves them as they are."""
+    """Change an entry's description or metadata, whatever its status; a pending one's lines and effective time too.
+
+    None leaves a thing as it is.
+    """
 
     description: str | None = None
     clear_description: bool = False
     metadata: dict[str, str] | None = None
+    lines: tuple[LineDraft, ...] | None = None
+    effective_at: int | None = None
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        _OnEntry.tell(self, needs)
+        _tell_accounts(needs, self.lines or ())
+
+    @property
+    def weight(self) -> int:
+        """Return how many lines the command writes, roughly."""
+        return 4 if self.lines is None else 2 * len(self.lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +229,8 @@ class UpdateLedger(_Light):
     description: str | None = None
     clear_description: bool = False
     metadata: dict[str, str] | None = None
+    closed_until: int | None = None
+    reopen: bool = False
     if_match: int | None = None
 
     def tell(self, needs: Needs) -> None:
@@ -229,6 +313,8 @@ Command = (
     PostEntry
     | PostBatch
     | PostPending
+    | PostPart
+    | ReverseEntry
     | ArchiveEntry
     | UpdateEntry
     | CreateLedger

@@ -1,21 +1,27 @@
-"""The rules of entries: posting, reserving, resolving, changing what they are called. Pure."""
+"""The rules of entries: posting, reserving, resolving whole or in part, reversing, changing. Pure.
+
+A pending entry's balances move when it is resolved, never its past: what it reserved is taken back at the time it was
+reserved for, what is posted is posted at its own.
+"""
 
 from __future__ import annotations
 
-from typing import Final, Literal, cast
+from collections.abc import Sequence
+from typing import Any, Final, Literal, cast
 
-from engine import effects
 from engine import lines as mechanics
-from engine.balances import Totals
 from engine.books import Books, Decision
-from engine.commands import ArchiveEntry, PostEntry, PostPending, UpdateEntry
+from engine.commands import ArchiveEntry, LineDraft, PostEntry, PostPart, PostPending, ReverseEntry, UpdateEntry
+from engine.entry_errors import EntryAlreadyReversed, EntryNotPosted, NothingToPost
 from engine.errors import DuplicateEntry, EntryNotPending, NotFound, PreconditionFailed
-from engine.events import BatchPlace, EventDraft
+from engine.events import BatchPlace
+from engine.journal import Told, changed_row, decided, new_row, tell
+from engine.lines import Moves
 from engine.occasion import Occasion
 from engine.rows import AccountRow, EntryRow, LineRow
-from engine.shapes import encode, entry_of
+from engine.shapes import encode, entry_of, line_of
 
-_EVENT_OF: Final = {"pending": "entry.created", "posted": "entry.posted", "archived": "entry.archived"}
+_OPPOSITE: Final[dict[str, Literal["debit", "credit"]]] = {"debit": "credit", "credit": "debit"}
 
 
 def post_entry(
@@ -26,113 +32,241 @@ def post_entry(
 ) -> Decision:
     """Decide a new entry: its lines balance, its accounts can take it."""
     accounts = mechanics.accounts(command.lines, books)
-    mechanics.check_ledger(accounts)
-    mechanics.check_balanced(command.lines, accounts)
-    if command.external_id is not None:
-        holder = books.live_entry(command.external_id)
-        if holder is not None:
-            raise DuplicateEntry(command.external_id, holder)
-    now = occasion.now_us
-    entry: EntryRow = {
-        "site_id": occasion.site_id,
-        "id": occasion.draw(),
-        "ledger_id": accounts[0]["ledger_id"],
-        "status": command.status,
-        "description": command.description,
-        "external_id": command.external_id,
-        "metadata": command.metadata,
-        "effective_at": now if command.effective_at is None else command.effective_at,
-        "posted_at": now if command.status == "posted" else None,
-        "lines_version": 1,
-        "lock_version": 1,
-        "reverses": None,
-        "reversed_by": None,
-        "business_event_id": None,
-        "created_at": now,
-        "updated_at": now,
-    }
-    totals = mechanics.check_versions(command.lines, accounts, books)
-    before = dict(totals)
-    pending = command.status == "pending"
-    lines: list[LineRow] = []
-    for position, (draft, account) in enumerate(zip(command.lines, accounts, strict=True)):
-        amount = draft.amount
-        lines.append(
-            mechanics.move(
-                entry,
-                1,
-                position,
-                occasion.draw(),
-                account,
-                draft.direction,
-                amount,
-                draft.metadata,
-                totals,
-                posted=0 if pending else amount,
-                pending=amount if pending else 0,
-                now=now,
-            ),
-        )
-    mechanics.check_funds(before, totals, lines, accounts)
-    return _decided(entry, lines, totals, books, occasion, place=place)
+    ledger_id = accounts[0]["ledger_id"]
+    mechanics.check_ledger(accounts, ledger_id)
+    _check_lines(command.lines, accounts)
+    _check_external_id(command.external_id, books)
+    entry = new_row(
+        ledger_id,
+        command.status,
+        occasion,
+        description=command.description,
+        external_id=command.external_id,
+        metadata=command.metadata,
+        effective_at=command.effective_at,
+    )
+    mechanics.check_period(ledger_id, entry["effective_at"], books)
+    moves = Moves(books, occasion.now_us)
+    mechanics.check_versions(command.lines, accounts, moves)
+    _reserve_or_post(entry, command.lines, accounts, moves, occasion)
+    mechanics.check_funds(moves, accounts, [line.direction for line in command.lines])
+    mechanics.check_conditions(command.lines, accounts, moves.totals)
+    return decided([tell(entry, moves.lines, occasion, place=place)], moves)
+
+
+def resolve_entry(command: PostPending | ArchiveEntry, books: Books, occasion: Occasion) -> Decision:
+    """Decide to post a pending entry or to give it up. It never fails for balance reasons."""
+    entry = pending(command.entry_id, command.if_match, books)
+    moves = Moves(books, occasion.now_us)
+    if isinstance(command, PostPending):
+        whole = [line["amount"] for line in books.lines(entry["id"])]
+        resolved = post_amounts(entry, whole, command.effective_at, books, moves, occasion)
+    else:
+        resolved = give_up(entry, books, moves, occasion)
+    return decided([tell(resolved, moves.lines, occasion)], moves)
+
+
+def post_part(command: PostPart, books: Books, occasion: Occasion) -> Decision:
+    """Decide to post a part of a pending entry.
+
+    Where the rest is released, or nothing is left, the entry itself is posted with these amounts; else the part is an
+    entry of its own that names it, and the entry stays pending with what is left.
+    """
+    entry = pending(command.entry_id, command.if_match, books)
+    reserved = books.lines(entry["id"])
+    amounts = mechanics.parts(command.parts, reserved)
+    if not any(amounts):
+        raise NothingToPost
+    mechanics.check_balanced(zip_amounts(reserved, amounts))
+    moves = Moves(books, occasion.now_us)
+    if command.release_rest or amounts == [line["amount"] for line in reserved]:
+        posted = post_amounts(entry, amounts, command.effective_at, books, moves, occasion)
+        if command.description is not None:
+            posted["description"] = command.description
+        posted["metadata"] = {**posted["metadata"], **command.metadata}
+        return decided([tell(posted, moves.lines, occasion)], moves)
+    told = split(entry, amounts, command, books, moves, occasion)
+    return decided(told, moves, answer=1)
+
+
+def split(
+    entry: EntryRow,
+    amounts: Sequence[int],
+    part: PostPart,
+    books: Books,
+    moves: Moves,
+    occasion: Occasion,
+) -> list[Told]:
+    """Take amounts out of a pending entry and post them as an entry of their own; return both, the pending one first."""
+    reserved = books.lines(entry["id"])
+    accounts = _accounts_of(reserved, books)
+    left = changed_row(entry, occasion, lines=True)
+    for position, (line, account, amount) in enumerate(zip(reserved, accounts, amounts, strict=True)):
+        if amount == line["amount"]:
+            moves.discard(left, position, line, account, entry["effective_at"])
+        else:
+            moves.add(left, position, line["id"], account, line["direction"], line["amount"] - amount,
+                      line["metadata"], "pending", 0, -amount, entry["effective_at"])  # fmt: skip
+    taken = len(moves.lines)
+    posted = new_row(
+        entry["ledger_id"],
+        "posted",
+        occasion,
+        description=entry["description"] if part.description is None else part.description,
+        metadata={**entry["metadata"], **part.metadata},
+        effective_at=part.effective_at,
+        partially_posts=entry["id"],
+    )
+    mechanics.check_period(entry["ledger_id"], posted["effective_at"], books)
+    position = 0
+    for line, account, amount in zip(reserved, accounts, amounts, strict=True):
+        if amount:
+            moves.add(posted, position, occasion.draw(), account, line["direction"], amount, line["metadata"], "posted",
+                      amount, 0, posted["effective_at"])  # fmt: skip
+            position += 1
+    previous = encode({"lines": [line_of(line) for line in reserved]})
+    return [
+        tell(left, moves.lines[:taken], occasion, event_type="entry.updated", previous=previous),
+        tell(posted, moves.lines[taken:], occasion),
+    ]
+
+
+def post_amounts(
+    entry: EntryRow,
+    amounts: Sequence[int],
+    effective_at: int | None,
+    books: Books,
+    moves: Moves,
+    occasion: Occasion,
+) -> EntryRow:
+    """Move what a pending entry reserved to posted, so much of every line; what is over is free again."""
+    reserved = books.lines(entry["id"])
+    posted = changed_row(entry, occasion, lines=True)
+    posted["status"] = "posted"
+    posted["posted_at"] = occasion.now_us
+    posted["effective_at"] = at = entry["effective_at"] if effective_at is None else effective_at
+    mechanics.check_period(entry["ledger_id"], at, books)
+    position = 0
+    discarded: list[tuple[LineRow, AccountRow]] = []
+    for line, account, amount in zip(reserved, _accounts_of(reserved, books), amounts, strict=True):
+        if amount == 0:
+            discarded.append((line, account))
+            continue
+        moved = at != entry["effective_at"]
+        if moved:
+            discarded.append((line, account))
+        moves.add(posted, position, line["id"], account, line["direction"], amount, line["metadata"], "posted", amount,
+                  0 if moved else -line["amount"], at)  # fmt: skip
+        position += 1
+    for line, account in discarded:
+        moves.discard(posted, position, line, account, entry["effective_at"])
+        position += 1
+    return posted
+
+
+def give_up(entry: EntryRow, books: Books, moves: Moves, occasion: Occasion) -> EntryRow:
+    """Free what a pending entry reserved."""
+    archived = changed_row(entry, occasion, lines=True)
+    archived["status"] = "archived"
+    reserved = books.lines(entry["id"])
+    for position, (line, account) in enumerate(zip(reserved, _accounts_of(reserved, books), strict=True)):
+        moves.add(archived, position, line["id"], account, line["direction"], line["amount"], line["metadata"],
+                  "archived", 0, -line["amount"], entry["effective_at"])  # fmt: skip
+    return archived
+
+
+def reverse_entry(command: ReverseEntry, books: Books, occasion: Occasion) -> Decision:
+    """Decide the mirror image of a posted entry, or of a part of it; there is one, ever."""
+    entry = _entry(command.entry_id, command.if_match, books)
+    if entry["reversed_by"] is not None:
+        raise EntryAlreadyReversed(entry["id"], entry["reversed_by"])
+    if entry["status"] != "posted":
+        raise EntryNotPosted(entry["id"], entry["status"])
+    _check_external_id(command.external_id, books)
+    original = books.lines(entry["id"])
+    if command.parts is None:
+        amounts = [line["amount"] for line in original]
+    else:
+        amounts = mechanics.parts(command.parts, original)
+        if not any(amounts):
+            raise NothingToPost
+        mechanics.check_balanced(zip_amounts(original, amounts))
+    mirror = new_row(
+        entry["ledger_id"],
+        "posted",
+        occasion,
+        description=command.description,
+        external_id=command.external_id,
+        metadata=command.metadata,
+        effective_at=command.effective_at,
+        reverses=entry["id"],
+    )
+    mechanics.check_period(entry["ledger_id"], mirror["effective_at"], books)
+    moves = Moves(books, occasion.now_us)
+    mirrored = [(line, amount) for line, amount in zip(original, amounts, strict=True) if amount]
+    accounts = _accounts_of([line for line, _ in mirrored], books)
+    mechanics.check_open(accounts)
+    for position, ((line, amount), account) in enumerate(zip(mirrored, accounts, strict=True)):
+        moves.add(mirror, position, occasion.draw(), account, _OPPOSITE[line["direction"]], amount, line["metadata"],
+                  "posted", amount, 0, mirror["effective_at"])  # fmt: skip
+    mechanics.check_funds(moves, accounts, [line["direction"] for line in moves.lines])
+    reversed_ = changed_row(entry, occasion)
+    reversed_["reversed_by"] = mirror["id"]
+    told = [
+        tell(mirror, moves.lines, occasion),
+        tell(reversed_, original, occasion, event_type="entry.reversed", previous=encode({"reversed_by": None})),
+    ]
+    return decided(told, moves)
 
 
 def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Decision:
-    """Decide a change of description or metadata; the event tells what they were."""
+    """Decide a change of an entry; the event tells what was there before. Lines and times change while pending only."""
     entry = _entry(command.entry_id, command.if_match, books)
-    changed: EntryRow = entry.copy()
-    previous: dict[str, object] = {}
+    present = books.lines(entry["id"])
+    changed = entry.copy()
+    previous: dict[str, Any] = {}
     if command.clear_description or command.description is not None:
-        description = None if command.clear_description else command.description
-        if description != entry["description"]:
-            previous["description"] = entry["description"]
-            changed["description"] = description
-    if command.metadata is not None and command.metadata != entry["metadata"]:
-        previous["metadata"] = entry["metadata"]
+        changed["description"] = None if command.clear_description else command.description
+    if command.metadata is not None:
         changed["metadata"] = command.metadata
-    lines = books.lines(entry["id"])
+    if command.effective_at is not None:
+        changed["effective_at"] = command.effective_at
+    for name in ("description", "metadata"):
+        if changed[name] != entry[name]:
+            previous[name] = entry[name]
+    moved = changed["effective_at"] != entry["effective_at"]
+    if moved:
+        previous["effective_at"] = entry_of(entry, present).effective_at
+    if command.lines is not None:
+        previous["lines"] = [line_of(line) for line in present]
     if not previous:
-        return Decision(
-            answer=encode(entry_of(entry, lines)),
-            resource_id=entry["id"],
-            lock_version=entry["lock_version"],
-            events=[],
-        )
-    changed["lock_version"] += 1
-    changed["updated_at"] = occasion.now_us
-    decision = _decided(changed, lines, {}, books, occasion, event_type="entry.updated", previous=encode(previous))
-    decision.lines = []
-    return decision
+        answer = encode(entry_of(entry, present))
+        return Decision(answer=answer, resource_id=entry["id"], lock_version=entry["lock_version"], events=[])
+    moves = Moves(books, occasion.now_us)
+    lined = moved or command.lines is not None
+    changed = changed_row(changed, occasion, lines=lined)
+    if lined:
+        pending(entry["id"], None, books)
+        if command.lines is None:
+            _move_in_time(changed, entry["effective_at"], books, moves)
+        else:
+            _replace(changed, entry["effective_at"], command.lines, books, moves, occasion)
+    lines = moves.lines if lined else present
+    told = tell(changed, lines, occasion, event_type="entry.updated", previous=encode(previous))
+    return decided([told], moves)
 
 
-def resolve_entry(
-    command: PostPending | ArchiveEntry,
-    status: Literal["posted", "archived"],
-    books: Books,
-    occasion: Occasion,
-) -> Decision:
-    """Post a pending entry or give it up: what was reserved moves or is free. It never fails for balance reasons."""
-    entry = _entry(command.entry_id, command.if_match, books)
+def pending(entry_id: str, if_match: int | None, books: Books) -> EntryRow:
+    """Return an entry that has to be pending."""
+    entry = _entry(entry_id, if_match, books)
     if entry["status"] != "pending":
         raise EntryNotPending(entry["id"], entry["status"])
-    now = occasion.now_us
-    changed: EntryRow = entry.copy()
-    changed["status"] = status
-    changed["posted_at"] = now if status == "posted" else None
-    changed["lines_version"] += 1
-    changed["lock_version"] += 1
-    changed["updated_at"] = now
-    reserved = books.lines(entry["id"])
-    accounts = [cast("AccountRow", books.account(line["account_id"])) for line in reserved]
-    totals = {account["id"]: books.totals(account["id"]) for account in accounts}
-    version = changed["lines_version"]
-    lines = [
-        mechanics.move(changed, version, line["position"], line["id"], account, line["direction"], line["amount"],
-              line["metadata"], totals, posted=line["amount"] if status == "posted" else 0, pending=-line["amount"],
-              now=now)
-        for line, account in zip(reserved, accounts, strict=True)
-    ]  # fmt: skip
-    return _decided(changed, lines, totals, books, occasion)
+    return entry
+
+
+def zip_amounts(lines: Sequence[LineRow], amounts: Sequence[int]) -> list[tuple[str, str, int]]:
+    """Return currency, direction and amount of each line with an amount of its own."""
+    return [(line["currency"], line["direction"], amount) for line, amount in zip(lines, amounts, strict=True)]
 
 
 def _entry(entry_id: str, if_match: int | None, books: Books) -> EntryRow:
@@ -144,34 +278,69 @@ def _entry(entry_id: str, if_match: int | None, books: Books) -> EntryRow:
     return entry
 
 
-def _decided(
+def _check_external_id(external_id: str | None, books: Books) -> None:
+    holder = None if external_id is None else books.live_entry(external_id)
+    if external_id is not None and holder is not None:
+        raise DuplicateEntry(external_id, holder)
+
+
+def _check_lines(lines: Sequence[LineDraft], accounts: Sequence[AccountRow]) -> None:
+    mechanics.check_one_currency(accounts)
+    currency = accounts[0]["currency"]
+    mechanics.check_balanced((currency, line.direction, line.amount) for line in lines)
+
+
+def _reserve_or_post(
     entry: EntryRow,
-    lines: list[LineRow],
-    totals: dict[str, Totals],
-    books: Books,
+    lines: Sequence[LineDraft],
+    accounts: Sequence[AccountRow],
+    moves: Moves,
     occasion: Occasion,
-    *,
-    event_type: str | None = None,
-    previous: bytes | None = None,
-    place: BatchPlace | None = None,
-) -> Decision:
-    answer = encode(entry_of(entry, lines))
-    event = EventDraft(
-        id=occasion.draw(),
-        type=_EVENT_OF[entry["status"]] if event_type is None else event_type,
-        resource_type="entry",
-        resource_id=entry["id"],
-        data=answer,
-        previous=previous,
-        batch=place,
-    )
-    decision = Decision(
-        answer=answer,
-        resource_id=entry["id"],
-        lock_version=entry["lock_version"],
-        events=[event],
-        entries=[entry],
-        lines=lines,
-        totals=totals,
-    )
-    return effects.follow(decision, books)
+) -> None:
+    posted = entry["status"] == "posted"
+    for position, (line, account) in enumerate(zip(lines, accounts, strict=True)):
+        amount = line.amount
+        if posted:
+            moves.add(entry, position, occasion.draw(), account, line.direction, amount, line.metadata, "posted",
+                      amount, 0, entry["effective_at"])  # fmt: skip
+        else:
+            moves.add(entry, position, occasion.draw(), account, line.direction, amount, line.metadata, "pending",
+                      0, amount, entry["effective_at"])  # fmt: skip
+
+
+def _move_in_time(changed: EntryRow, reserved_at: int, books: Books, moves: Moves) -> None:
+    """Reserve the same lines for another time."""
+    reserved = books.lines(changed["id"])
+    accounts = _accounts_of(reserved, books)
+    mechanics.check_period(changed["ledger_id"], changed["effective_at"], books)
+    for position, (line, account) in enumerate(zip(reserved, accounts, strict=True)):
+        moves.discard(changed, len(reserved) + position, line, account, reserved_at)
+    for position, (line, account) in enumerate(zip(reserved, accounts, strict=True)):
+        moves.add(changed, position, line["id"], account, line["direction"], line["amount"], line["metadata"],
+                  "pending", 0, line["amount"], changed["effective_at"])  # fmt: skip
+
+
+def _replace(
+    changed: EntryRow,
+    reserved_at: int,
+    drafts: Sequence[LineDraft],
+    books: Books,
+    moves: Moves,
+    occasion: Occasion,
+) -> None:
+    """Take back what the entry reserved, and reserve other lines."""
+    reserved = books.lines(changed["id"])
+    accounts = mechanics.accounts(drafts, books)
+    mechanics.check_ledger(accounts, changed["ledger_id"])
+    _check_lines(drafts, accounts)
+    mechanics.check_period(changed["ledger_id"], changed["effective_at"], books)
+    mechanics.check_versions(drafts, accounts, moves)
+    for position, (line, account) in enumerate(zip(reserved, _accounts_of(reserved, books), strict=True)):
+        moves.discard(changed, len(drafts) + position, line, account, reserved_at)
+    _reserve_or_post(changed, drafts, accounts, moves, occasion)
+    mechanics.check_funds(moves, accounts, [draft.direction for draft in drafts])
+    mechanics.check_conditions(drafts, accounts, moves.totals)
+
+
+def _accounts_of(lines: Sequence[LineRow], books: Books) -> list[AccountRow]:
+    return [cast("AccountRow", books.account(line["account_id"])) for line in lines]

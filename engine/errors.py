@@ -16,7 +16,15 @@ EngineError
 │   ├── LockVersionConflict     a line's account is at another version than the line demands
 │   ├── PreconditionFailed      the resource is at another version than If-Match demands
 │   ├── DuplicateEntry          an accepted, pending or posted entry has this external id
-│   ├── EntryNotPending         only a pending entry can be posted or archived
+│   ├── EntryNotPending         only a pending entry can be posted, archived or given other lines
+│   ├── EntryNotPosted          only a posted entry can be reversed
+│   ├── EntryAlreadyReversed    an entry is reversed once
+│   ├── LineNotFound            the entry has no line of this id
+│   ├── PartExceedsLine         more of a line is wanted than it has
+│   ├── NothingToPost           of no line anything is wanted
+│   ├── PeriodClosed            the ledger takes no entries of this effective time any more
+│   ├── PeriodNotOver           a ledger cannot be closed ahead of time
+│   ├── ConditionFailed         a balance would not be what a line demands of it
 │   ├── CurrencyExponentUnknown a currency outside ISO 4217 comes without its exponent
 │   ├── IdempotencyKeyReused    the key was used for another request
 │   ├── CursorInvalid           not a cursor of this feed or list

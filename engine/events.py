@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -133,6 +134,13 @@ _encode: Final = msgspec.json.Encoder().encode
 def href(resource_type: str, resource_id: str) -> str:
     """Return the path at which the API shows a resource."""
     return _COLLECTIONS[resource_type] + resource_id
+
+
+def moves_lines(event_type: str, previous: Mapping[str, Any]) -> bool:
+    """Tell whether an event of an entry comes with a version of its lines, and not only with what it is called."""
+    if event_type == "entry.updated":
+        return "lines" in previous or "effective_at" in previous
+    return event_type != "entry.reversed"
 
 
 def genesis_hash(site_id: int, epoch: str) -> bytes:

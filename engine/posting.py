@@ -18,8 +18,10 @@ from engine.commands import (
     CreateLedger,
     PostBatch,
     PostEntry,
+    PostPart,
     PostPending,
     RecordFact,
+    ReverseEntry,
     UpdateAccount,
     UpdateEntry,
     UpdateLedger,
@@ -37,10 +39,12 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
             return entries.post_entry(command, books, occasion)
         case PostBatch():
             return post_batch(command, books, occasion)
-        case PostPending():
-            return entries.resolve_entry(command, "posted", books, occasion)
-        case ArchiveEntry():
-            return entries.resolve_entry(command, "archived", books, occasion)
+        case PostPending() | ArchiveEntry():
+            return entries.resolve_entry(command, books, occasion)
+        case PostPart():
+            return entries.post_part(command, books, occasion)
+        case ReverseEntry():
+            return entries.reverse_entry(command, books, occasion)
         case UpdateEntry():
             return entries.update_entry(command, books, occasion)
         case CreateLedger():

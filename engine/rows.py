@@ -24,6 +24,7 @@ class LedgerRow(TypedDict):
     description: str | None
     status: Literal["active"]
     metadata: dict[str, str]
+    closed_until: int | None
     lock_version: int
     created_at: int
     updated_at: int
@@ -67,6 +68,7 @@ class EntryRow(TypedDict):
     lock_version: int
     reverses: str | None
     reversed_by: str | None
+    partially_posts: str | None
     business_event_id: str | None
     created_at: int
     updated_at: int
@@ -85,8 +87,10 @@ class LineRow(TypedDict):
     amount: int
     currency: str
     normal_balance: Literal["debit", "credit"]
-    status: Literal["accepted", "pending", "posted", "archived", "rejected"]
+    status: Literal["pending", "posted", "archived", "discarded"]
     metadata: dict[str, str]
+    posted_moved: int
+    pending_moved: int
     account_lock_version: int
     posted_debits: int
     posted_credits: int

@@ -69,6 +69,8 @@ ledgers: Final = Table(
     Column("description", Text),
     Column("status", String(10), nullable=False),
     Column("metadata", Json, nullable=False),
+    # No entry takes effect before it.
+    Column("closed_until", BigInteger),
     Column("lock_version", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
@@ -143,6 +145,7 @@ entries: Final = Table(
     Column("lock_version", BigInteger, nullable=False),
     Column("reverses", Id),
     Column("reversed_by", Id),
+    Column("partially_posts", Id),
     Column("business_event_id", Id),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
@@ -167,6 +170,9 @@ lines: Final = Table(
     Column("normal_balance", String(6), nullable=False),
     Column("status", String(10), nullable=False),
     Column("metadata", Json, nullable=False),
+    # What this version of the line moved of its account's totals, in its direction.
+    Column("posted_moved", BigInteger, nullable=False),
+    Column("pending_moved", BigInteger, nullable=False),
     Column("account_lock_version", BigInteger, nullable=False),
     Column("posted_debits", BigInteger, nullable=False),
     Column("posted_credits", BigInteger, nullable=False),

@@ -16,6 +16,7 @@ from engine.rows import AccountRow, EntryRow, LedgerRow, LineRow
 
 AccountType = Literal["asset", "liability", "equity", "revenue", "expense"]
 EntryStatus = Literal["accepted", "pending", "posted", "archived", "rejected"]
+LineStatus = Literal["pending", "posted", "archived", "discarded"]
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -27,6 +28,7 @@ class Ledger(msgspec.Struct, frozen=True):
     name: str
     description: str | None
     status: Literal["active"]
+    closed_until: str | None
     metadata: dict[str, str]
     lock_version: int
     created_at: str
@@ -77,14 +79,17 @@ class Line(msgspec.Struct, frozen=True):
     direction: Direction
     amount: int
     currency: str
-    status: EntryStatus
+    status: LineStatus
     metadata: dict[str, str]
     account_lock_version: int
     resulting_balances: Balances
 
 
 class AccountLine(msgspec.Struct, frozen=True):
-    """A line seen from its account: which entry it belongs to, and the balances right after it."""
+    """A line seen from its account: which entry it belongs to, and the balances right after it.
+
+    Every version of a line is listed; a `discarded` one took back what a pending one had reserved.
+    """
 
     id: str
     entry_id: str
@@ -92,7 +97,7 @@ class AccountLine(msgspec.Struct, frozen=True):
     direction: Direction
     amount: int
     currency: str
-    status: EntryStatus
+    status: LineStatus
     metadata: dict[str, str]
     account_lock_version: int
     resulting_balances: Balances
@@ -111,9 +116,11 @@ class Entry(msgspec.Struct, frozen=True):
     metadata: dict[str, str]
     lines: list[Line]
     effective_at: str
+    effective_date: str
     posted_at: str | None
     reverses: str | None
     reversed_by: str | None
+    partially_posts: str | None
     business_event_id: str | None
     lock_version: int
     created_at: str
@@ -128,6 +135,34 @@ class EntryBatch(msgspec.Struct, frozen=True):
     data: list[msgspec.Raw]
 
 
+class EntryVersion(msgspec.Struct, frozen=True):
+    """What an entry was right after one of its events."""
+
+    event_id: str
+    event_type: str
+    sequence: int
+    recorded_at: str
+    entry: msgspec.Raw
+
+
+class AccountImpact(msgspec.Struct, frozen=True):
+    """What an entry or event moved of an account's balances, and what they were right after it."""
+
+    account_id: str
+    currency: str
+    account_lock_version: int
+    moved: Balances
+    resulting_balances: Balances
+
+
+class BalanceImpact(msgspec.Struct, frozen=True):
+    """What an entry, or one event of it, did to balances; each account once."""
+
+    entry_id: str | None
+    event_id: str | None
+    accounts: list[AccountImpact]
+
+
 def ledger_of(row: LedgerRow) -> Ledger:
     """Return a ledger as the API shows it."""
     return Ledger(
@@ -135,6 +170,7 @@ def ledger_of(row: LedgerRow) -> Ledger:
         name=row["name"],
         description=row["description"],
         status="active",
+        closed_until=None if row["closed_until"] is None else format_instant(row["closed_until"]),
         metadata=row["metadata"],
         lock_version=row["lock_version"],
         created_at=format_instant(row["created_at"]),
@@ -216,6 +252,7 @@ def account_line_of(row: LineRow) -> AccountLine:
 
 def entry_of(row: EntryRow, lines: Sequence[LineRow]) -> Entry:
     """Return an entry as the API shows it, with the present version of its lines in order."""
+    effective_at = format_instant(row["effective_at"])
     return Entry(
         row["id"],
         row["ledger_id"],
@@ -223,11 +260,13 @@ def entry_of(row: EntryRow, lines: Sequence[LineRow]) -> Entry:
         row["description"],
         row["external_id"],
         row["metadata"],
-        [line_of(line) for line in lines],
-        format_instant(row["effective_at"]),
+        [line_of(line) for line in lines if line["status"] != "discarded"],
+        effective_at,
+        effective_at[:10],
         None if row["posted_at"] is None else format_instant(row["posted_at"]),
         row["reverses"],
         row["reversed_by"],
+        row["partially_posts"],
         row["business_event_id"],
         row["lock_version"],
         format_instant(row["created_at"]),

@@ -64,9 +64,6 @@ class Changes:
 def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     """Read what the commands have to know."""
     books = Books()
-    if needs.ledgers:
-        query = select(ledgers).where(ledgers.c.site_id == site_id, among(ledgers.c.id, needs.ledgers))
-        books.learn(ledgers=[cast("LedgerRow", dict(row)) for row in conn.execute(query).mappings()])
     stored: list[tuple[EntryRow, list[LineRow]]] = []
     if needs.entries:
         stored = _load_entries(conn, site_id, needs.entries)
@@ -74,7 +71,14 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     wanted = needs.accounts.union(line["account_id"] for _, rows in stored for line in rows)
     if needs.account_external_ids:
         wanted = wanted.union(_named_accounts(conn, site_id, needs.account_external_ids))
-    books.learn(accounts=accounts_by_id(conn, site_id, wanted))
+    found = accounts_by_id(conn, site_id, wanted)
+    books.learn(accounts=found)
+    wanted_ledgers = (
+        needs.ledgers.union(account["ledger_id"] for account, _ in found) if needs.periods else needs.ledgers
+    )
+    if wanted_ledgers:
+        query = select(ledgers).where(ledgers.c.site_id == site_id, among(ledgers.c.id, wanted_ledgers))
+        books.learn(ledgers=[cast("LedgerRow", dict(row)) for row in conn.execute(query).mappings()])
     if needs.entry_external_ids:
         live = select(entries.c.external_id, entries.c.id).where(
             entries.c.site_id == site_id,
@@ -152,7 +156,10 @@ def _event_row(site_id: int, event: FeedEvent) -> dict[str, Any]:
 
 
 def lines_of_entries(conn: Connection, site_id: int, wanted: Iterable[tuple[str, int]]) -> dict[str, list[LineRow]]:
-    """Return the lines of entries by entry id, in order; each entry is asked for with its lines' version."""
+    """Return the lines of entries by entry id, in order; each entry is asked for with its lines' version.
+
+    What a version took back is not among them.
+    """
     versions = dict(wanted)
     query = (
         select(lines)
@@ -161,7 +168,7 @@ def lines_of_entries(conn: Connection, site_id: int, wanted: Iterable[tuple[str,
     )
     found: dict[str, list[LineRow]] = {entry_id: [] for entry_id in versions}
     for row in conn.execute(query).mappings():
-        if row["version"] == versions[row["entry_id"]]:
+        if row["version"] == versions[row["entry_id"]] and row["status"] != "discarded":
             found[row["entry_id"]].append(cast("LineRow", dict(row)))
     return found
 

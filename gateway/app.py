@@ -22,7 +22,8 @@ from gateway.call import Call, Services, Trace, site_of
 from gateway.codes import CODES
 from gateway.following import start_of, types_wanted
 from gateway.problems import Problem, problem_of, respond
-from gateway.routes import ROUTES, SOCKET_PATH, SOCKET_QUERY, Route
+from gateway.route import Route
+from gateway.routes import ROUTES, SOCKET_PATH, SOCKET_QUERY
 from gateway.socket import serve
 
 REQUEST_ID: Final = "x-gledger-request-id"

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from engine.commands import (
     CreateAccount,
     CreateLedger,
-    LineDraft,
-    PostBatch,
-    PostEntry,
     UpdateAccount,
-    UpdateEntry,
     UpdateLedger,
 )
-from engine.errors import Fault
 from gateway.limit_bodies import LimitList, limits_of
-from gateway.problems import invalid
-from gateway.wire import amount_of, instant_of
-
-BATCH_LINES_MAX: Final = 10_000
+from gateway.wire import instant_of
 
 _CLEAN = {"pattern": "^[^\\u0000]*$"}
 
@@ -38,6 +30,11 @@ Amount = (
     Annotated[int, Meta(ge=1, le=9_223_372_036_854_775_807, description="Minor units.")]
     | Annotated[str, Meta(pattern=r"^(?!0+$)[0-9]{1,19}$(?!\n)", description="Minor units as a string of digits.")]
 )
+BalanceAmount = (
+    Annotated[int, Meta(ge=-9_223_372_036_854_775_808, le=9_223_372_036_854_775_807, description="Minor units.")]
+    | Annotated[str, Meta(pattern=r"^-?[0-9]{1,19}$(?!\n)", description="Minor units as a string of digits.")]
+)
+Date = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\n)", extra_json_schema={"format": "date"})]
 Instant = Annotated[str, Meta(max_length=40, extra_json_schema={"format": "date-time"})]
 Id = Annotated[
     str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)", extra_json_schema={"format": "uuid"})
@@ -73,6 +70,7 @@ class LedgerChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: Name | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
     metadata: Metadata | UnsetType = UNSET
+    closed_until: Instant | UnsetType | None = UNSET
 
     def command(self, ledger_id: str, if_match: int | None) -> UpdateLedger:
         """Return what the books are to do."""
@@ -83,6 +81,8 @@ class LedgerChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             description=None if self.description is UNSET else self.description,
             clear_description=self.description is None,
             metadata=None if self.metadata is UNSET else self.metadata,
+            closed_until=None if self.closed_until is UNSET else instant_of(self.closed_until, "/closed_until"),
+            reopen=self.closed_until is None,
         )
 
 
@@ -142,88 +142,6 @@ class AccountChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             clear_code=self.code is None,
             allow_negative=None if self.allow_negative is UNSET else self.allow_negative,
             limits=None if self.limits is UNSET else limits_of(self.limits),
-            metadata=None if self.metadata is UNSET else self.metadata,
-        )
-
-
-class LineCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of an entry to be posted; `lock_version` demands that the account is at this version."""
-
-    account_id: AccountReference
-    direction: Literal["debit", "credit"]
-    amount: Amount
-    metadata: Metadata = {}
-    lock_version: LockVersion | None = None
-
-
-class EntryDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An entry of a batch: debits equal credits, all lines in one ledger."""
-
-    lines: Annotated[list[LineCreate], Meta(min_length=2, max_length=1000)]
-    status: Literal["posted", "pending"] = "posted"
-    description: Description | None = None
-    effective_at: Instant | None = None
-    external_id: ExternalId | None = None
-    metadata: Metadata = {}
-
-    def command(self, pointer: str = "") -> PostEntry:
-        """Return what the books are to do; `pointer` is where the entry stands in the request."""
-        return PostEntry(
-            lines=tuple(
-                LineDraft(
-                    account=line.account_id,
-                    direction=line.direction,
-                    amount=amount_of(line.amount, f"{pointer}/lines/{position}/amount"),
-                    metadata=line.metadata,
-                    lock_version=line.lock_version,
-                )
-                for position, line in enumerate(self.lines)
-            ),
-            status=self.status,
-            description=self.description,
-            effective_at=instant_of(self.effective_at, f"{pointer}/effective_at"),
-            external_id=self.external_id,
-            metadata=self.metadata,
-        )
-
-
-class EntryCreate(EntryDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What posts an entry, or reserves it as pending."""
-
-    idempotency_key: IdempotencyKeyText | None = None
-
-
-class EntryBatchCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Several entries, posted all or none, in this order; at most 10,000 lines in all."""
-
-    entries: Annotated[list[EntryDraft], Meta(min_length=1, max_length=1000)]
-    mode: Literal["atomic"] = "atomic"
-    idempotency_key: IdempotencyKeyText | None = None
-
-    def command(self) -> PostBatch:
-        """Return what the books are to do; raises the problem of a batch that would hold the books up for too long."""
-        lines = sum(len(entry.lines) for entry in self.entries)
-        if lines > BATCH_LINES_MAX:
-            detail = f"The entries have {lines} lines; a batch has at most {BATCH_LINES_MAX}."
-            raise invalid([Fault(code="validation.out_of_range", pointer="/entries", detail=detail)])
-        return PostBatch(
-            entries=tuple(entry.command(f"/entries/{index}") for index, entry in enumerate(self.entries)),
-        )
-
-
-class EntryChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What changes about an entry, whatever its status; what is left out stays."""
-
-    description: Description | UnsetType | None = UNSET
-    metadata: Metadata | UnsetType = UNSET
-
-    def command(self, entry_id: str, if_match: int | None) -> UpdateEntry:
-        """Return what the books are to do."""
-        return UpdateEntry(
-            entry_id=entry_id,
-            if_match=if_match,
-            description=None if self.description is UNSET else self.description,
-            clear_description=self.description is None,
             metadata=None if self.metadata is UNSET else self.metadata,
         )
 

@@ -150,10 +150,7 @@ class Call:
 
     async def empty_document(self) -> wire.Document:
         """Return the body of an operation that takes none: nothing, or an empty object."""
-        body = await wire.read_body(self.request, self.body_max)
-        if not body:
-            return wire.Document({}, b"{}")
-        document = wire.parse(body, self.request.headers.get("content-type"))
+        document = await self.optional_document()
         if document.value != {}:
             names = list(document.value) if isinstance(document.value, dict) else [""]
             raise invalid(
@@ -163,6 +160,11 @@ class Call:
                 ],
             )
         return document
+
+    async def optional_document(self) -> wire.Document:
+        """Return the body of an operation that needs none: nothing is an empty object."""
+        body = await wire.read_body(self.request, self.body_max)
+        return wire.parse(body, self.request.headers.get("content-type")) if body else wire.Document({}, b"{}")
 
     def idempotency(self, document: wire.Document, in_body: str | None = None) -> IdempotencyKey | None:
         """Return the client's key with the fingerprint of this request, from the header or the body."""

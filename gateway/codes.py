@@ -83,6 +83,13 @@ CODES: Final[dict[str, Code]] = {
     "hold.not_open": _code(409, "Hold not open", "The hold was captured, released or expired before."),
     "hold.capture_exceeds": _code(409, "Capture exceeds hold", "More was to be captured than the hold still reserves."),
     "entry.not_pending": _code(409, "Entry not pending", "Only a pending entry can be posted, archived or changed."),
+    "entry.not_posted": _code(409, "Entry not posted", "Only a posted entry can be reversed."),
+    "entry.part_exceeds": _code(409, "Part exceeds line", "More of a line is wanted than it has."),
+    "ledger.period_closed": _code(
+        409,
+        "Period closed",
+        "The ledger's closed_until is later than the time at which the entry would take effect.",
+    ),
     "entry.already_reversed": _code(
         409, "Entry already reversed", "The entry has a reversal; a second is never posted."
     ),

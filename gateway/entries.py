@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from engine import queries
-from engine.commands import ArchiveEntry, PostPending
-from gateway import bodies, lists, wire
+from engine import impact, queries
+from engine.commands import ArchiveEntry
+from gateway import entry_bodies, lists, wire
 from gateway.call import Call
 from gateway.ledgers import submit
 from gateway.query import Asked
@@ -15,7 +15,7 @@ from gateway.query import Asked
 async def post_entry(call: Call, _asked: Asked) -> Response:
     """Post a balanced entry, or reserve it as pending; the answer has the resulting balances of every line."""
     document = await call.document()
-    entry = wire.decode(document, bodies.EntryCreate)
+    entry = wire.decode(document, entry_bodies.EntryCreate)
     key = call.idempotency(document, entry.idempotency_key)
     done = await call.services.engine.submit(
         call.site,
@@ -29,7 +29,7 @@ async def post_entry(call: Call, _asked: Asked) -> Response:
 async def post_batch(call: Call, _asked: Asked) -> Response:
     """Post several entries, all of them or none."""
     document = await call.document()
-    batch = wire.decode(document, bodies.EntryBatchCreate)
+    batch = wire.decode(document, entry_bodies.EntryBatchCreate)
     key = call.idempotency(document, batch.idempotency_key)
     done = await call.services.engine.submit(
         call.site,
@@ -59,16 +59,46 @@ async def get_entry(call: Call, _asked: Asked) -> Response:
 async def change_entry(call: Call, _asked: Asked) -> Response:
     """Change an entry's description or metadata, whatever its status."""
     document = await call.document()
-    change = wire.decode(document, bodies.EntryChange)
+    change = wire.decode(document, entry_bodies.EntryChange)
     command = change.command(call.path_id("entry"), call.if_match())
     return await submit(call, command, call.idempotency(document))
 
 
 async def post_pending(call: Call, _asked: Asked) -> Response:
-    """Post a pending entry."""
-    document = await call.empty_document()
-    command = PostPending(entry_id=call.path_id("entry"), if_match=call.if_match())
+    """Post a pending entry, at its effective time unless another is given."""
+    document = await call.optional_document()
+    command = wire.decode(document, entry_bodies.EntryPost).command(call.path_id("entry"), call.if_match())
     return await submit(call, command, call.idempotency(document))
+
+
+async def post_part(call: Call, _asked: Asked) -> Response:
+    """Post a part of a pending entry; the answer is the posted one."""
+    document = await call.document()
+    command = wire.decode(document, entry_bodies.EntryPartialPost).command(call.path_id("entry"), call.if_match())
+    return await submit(call, command, call.idempotency(document))
+
+
+async def reverse_entry(call: Call, _asked: Asked) -> Response:
+    """Post the mirror image of a posted entry, once; the answer is the mirror image."""
+    document = await call.optional_document()
+    command = wire.decode(document, entry_bodies.EntryReverse).command(call.path_id("entry"), call.if_match())
+    done = await call.services.engine.submit(
+        call.site, command, key=call.idempotency(document), diagnostics=call.trace.diagnostics()
+    )
+    return lists.committed(done, status=201, location=f"/v1/entries/{done.resource_id}")
+
+
+async def list_versions(call: Call, asked: Asked) -> Response:
+    """List what an entry was after each of its events, the newest first."""
+    entry_id = call.path_id("entry")
+    return lists.page(
+        call, await call.services.engine.ask(call.site, impact.entry_versions, entry_id, asked.selection())
+    )
+
+
+async def get_impact(call: Call, _asked: Asked) -> Response:
+    """Return what an entry has done to its accounts' balances."""
+    return lists.one(await call.services.engine.ask(call.site, impact.entry_impact, call.path_id("entry")))
 
 
 async def archive_entry(call: Call, _asked: Asked) -> Response:
@@ -76,3 +106,8 @@ async def archive_entry(call: Call, _asked: Asked) -> Response:
     document = await call.empty_document()
     command = ArchiveEntry(entry_id=call.path_id("entry"), if_match=call.if_match())
     return await submit(call, command, call.idempotency(document))
+
+
+async def get_event_impact(call: Call, _asked: Asked) -> Response:
+    """Return what an event did to balances: nothing, unless it moved an entry's lines."""
+    return lists.one(await call.services.engine.ask(call.site, impact.event_impact, call.path_id("event")))

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from auth import errors as auth_errors
 from delivery import errors as delivery_errors
+from engine import entry_errors
 from engine import errors as engine_errors
 from engine.databases import is_outage
 from engine.errors import Fault
@@ -34,6 +35,14 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     engine_errors.PreconditionFailed: "precondition_failed",
     engine_errors.DuplicateEntry: "duplicate_entry",
     engine_errors.EntryNotPending: "entry.not_pending",
+    entry_errors.EntryNotPosted: "entry.not_posted",
+    entry_errors.EntryAlreadyReversed: "entry.already_reversed",
+    entry_errors.LineNotFound: "validation.invalid_value",
+    entry_errors.PartExceedsLine: "entry.part_exceeds",
+    entry_errors.NothingToPost: "validation.out_of_range",
+    entry_errors.PeriodClosed: "ledger.period_closed",
+    entry_errors.PeriodNotOver: "validation.out_of_range",
+    entry_errors.ConditionFailed: "condition_failed",
     engine_errors.CurrencyExponentUnknown: "validation.required_field_missing",
     engine_errors.IdempotencyKeyReused: "idempotency.key_reused",
     engine_errors.CursorInvalid: "cursor.invalid",

@@ -100,6 +100,31 @@ def instant_of(text: str | None, pointer: str) -> int | None:
         raise invalid([fault]) from None
 
 
+def signed_amount_of(value: int | str, pointer: str) -> int:
+    """Return a balance in minor units, which may be negative, from an integer or a string of digits."""
+    amount = int(value)
+    if not -AMOUNT_MAX - 1 <= amount <= AMOUNT_MAX:
+        detail = "A balance is -9223372036854775808 to 9223372036854775807 minor units."
+        raise invalid([Fault(code="amount_out_of_range", pointer=pointer, detail=detail)])
+    return amount
+
+
+def effective_at_of(at: str | None, date: str | None, pointer: str = "") -> int | None:
+    """Return when an entry takes effect, in microseconds: an instant, or the first one of a date in UTC, not both."""
+    if date is None:
+        return instant_of(at, f"{pointer}/effective_at")
+    if at is not None:
+        detail = "effective_at and effective_date are two words for one thing: give one."
+        raise invalid([Fault(code="validation.invalid_value", pointer=f"{pointer}/effective_date", detail=detail)])
+    try:
+        return parse_instant(f"{date}T00:00:00Z")
+    except ValueError:
+        fault = Fault(
+            code="validation.invalid_time", pointer=f"{pointer}/effective_date", detail=f"There is no day {date}."
+        )
+        raise invalid([fault]) from None
+
+
 def decode_any(text: str) -> Any:
     """Read JSON of any shape; raises ValueError."""
     return msgspec.json.decode(text)

@@ -12,7 +12,8 @@ from gateway import documents, oauth, operations
 from gateway.codes import CODES
 from gateway.problems import MEDIA_TYPE as PROBLEM
 from gateway.query import TEXT_MAX, Parameter
-from gateway.routes import ROUTES, Handler, Route
+from gateway.route import Handler, Route
+from gateway.routes import ROUTES
 from openapi.schemas import UUID, Json, answer_name, ref
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -183,7 +184,7 @@ def _request_body(route: Route) -> Json | None:
     if route.body is not None:
         description = f"At most {route.body_max} bytes of JSON."
         content = {"application/json": {"schema": ref(route.body.__name__)}}
-        return {"description": description, "required": True, "content": content}
+        return {"description": description, "required": not route.body_optional, "content": content}
     if route.method in {"POST", "PATCH"}:
         nothing = {"type": "object", "additionalProperties": False}
         content = {"application/json": {"schema": nothing}}

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from engine.events import EVENT_TYPES
 from gateway.codes import CODES
-from gateway.routes import ROUTES, Route
+from gateway.route import Route
+from gateway.routes import ROUTES
 
 Json = dict[str, Any]
 
@@ -229,6 +230,7 @@ def _fill_raw(answers: Json) -> None:
     envelope["previous"] = {"type": "object", "description": "On updates: what the changed members were."}
     answers["Delivery"]["properties"]["event"] = ref("Envelope")
     answers["EntryBatch"]["properties"]["data"]["items"] = ref("Entry")
+    answers["EntryVersion"]["properties"]["entry"] = ref("Entry")
 
 
 def _problem_members() -> Json:

@@ -14,7 +14,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from auth.scopes import SCOPES
 from gateway.codes import CODES
-from gateway.routes import ROUTES, Route
+from gateway.route import Route
+from gateway.routes import ROUTES
 from openapi import build as builder
 from openapi.operations import CODES_EXTENSION, operation_id, problem_codes
 

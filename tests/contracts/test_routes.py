@@ -12,7 +12,8 @@ from delivery import errors as delivery_errors
 from engine import errors as engine_errors
 from gateway.codes import CODES
 from gateway.problems import PROBLEMS
-from gateway.routes import ROUTES, SOCKET_PATH, Route
+from gateway.route import Route
+from gateway.routes import ROUTES, SOCKET_PATH
 from openapi.operations import operation_id
 
 ROOTS: tuple[type[Exception], ...] = (

@@ -12,9 +12,19 @@ from sqlalchemy import Connection, text
 
 from engine import audit
 from engine.audit import Finding, verify
-from engine.commands import ArchiveEntry, PostPending, UpdateAccount, UpdateEntry, UpdateLedger
+from engine.commands import (
+    ArchiveEntry,
+    LinePart,
+    PostPart,
+    PostPending,
+    ReverseEntry,
+    UpdateAccount,
+    UpdateEntry,
+    UpdateLedger,
+)
 from engine.databases import Database
 from tests.databases import DIALECTS, PostgresAddress, Templates, fresh_postgres, fresh_sqlite
+from tests.fakes.clock import START_US
 from tests.store.engine_stage import SITE, Stage, entry, make_stage
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
@@ -42,6 +52,12 @@ async def stage(
             await stage.run(UpdateEntry(entry_id=held, description="d"))
             await stage.run(end(entry_id=held))
         await stage.run(entry(cash, sales, 9, status="pending"))
+        await stage.run(ReverseEntry(entry_id=(await stage.run(entry(cash, sales, 11)))["id"]))
+        split = await stage.run(entry(cash, sales, 12, status="pending"))
+        some = tuple(LinePart(line_id=line["id"], amount=5) for line in split["lines"])
+        await stage.run(PostPart(entry_id=split["id"], parts=some))
+        await stage.run(UpdateEntry(entry_id=split["id"], lines=entry(sales, cash, 3).lines, effective_at=START_US - 9))
+        await stage.run(PostPending(entry_id=split["id"], effective_at=START_US))
         await stage.run(UpdateAccount(account_id=cash, name="Till"))
         await stage.run(UpdateLedger(ledger_id=stage.ledger_id, name="Books"))
         yield stage
@@ -98,8 +114,8 @@ CASES = [
     # The chart.
     ("ledgers", "UPDATE ledgers SET name = 'Mine'"),
     ("ledgers", "DELETE FROM ledgers"),
-    ("ledgers", (f"INSERT INTO ledgers SELECT site_id, '{NOBODY}', name, description, status, metadata, lock_version, "
-                "created_at, updated_at FROM ledgers")),
+    ("ledgers", (f"INSERT INTO ledgers SELECT site_id, '{NOBODY}', name, description, status, metadata, closed_until, "
+                "lock_version, created_at, updated_at FROM ledgers")),
     ("accounts", "UPDATE accounts SET allow_negative = NOT allow_negative WHERE type = 'revenue'"),
     ("accounts", "UPDATE accounts SET normal_balance = 'credit' WHERE name = 'Till'"),
     ("accounts", "UPDATE accounts SET status = 'closed' WHERE name = 'Till'"),
@@ -113,7 +129,7 @@ CASES = [
     ("entries", f"UPDATE entries SET lock_version = 2 {ONE_ENTRY}"),
     ("entries", f"DELETE FROM entries {ONE_ENTRY}"),
     ("entries", (f"INSERT INTO entries SELECT site_id, '{NOBODY}', ledger_id, status, description, 'x9', metadata, "
-                "effective_at, posted_at, lines_version, lock_version, reverses, reversed_by, business_event_id, created_at, "
+                "effective_at, posted_at, lines_version, lock_version, reverses, reversed_by, partially_posts, business_event_id, created_at, "
                 f"updated_at FROM entries {ONE_ENTRY}")),
     ("entries", "UPDATE entries SET lines_version = 1 WHERE status = 'archived'"),
     # Lines: alone, and with everything that hangs on them made to fit.
@@ -121,6 +137,14 @@ CASES = [
     ("lines", f"UPDATE lines SET amount = 6, posted_debits = posted_debits + 1 WHERE {POSTED_5} AND direction = 'debit'"),
     ("lines", "UPDATE lines SET direction = 'credit' WHERE direction = 'debit' AND status = 'archived'"),
     ("lines", f"UPDATE lines SET account_id = (SELECT id FROM accounts WHERE name = 'asset') WHERE {POSTED_5} AND position = 0"),
+    ("lines", f"UPDATE lines SET posted_moved = posted_moved - 1 WHERE {POSTED_5} AND position = 0"),
+    ("lines", "UPDATE lines SET pending_moved = 0 WHERE status = 'discarded'"),
+    ("lines", "UPDATE lines SET effective_at = effective_at + 1 WHERE status = 'discarded'"),
+    ("lines", "UPDATE lines SET status = 'archived' WHERE status = 'discarded'"),
+    ("entries", "UPDATE entries SET reversed_by = NULL"),
+    ("entries", "UPDATE entries SET reverses = NULL"),
+    ("entries", "UPDATE entries SET partially_posts = NULL"),
+    ("ledgers", "UPDATE ledgers SET closed_until = 5"),
     ("lines", f"UPDATE lines SET position = 2 WHERE {POSTED_5} AND position = 1"),
     ("lines", f"UPDATE lines SET effective_at = effective_at + 1 WHERE {POSTED_5}"),
     ("lines", f"UPDATE lines SET created_at = created_at + 1 WHERE {POSTED_5}"),
@@ -129,10 +153,10 @@ CASES = [
     ("lines", f"DELETE FROM lines WHERE {POSTED_5} AND position = 0"),
     ("lines", "DELETE FROM lines WHERE version = 1 AND status = 'pending'"),
     ("lines", (f"INSERT INTO lines SELECT site_id, '{NOBODY}', version, position, id, account_id, direction, amount, currency, "
-              "normal_balance, status, metadata, account_lock_version + 90, posted_debits, posted_credits, pending_debits, "
+              "normal_balance, status, metadata, posted_moved, pending_moved, account_lock_version + 90, posted_debits, posted_credits, pending_debits, "
               f"pending_credits, effective_at, created_at FROM lines WHERE {POSTED_5}")),
     ("lines", ("INSERT INTO lines SELECT site_id, entry_id, 2, position, id, account_id, direction, amount, currency, "
-              "normal_balance, status, metadata, account_lock_version + 90, posted_debits, posted_credits, pending_debits, "
+              "normal_balance, status, metadata, posted_moved, pending_moved, account_lock_version + 90, posted_debits, posted_credits, pending_debits, "
               f"pending_credits, effective_at, created_at FROM lines WHERE {POSTED_5}")),
     # Balances.
     ("balances", "UPDATE balances SET posted_debits = posted_debits + 1 WHERE posted_debits > 0"),

@@ -21,7 +21,7 @@ from tests.store.engine_stage import Stage, entry, make_stage
 FIXED = {
     "ledger_id": "00000000-0000-7000-8000-000000000000",
     "external_id": "other",
-    "effective_at": 1,
+    "partially_posts": "00000000-0000-7000-8000-000000000000",
     "reverses": "00000000-0000-7000-8000-000000000000",
     "business_event_id": "00000000-0000-7000-8000-000000000000",
     "created_at": 1,
@@ -93,6 +93,7 @@ async def test_nothing_leads_out_of_a_final_status(stage: Stage) -> None:
             await refused(stage, final.values(status=other))
         await refused(stage, final.values(lines_version=entries.c.lines_version + 1))
         await refused(stage, final.values(posted_at=1))
+        await refused(stage, final.values(effective_at=1))
 
 
 async def test_what_may_change_about_a_final_entry_does(stage: Stage) -> None:
@@ -106,7 +107,7 @@ async def test_balances_never_hold_a_negative_total(stage: Stage) -> None:
     """And a line never an amount that is none."""
     zero_line = (
         "INSERT INTO lines SELECT site_id, entry_id, version + 9, position, id, account_id, direction, 0, currency, "
-        "normal_balance, status, metadata, account_lock_version + 99, posted_debits, posted_credits, pending_debits, "
+        "normal_balance, status, metadata, posted_moved, pending_moved, account_lock_version + 99, posted_debits, posted_credits, pending_debits, "
         "pending_credits, effective_at, created_at FROM lines"
     )
     for statement in (

@@ -13,8 +13,10 @@ from engine.commands import (
     CreateAccount,
     CreateLedger,
     Needs,
+    PostPart,
     PostPending,
     RecordFact,
+    ReverseEntry,
     UpdateAccount,
     UpdateEntry,
     UpdateLedger,
@@ -29,9 +31,16 @@ CASES: list[tuple[Command, Needs]] = [
         batch(entry("a", "b", 1), entry("b", "external_id:c:d", 1, external_id="x")),
         Needs(accounts={"a", "b"}, account_external_ids={"c:d"}, entry_external_ids={"x"}),
     ),
-    (PostPending(entry_id="e"), Needs(entries={"e"})),
-    (ArchiveEntry(entry_id="e"), Needs(entries={"e"})),
-    (UpdateEntry(entry_id="e"), Needs(entries={"e"})),
+    (entry("a", "b", 1, effective_at=5), Needs(accounts={"a", "b"}, periods=True)),
+    (PostPending(entry_id="e"), Needs(entries={"e"}, periods=True)),
+    (PostPart(entry_id="e", parts=()), Needs(entries={"e"}, periods=True)),
+    (ArchiveEntry(entry_id="e"), Needs(entries={"e"}, periods=True)),
+    (ReverseEntry(entry_id="e", external_id="x"), Needs(entries={"e"}, entry_external_ids={"x"}, periods=True)),
+    (UpdateEntry(entry_id="e"), Needs(entries={"e"}, periods=True)),
+    (
+        UpdateEntry(entry_id="e", lines=entry("a", "external_id:b", 1).lines),
+        Needs(entries={"e"}, accounts={"a"}, account_external_ids={"b"}, periods=True),
+    ),
     (CreateLedger(name="n"), Needs()),
     (UpdateLedger(ledger_id="l"), Needs(ledgers={"l"})),
     (CreateAccount(ledger_id="l", name="n", type="asset", currency="EUR"), Needs(ledgers={"l"})),
@@ -66,6 +75,7 @@ def test_needs_of_a_batch_are_those_of_all_its_commands() -> None:
         entries={"e"},
         entry_external_ids={"x"},
         facts={"k"},
+        periods=True,
     )
 
 

@@ -10,15 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery.shapes import EndpointChange, EndpointCreate
-from gateway.bodies import (
-    AccountChange,
-    AccountCreate,
-    ApiKeyCreate,
-    EntryBatchCreate,
-    EntryChange,
-    EntryCreate,
-    LedgerCreate,
-)
+from gateway.bodies import AccountChange, AccountCreate, ApiKeyCreate, LedgerCreate
+from gateway.entry_bodies import EntryBatchCreate, EntryChange, EntryCreate
 from gateway.faults import FAULTS_MAX, escape, find_faults, text_faults
 
 SHAPES: list[type[msgspec.Struct]] = [

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from gateway import wire
-from gateway.bodies import EntryCreate, LedgerCreate
+from gateway.bodies import LedgerCreate
+from gateway.entry_bodies import EntryCreate
 from gateway.problems import Problem
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)

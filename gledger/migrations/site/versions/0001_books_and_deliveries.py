@@ -60,15 +60,15 @@ _FIXED = (
     "id",
     "ledger_id",
     "external_id",
-    "effective_at",
     "reverses",
+    "partially_posts",
     "business_event_id",
     "created_at",
 )
 _FINAL = "('posted', 'archived', 'rejected')"
 _ENTRY_BROKEN = " OR ".join(f"NEW.{column} IS DISTINCT FROM OLD.{column}" for column in _FIXED) + (
     f" OR (OLD.status IN {_FINAL} AND (NEW.status IS DISTINCT FROM OLD.status"
-    " OR NEW.posted_at IS DISTINCT FROM OLD.posted_at OR NEW.lines_version IS DISTINCT FROM OLD.lines_version))"
+    " OR NEW.posted_at IS DISTINCT FROM OLD.posted_at OR NEW.effective_at IS DISTINCT FROM OLD.effective_at OR NEW.lines_version IS DISTINCT FROM OLD.lines_version))"
 )
 
 
@@ -135,6 +135,7 @@ def upgrade() -> None:
         sa.Column("lock_version", sa.BigInteger(), nullable=False),
         sa.Column("reverses", _ID, nullable=True),
         sa.Column("reversed_by", _ID, nullable=True),
+        sa.Column("partially_posts", _ID, nullable=True),
         sa.Column("business_event_id", _ID, nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
@@ -206,6 +207,7 @@ def upgrade() -> None:
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("closed_until", sa.BigInteger(), nullable=True),
         sa.Column("lock_version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
@@ -225,6 +227,8 @@ def upgrade() -> None:
         sa.Column("normal_balance", sa.String(length=6), nullable=False),
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("posted_moved", sa.BigInteger(), nullable=False),
+        sa.Column("pending_moved", sa.BigInteger(), nullable=False),
         sa.Column("account_lock_version", sa.BigInteger(), nullable=False),
         sa.Column("posted_debits", sa.BigInteger(), nullable=False),
         sa.Column("posted_credits", sa.BigInteger(), nullable=False),

@@ -1,0 +1,88 @@
+"""What the books answer when an entry cannot become what it should: part of the tree that `engine.errors` draws."""
+
+from __future__ import annotations
+
+from engine.errors import Refused
+from engine.money import format_instant
+
+
+class EntryNotPosted(Refused):
+    """Only a posted entry can be reversed."""
+
+    def __init__(self, entry_id: str, status: str) -> None:
+        """Name the entry and its status."""
+        super().__init__(f"Entry {entry_id} is {status}; only a posted entry is reversed.")
+        self.entry_id = entry_id
+        self.status = status
+
+
+class EntryAlreadyReversed(Refused):
+    """An entry is reversed once, whole or in part."""
+
+    def __init__(self, entry_id: str, reversed_by: str) -> None:
+        """Name the entry and the one that reversed it."""
+        super().__init__(f"Entry {entry_id} was reversed by {reversed_by}.")
+        self.entry_id = entry_id
+        self.reversed_by = reversed_by
+
+
+class LineNotFound(Refused):
+    """The entry has no line of this id."""
+
+    def __init__(self, line_id: str, *, pointer: str) -> None:
+        """Name the line, and where it was named."""
+        super().__init__(f"The entry has no line {line_id}.", pointer=pointer)
+        self.line_id = line_id
+
+
+class PartExceedsLine(Refused):
+    """More of a line is wanted than it has."""
+
+    def __init__(self, line_id: str, amount: int, *, pointer: str) -> None:
+        """Name the line and its amount in minor units."""
+        super().__init__(f"Line {line_id} is over {amount}; more than that is wanted.", pointer=pointer)
+        self.line_id = line_id
+        self.amount = amount
+
+
+class NothingToPost(Refused):
+    """Of no line anything is wanted."""
+
+    def __init__(self) -> None:
+        """Need nothing."""
+        super().__init__("Name at least one line and an amount of it.", pointer="/lines")
+
+
+class PeriodClosed(Refused):
+    """The ledger is closed for entries that take effect before a certain time."""
+
+    def __init__(self, ledger_id: str, closed_until: int) -> None:
+        """Name the ledger and the time up to which it is closed, in microseconds."""
+        super().__init__(
+            f"Ledger {ledger_id} is closed until {format_instant(closed_until)}: no entry takes effect before it.",
+            pointer="/effective_at",
+        )
+        self.ledger_id = ledger_id
+        self.closed_until = closed_until
+
+
+class PeriodNotOver(Refused):
+    """A ledger is closed up to a time that has come, never ahead of it."""
+
+    def __init__(self, closed_until: int) -> None:
+        """Name the time that was given, in microseconds."""
+        super().__init__(f"{format_instant(closed_until)} has not come yet.", pointer="/closed_until")
+        self.closed_until = closed_until
+
+
+class ConditionFailed(Refused):
+    """A balance would not be what a line of the entry demands of it."""
+
+    def __init__(self, account_id: str, position: int, balance: str, operator: str, value: int, resulting: int) -> None:
+        """Name the account, the line, the condition, and what the balance would be, in minor units."""
+        super().__init__(
+            f"The {balance} balance of account {account_id} would be {resulting}; the line demands {operator} {value}.",
+            pointer=f"/lines/{position}/{balance}_balance_amount/{operator}",
+        )
+        self.account_id = account_id
+        self.resulting = resulting

@@ -1,0 +1,106 @@
+"""Entries as they come about: their rows, the events that tell of them, the decision they amount to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from engine import effects
+from engine.books import Decision
+from engine.events import BatchPlace, EventDraft
+from engine.lines import Moves
+from engine.occasion import Occasion
+from engine.rows import EntryRow, LineRow
+from engine.shapes import encode, entry_of
+
+_EVENT_OF: Final = {"pending": "entry.created", "posted": "entry.posted", "archived": "entry.archived"}
+
+
+def new_row(
+    ledger_id: str,
+    status: Literal["posted", "pending"],
+    occasion: Occasion,
+    *,
+    description: str | None,
+    metadata: dict[str, str],
+    effective_at: int | None,
+    external_id: str | None = None,
+    reverses: str | None = None,
+    partially_posts: str | None = None,
+) -> EntryRow:
+    """Return the row of a new entry; it takes effect now where no time is given."""
+    now = occasion.now_us
+    return {
+        "site_id": occasion.site_id,
+        "id": occasion.draw(),
+        "ledger_id": ledger_id,
+        "status": status,
+        "description": description,
+        "external_id": external_id,
+        "metadata": metadata,
+        "effective_at": now if effective_at is None else effective_at,
+        "posted_at": now if status == "posted" else None,
+        "lines_version": 1,
+        "lock_version": 1,
+        "reverses": reverses,
+        "reversed_by": None,
+        "partially_posts": partially_posts,
+        "business_event_id": None,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def changed_row(entry: EntryRow, occasion: Occasion, *, lines: bool = False) -> EntryRow:
+    """Return a copy of an entry's row one version later; with `lines`, of its lines too."""
+    changed = entry.copy()
+    changed["lock_version"] += 1
+    changed["lines_version"] += lines
+    changed["updated_at"] = occasion.now_us
+    return changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """An entry as it stands now, and the event that says so."""
+
+    entry: EntryRow
+    event: EventDraft
+
+
+def tell(
+    entry: EntryRow,
+    lines: Sequence[LineRow],
+    occasion: Occasion,
+    *,
+    event_type: str | None = None,
+    previous: bytes | None = None,
+    place: BatchPlace | None = None,
+) -> Told:
+    """Return an entry with the event of what became of it."""
+    event = EventDraft(
+        id=occasion.draw(),
+        type=_EVENT_OF[entry["status"]] if event_type is None else event_type,
+        resource_type="entry",
+        resource_id=entry["id"],
+        data=encode(entry_of(entry, lines)),
+        previous=previous,
+        batch=place,
+    )
+    return Told(entry=entry, event=event)
+
+
+def decided(told: Sequence[Told], moves: Moves, *, answer: int = 0) -> Decision:
+    """Return the decision that came to this; the answer is one of the entries, the first unless another is named."""
+    chosen = told[answer]
+    decision = Decision(
+        answer=chosen.event.data,
+        resource_id=chosen.entry["id"],
+        lock_version=chosen.entry["lock_version"],
+        events=[each.event for each in told],
+        entries=[each.entry for each in told],
+        lines=moves.lines,
+        totals=moves.totals,
+    )
+    return effects.follow(decision, moves.books)

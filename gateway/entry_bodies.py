@@ -1,0 +1,249 @@
+"""The request bodies of entries, one struct per shape; each knows the command it stands for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from engine.commands import (
+    Condition,
+    LineDraft,
+    LinePart,
+    PostBatch,
+    PostEntry,
+    PostPart,
+    PostPending,
+    ReverseEntry,
+    UpdateEntry,
+)
+from engine.errors import Fault
+from gateway.bodies import (
+    AccountReference,
+    Amount,
+    BalanceAmount,
+    Date,
+    Description,
+    ExternalId,
+    Id,
+    IdempotencyKeyText,
+    Instant,
+    LockVersion,
+    Metadata,
+)
+from gateway.problems import invalid
+from gateway.wire import amount_of, effective_at_of, signed_amount_of
+
+BATCH_LINES_MAX: Final = 10_000
+
+_Balance = Literal["available", "pending", "posted"]
+_BALANCES: Final[tuple[_Balance, ...]] = ("available", "pending", "posted")
+_OPERATORS: Final[tuple[Literal["gt", "gte", "lt", "lte", "eq"], ...]] = ("gt", "gte", "lt", "lte", "eq")
+
+
+class BalanceCondition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a balance has to be once the entry is made, in minor units; all that are given have to hold."""
+
+    gt: BalanceAmount | None = None
+    gte: BalanceAmount | None = None
+    lt: BalanceAmount | None = None
+    lte: BalanceAmount | None = None
+    eq: BalanceAmount | None = None
+
+    def conditions(self, balance: _Balance, pointer: str) -> list[Condition]:
+        """Return what the books are to see to."""
+        return [
+            Condition(balance=balance, operator=operator, value=signed_amount_of(value, f"{pointer}/{operator}"))
+            for operator in _OPERATORS
+            if (value := getattr(self, operator)) is not None
+        ]
+
+
+class LineCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line of an entry to be posted.
+
+    `lock_version` demands that the account is at this version before the entry; the conditions are on its balances after
+    the whole entry, whatever its effective time.
+    """
+
+    account_id: AccountReference
+    direction: Literal["debit", "credit"]
+    amount: Amount
+    metadata: Metadata = {}
+    lock_version: LockVersion | None = None
+    available_balance_amount: BalanceCondition | None = None
+    pending_balance_amount: BalanceCondition | None = None
+    posted_balance_amount: BalanceCondition | None = None
+
+    def draft(self, pointer: str) -> LineDraft:
+        """Return the line as the books take it; `pointer` is where it stands in the request."""
+        conditions: list[Condition] = []
+        for balance in _BALANCES:
+            wanted = getattr(self, f"{balance}_balance_amount")
+            if wanted is not None:
+                conditions += wanted.conditions(balance, f"{pointer}/{balance}_balance_amount")
+        return LineDraft(
+            account=self.account_id,
+            direction=self.direction,
+            amount=amount_of(self.amount, f"{pointer}/amount"),
+            metadata=self.metadata,
+            lock_version=self.lock_version,
+            conditions=tuple(conditions),
+        )
+
+
+class PartCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """So much of one of the entry's lines."""
+
+    id: Id
+    amount: Amount
+
+
+Lines = Annotated[list[LineCreate], Meta(min_length=2, max_length=1000)]
+Parts = Annotated[
+    list[PartCreate], Meta(min_length=1, max_length=1000, description="A line that is not named has none.")
+]
+
+
+class EntryDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An entry of a batch: debits equal credits, all lines in one ledger.
+
+    `effective_date` is short for its first instant in UTC as `effective_at`.
+    """
+
+    lines: Lines
+    status: Literal["posted", "pending"] = "posted"
+    description: Description | None = None
+    effective_at: Instant | None = None
+    effective_date: Date | None = None
+    external_id: ExternalId | None = None
+    metadata: Metadata = {}
+
+    def command(self, pointer: str = "") -> PostEntry:
+        """Return what the books are to do; `pointer` is where the entry stands in the request."""
+        return PostEntry(
+            lines=tuple(line.draft(f"{pointer}/lines/{position}") for position, line in enumerate(self.lines)),
+            status=self.status,
+            description=self.description,
+            effective_at=effective_at_of(self.effective_at, self.effective_date, pointer),
+            external_id=self.external_id,
+            metadata=self.metadata,
+        )
+
+
+class EntryCreate(EntryDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What posts an entry, or reserves it as pending."""
+
+    idempotency_key: IdempotencyKeyText | None = None
+
+
+class EntryBatchCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Several entries, posted all or none, in this order; at most 10,000 lines in all."""
+
+    entries: Annotated[list[EntryDraft], Meta(min_length=1, max_length=1000)]
+    mode: Literal["atomic"] = "atomic"
+    idempotency_key: IdempotencyKeyText | None = None
+
+    def command(self) -> PostBatch:
+        """Return what the books are to do; raises the problem of a batch that would hold the books up for too long."""
+        lines = sum(len(entry.lines) for entry in self.entries)
+        if lines > BATCH_LINES_MAX:
+            detail = f"The entries have {lines} lines; a batch has at most {BATCH_LINES_MAX}."
+            raise invalid([Fault(code="validation.out_of_range", pointer="/entries", detail=detail)])
+        return PostBatch(
+            entries=tuple(entry.command(f"/entries/{index}") for index, entry in enumerate(self.entries)),
+        )
+
+
+class EntryChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What changes about an entry; what is left out stays. Lines and effective time change while it is pending only.
+
+    Lines are given whole: they take the place of those there were.
+    """
+
+    description: Description | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    lines: Lines | UnsetType = UNSET
+    effective_at: Instant | None = None
+    effective_date: Date | None = None
+
+    def command(self, entry_id: str, if_match: int | None) -> UpdateEntry:
+        """Return what the books are to do."""
+        return UpdateEntry(
+            entry_id=entry_id,
+            if_match=if_match,
+            description=None if self.description is UNSET else self.description,
+            clear_description=self.description is None,
+            metadata=None if self.metadata is UNSET else self.metadata,
+            lines=None if self.lines is UNSET else _drafts(self.lines),
+            effective_at=effective_at_of(self.effective_at, self.effective_date),
+        )
+
+
+class EntryPost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a pending entry that is posted takes effect, if not at the time it was reserved for."""
+
+    effective_at: Instant | None = None
+    effective_date: Date | None = None
+
+    def command(self, entry_id: str, if_match: int | None) -> PostPending:
+        """Return what the books are to do."""
+        effective_at = effective_at_of(self.effective_at, self.effective_date)
+        return PostPending(entry_id=entry_id, if_match=if_match, effective_at=effective_at)
+
+
+class EntryPartialPost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much of each line of a pending entry is posted, and whether the rest stays `pending` or is released."""
+
+    lines: Parts
+    rest: Literal["pending", "released"] = "pending"
+    description: Description | None = None
+    effective_at: Instant | None = None
+    effective_date: Date | None = None
+    metadata: Metadata = {}
+
+    def command(self, entry_id: str, if_match: int | None) -> PostPart:
+        """Return what the books are to do."""
+        return PostPart(
+            entry_id=entry_id,
+            if_match=if_match,
+            parts=_parts(self.lines),
+            release_rest=self.rest == "released",
+            description=self.description,
+            effective_at=effective_at_of(self.effective_at, self.effective_date),
+            metadata=self.metadata,
+        )
+
+
+class EntryReverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The mirror image of a posted entry: of all its lines, or of so much of some; it takes effect now unless told."""
+
+    lines: Parts | None = None
+    description: Description | None = None
+    effective_at: Instant | None = None
+    effective_date: Date | None = None
+    external_id: ExternalId | None = None
+    metadata: Metadata = {}
+
+    def command(self, entry_id: str, if_match: int | None) -> ReverseEntry:
+        """Return what the books are to do."""
+        return ReverseEntry(
+            entry_id=entry_id,
+            if_match=if_match,
+            parts=None if self.lines is None else _parts(self.lines),
+            description=self.description,
+            effective_at=effective_at_of(self.effective_at, self.effective_date),
+            external_id=self.external_id,
+            metadata=self.metadata,
+        )
+
+
+def _drafts(lines: list[LineCreate]) -> tuple[LineDraft, ...]:
+    return tuple(line.draft(f"/lines/{position}") for position, line in enumerate(lines))
+
+
+def _parts(parts: list[PartCreate]) -> tuple[LinePart, ...]:
+    return tuple(
+        LinePart(line_id=part.id, amount=amount_of(part.amount, f"/lines/{position}/amount"))
+        for position, part in enumerate(parts)
+    )

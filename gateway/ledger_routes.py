@@ -1,0 +1,150 @@
+"""The operations of the books: entries, ledgers, accounts."""
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+from engine import shapes
+from gateway import bodies, entries, entry_bodies, ledgers, wire
+from gateway.query import CREATED, CURSOR, LIMIT, METADATA, Parameter
+from gateway.route import Route
+
+# The table is laid out by hand: what belongs together stands in one line.
+# fmt: off
+_POSTING: Final = (
+    "account.not_found",
+    "account.closed",
+    "unbalanced_entry",
+    "fx_rate_required",
+    "amount_out_of_range",
+    "insufficient_funds",
+    "condition_failed",
+    "duplicate_entry",
+    "lock_version_conflict",
+    "validation.several_ledgers",
+    "ledger.period_closed",
+)
+ENTRIES: Final = (
+    Route(
+        method="POST", path="/v1/entries", handler=entries.post_entry, tag="Entries", scope="ledger.write",
+        body=entry_bodies.EntryCreate, answer=shapes.Entry, status=201, idempotent=True, etag=True, refusals=_POSTING,
+    ),
+    Route(
+        method="POST", path="/v1/entries/batch", handler=entries.post_batch, tag="Entries", scope="ledger.write",
+        body=entry_bodies.EntryBatchCreate, answer=shapes.EntryBatch, status=201, idempotent=True,
+        body_max=wire.BULK_BODY_MAX, refusals=_POSTING,
+    ),
+    Route(
+        method="GET", path="/v1/entries", handler=entries.list_entries, tag="Entries", scope="ledger.read",
+        answer=shapes.Entry, page=True, feed_cursor=True,
+        query=(
+            LIMIT, CURSOR,
+            Parameter(name="ledger_id", kind="id", meaning="Only entries of this ledger."),
+            Parameter(name="account_id", kind="id", meaning="Only entries with a line on this account."),
+            Parameter(name="status", kind="choice", choices=get_args(shapes.EntryStatus), meaning="Only of this status."),
+            Parameter(name="external_id", kind="text", meaning="Only entries with this external id."),
+            METADATA, CREATED,
+            Parameter(name="effective_at", kind="bounds", meaning="`effective_at[lt]=time`: bounds, also lte, gt, gte."),
+            Parameter(name="posted_at", kind="bounds", meaning="`posted_at[lt]=time`: bounds, also lte, gt, gte."),
+        ),
+    ),
+    Route(
+        method="GET", path="/v1/entries/{id}", handler=entries.get_entry, tag="Entries", scope="ledger.read",
+        answer=shapes.Entry, etag=True, feed_cursor=True,
+    ),
+    Route(
+        method="PATCH", path="/v1/entries/{id}", handler=entries.change_entry, tag="Entries", scope="ledger.write",
+        body=entry_bodies.EntryChange, answer=shapes.Entry, idempotent=True, conditional=True, etag=True,
+        refusals=("entry.not_pending", *_POSTING),
+    ),
+    Route(
+        method="POST", path="/v1/entries/{id}/post", handler=entries.post_pending, tag="Entries",
+        scope="ledger.write", body=entry_bodies.EntryPost, body_optional=True, answer=shapes.Entry, idempotent=True,
+        conditional=True, etag=True, refusals=("entry.not_pending", "amount_out_of_range", "ledger.period_closed"),
+    ),
+    Route(
+        method="POST", path="/v1/entries/{id}/partial_post", handler=entries.post_part, tag="Entries",
+        scope="ledger.write", body=entry_bodies.EntryPartialPost, answer=shapes.Entry, idempotent=True, conditional=True,
+        etag=True,
+        refusals=("entry.not_pending", "entry.part_exceeds", "unbalanced_entry", "amount_out_of_range", "ledger.period_closed"),
+    ),
+    Route(
+        method="POST", path="/v1/entries/{id}/reverse", handler=entries.reverse_entry, tag="Entries",
+        scope="ledger.write", body=entry_bodies.EntryReverse, body_optional=True, answer=shapes.Entry, status=201,
+        idempotent=True, conditional=True, etag=True,
+        refusals=("entry.not_posted", "entry.already_reversed", "entry.part_exceeds", "unbalanced_entry", "account.closed",
+                  "insufficient_funds", "duplicate_entry", "amount_out_of_range", "ledger.period_closed"),
+    ),
+    Route(
+        method="GET", path="/v1/entries/{id}/versions", handler=entries.list_versions, tag="Entries", scope="ledger.read",
+        answer=shapes.EntryVersion, page=True, query=(LIMIT, CURSOR), feed_cursor=True,
+    ),
+    Route(
+        method="GET", path="/v1/entries/{id}/balance_impact", handler=entries.get_impact, tag="Entries",
+        scope="ledger.read", answer=shapes.BalanceImpact, feed_cursor=True,
+    ),
+    Route(
+        method="POST", path="/v1/entries/{id}/archive", handler=entries.archive_entry, tag="Entries",
+        scope="ledger.write", answer=shapes.Entry, idempotent=True, conditional=True, etag=True,
+        refusals=("entry.not_pending",),
+    ),
+)
+LEDGERS: Final = (
+    Route(
+        method="POST", path="/v1/ledgers", handler=ledgers.create_ledger, tag="Ledgers", scope="ledger.admin",
+        body=bodies.LedgerCreate, answer=shapes.Ledger, status=201, idempotent=True, etag=True,
+    ),
+    Route(
+        method="GET", path="/v1/ledgers", handler=ledgers.list_ledgers, tag="Ledgers", scope="ledger.read",
+        answer=shapes.Ledger, page=True, query=(LIMIT, CURSOR, METADATA, CREATED), feed_cursor=True,
+    ),
+    Route(
+        method="GET", path="/v1/ledgers/{id}", handler=ledgers.get_ledger, tag="Ledgers", scope="ledger.read",
+        answer=shapes.Ledger, etag=True, feed_cursor=True,
+    ),
+    Route(
+        method="PATCH", path="/v1/ledgers/{id}", handler=ledgers.change_ledger, tag="Ledgers", scope="ledger.admin",
+        body=bodies.LedgerChange, answer=shapes.Ledger, idempotent=True, conditional=True, etag=True,
+    ),
+    Route(
+        method="POST", path="/v1/accounts", handler=ledgers.create_account, tag="Accounts", scope="ledger.write",
+        body=bodies.AccountCreate, answer=shapes.Account, status=201, idempotent=True, etag=True,
+        refusals=("validation.not_unique", "not_found"),
+    ),
+    Route(
+        method="GET", path="/v1/accounts", handler=ledgers.list_accounts, tag="Accounts", scope="ledger.read",
+        answer=shapes.Account, page=True, feed_cursor=True,
+        query=(
+            LIMIT, CURSOR,
+            Parameter(name="ledger_id", kind="id", meaning="Only accounts of this ledger."),
+            Parameter(name="external_id", kind="text", meaning="Only the account with this external id."),
+            Parameter(name="currency", kind="text", meaning="Only accounts in this currency."),
+            Parameter(name="type", kind="choice", choices=get_args(shapes.AccountType), meaning="Only of this type."),
+            Parameter(name="status", kind="choice", choices=("open", "closed"), meaning="Only of this status."),
+            Parameter(name="code", kind="text", meaning="Only accounts with this chart-of-accounts code."),
+            METADATA, CREATED,
+        ),
+    ),
+    Route(
+        method="GET", path="/v1/accounts/{id}", handler=ledgers.get_account, tag="Accounts", scope="ledger.read",
+        answer=shapes.Account, etag=True, feed_cursor=True,
+    ),
+    Route(
+        method="PATCH", path="/v1/accounts/{id}", handler=ledgers.change_account, tag="Accounts",
+        scope="ledger.write", body=bodies.AccountChange, answer=shapes.Account, idempotent=True, conditional=True,
+        etag=True, refusals=("account.closed",),
+    ),
+    Route(
+        method="POST", path="/v1/accounts/{id}/close", handler=ledgers.close_account, tag="Accounts",
+        scope="ledger.write", answer=shapes.Account, idempotent=True, conditional=True, etag=True,
+        refusals=("account.closed", "account.not_empty"),
+    ),
+    Route(
+        method="GET", path="/v1/accounts/{id}/balance", handler=ledgers.get_balance, tag="Accounts",
+        scope="ledger.read", answer=shapes.AccountBalance, etag=True, feed_cursor=True,
+    ),
+    Route(
+        method="GET", path="/v1/accounts/{id}/lines", handler=ledgers.list_account_lines, tag="Accounts",
+        scope="ledger.read", answer=shapes.AccountLine, page=True, query=(LIMIT, CURSOR), feed_cursor=True,
+    ),
+)

@@ -1,0 +1,44 @@
+"""One row of the table of operations: everything that routing, guarding and OpenAPI need to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from starlette.responses import Response
+
+from gateway import wire
+from gateway.call import Call
+from gateway.query import Asked, Parameter
+
+Handler = Callable[[Call, Asked], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One operation.
+
+    `scope` None is public. `body` is the shape it takes; `answer` the shape it gives, a page of it where `page` is true.
+    `refusals` are the codes it answers beside those that every operation of its kind may.
+    """
+
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    path: str
+    handler: Handler
+    tag: str
+    scope: str | None = None
+    body: Any = None
+    body_optional: bool = False
+    answer: Any = None
+    page: bool = False
+    status: int = 200
+    query: tuple[Parameter, ...] = ()
+    idempotent: bool = False
+    conditional: bool = False
+    etag: bool = False
+    feed_cursor: bool = False
+    media_type: str = "application/json"
+    body_max: int = wire.BODY_MAX
+    refusals: tuple[str, ...] = ()
+    form: tuple[str, ...] = ()
