@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from engine.cursors import feed_cursor, parse_feed_cursor
 from engine.databases import Site
 from engine.errors import CursorExpired, CursorInvalid, SiteUnknown
 from engine.events import FeedEvent, genesis_hash
+from engine.filters import EventFilter, about
 from engine.schema import events, feeds
-from engine.sql import among
+from engine.sql import among, contains
+
+SEARCHED_EVENTS: Final = 5_000
+"""How many bodies one statement searches at most."""
 
 _HEAD = select(feeds.c.head, feeds.c.head_hash, feeds.c.last_at, feeds.c.epoch, feeds.c.state)
 _EVENT = select(
@@ -106,6 +111,29 @@ def read_after(
     return [_event(row) for row in conn.execute(query)]
 
 
+def read_matching(
+    conn: Connection, site_id: int, head: Head, after: int, limit: int, wanted: EventFilter
+) -> tuple[list[FeedEvent], int]:
+    """Return at most `limit` matching events after a sequence, and the sequence up to which was looked.
+
+    What columns say is looked up by its index over the whole feed; what only bodies say is searched in a stretch of it, so
+    that one statement stays short however rare a match is.
+    """
+    query = _after(site_id, after, limit)
+    end = head.sequence
+    for part in wanted.parts():
+        if part.types is not None:
+            query = query.where(among(events.c.type, sorted(part.types)))
+        if part.resource_id is not None:
+            query = query.where(events.c.resource_id == part.resource_id)
+        elif needles := part.needles():
+            end = min(end, after + SEARCHED_EVENTS)
+            query = query.where(*(contains(events.c.body, each) for each in needles))
+    rows = [_event(row) for row in conn.execute(query.where(events.c.sequence <= end))]
+    looked = rows[-1].sequence if len(rows) == limit else max(end, after)
+    return [each for each in rows if wanted.matches(each.type, partial(about, each.body))], looked
+
+
 def read_bodies(conn: Connection, site_id: int, sequences: Sequence[int]) -> dict[int, FeedEvent]:
     """Return the events with these sequences."""
     query = _EVENT.where(events.c.site_id == site_id, among(events.c.sequence, sequences))
@@ -164,6 +192,10 @@ def resolve_cursor(conn: Connection, site_id: int, head: Head, text: str, floor_
     if not _hash_at(conn, site_id, head, place.sequence).hex().startswith(place.digits):
         raise CursorInvalid("it belongs to another history of this feed")
     return place.sequence
+
+
+def _after(site_id: int, after: int, limit: int) -> Select[*tuple[Any, ...]]:
+    return _EVENT.where(events.c.site_id == site_id, events.c.sequence > after).order_by(events.c.sequence).limit(limit)
 
 
 def _hash_at(conn: Connection, site_id: int, head: Head, sequence: int) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Concatenate, Final, Generic, ParamSpec, TypeVar
+from typing import Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -22,6 +22,7 @@ from engine.databases import Database, Databases, Site, is_outage
 from engine.errors import Unavailable
 from engine.events import Diagnostics, FeedEvent
 from engine.feed import Head
+from engine.filters import EventFilter
 from engine.idempotency import IdempotencyKey
 from engine.ids import IdSource
 from engine.writer import OnCommit, Writer
@@ -29,6 +30,14 @@ from engine.writer import OnCommit, Writer
 P = ParamSpec("P")
 T = TypeVar("T")
 _DAY_US: Final = 86_400_000_000
+_SEARCHES_MAX: Final = 4
+
+
+class Place(NamedTuple):
+    """A place in the feed: the sequence it stands after, and its cursor."""
+
+    sequence: int
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,23 +136,29 @@ class Engine:
         site: Site,
         cursor: str | None,
         limit: int,
-        types: tuple[str, ...] | None = None,
+        wanted: EventFilter | None = None,
     ) -> FeedPage:
-        """Return the events after a cursor, from the start of what is served where there is none.
+        """Return the events after a cursor that match, from the start of what is served where there is none.
 
-        Raises CursorInvalid and CursorExpired.
+        A page of rare events may hold few or none of them while more of the feed waits: it looks only so far. Raises
+        CursorInvalid and CursorExpired.
         """
 
         def read(conn: Connection) -> FeedPage:
-            head, after = self._place(conn, site, cursor)
-            found = feed.read_after(conn, site.id, after, limit + 1, types)
-            more = len(found) > limit
-            found = found[:limit]
-            last = found[-1].sequence if more else head.sequence
+            head, looked = self._place(conn, site, cursor)
+            found: list[FeedEvent] = []
+            for _ in range(_SEARCHES_MAX):
+                some, looked = feed.read_matching(
+                    conn, site.id, head, looked, limit + 1 - len(found), wanted or EventFilter()
+                )
+                found += some
+                if len(found) > limit or looked >= head.sequence:
+                    break
+            last = found[limit - 1].sequence if len(found) > limit else looked
             return FeedPage(
-                events=found,
+                events=found[:limit],
                 next_cursor=feed.cursor_at(conn, site.id, head, last),
-                has_more=more,
+                has_more=len(found) > limit or looked < head.sequence,
                 head_cursor=head.cursor(),
             )
 
@@ -181,6 +196,20 @@ class Engine:
 
         def read(conn: Connection) -> tuple[list[FeedEvent], Head]:
             return feed.read_after(conn, site.id, after, limit), feed.read_head(conn, site.id)
+
+        return await self._read(site, read)
+
+    async def read_matching(
+        self, site: Site, after: int, limit: int, wanted: EventFilter
+    ) -> tuple[list[FeedEvent], Head, Place]:
+        """Return matching events after a sequence, the head, and the place up to which was looked, from one snapshot."""
+
+        def read(conn: Connection) -> tuple[list[FeedEvent], Head, Place]:
+            head = feed.read_head(conn, site.id)
+            found, looked = feed.read_matching(conn, site.id, head, after, limit, wanted)
+            if looked >= head.sequence:
+                return found, head, Place(max(head.sequence, after), head.cursor())
+            return found, head, Place(looked, feed.cursor_at(conn, site.id, head, looked))
 
         return await self._read(site, read)
 

@@ -80,6 +80,25 @@ def _among_array(element: _Among, compiler: Any, **options: Any) -> str:
     return f"{compiler.process(column, **options)} = ANY ({compiler.process(values, **options)})"
 
 
+class _Contains(FunctionElement[bool]):
+    """`position(part IN bytes) > 0`, or what SQLite has for it."""
+
+    name = "contains"
+    inherit_cache = True
+
+
+@compiles(_Contains)
+def _contains_instr(element: _Contains, compiler: Any, **options: Any) -> str:
+    column, part = element.clauses
+    return f"instr({compiler.process(column, **options)}, {compiler.process(part, **options)}) > 0"
+
+
+@compiles(_Contains, "postgresql")
+def _contains_position(element: _Contains, compiler: Any, **options: Any) -> str:
+    column, part = element.clauses
+    return f"position({compiler.process(part, **options)} in {compiler.process(column, **options)}) > 0"
+
+
 class _Values(TypeDecorator[list[Any]]):
     """Many values in one parameter: an array on PostgreSQL, a JSON array elsewhere."""
 
@@ -102,6 +121,11 @@ class _Values(TypeDecorator[list[Any]]):
 def among(column: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bool]:
     """Return the condition that the column is one of the values: one statement whatever their number."""
     return _Among(column, bindparam(None, list(values), type_=_Values(column.type), unique=True))
+
+
+def contains(column: ColumnElement[bytes], part: bytes) -> ColumnElement[bool]:
+    """Return the condition that the column's bytes hold these bytes somewhere."""
+    return _Contains(column, bindparam(None, part, type_=LargeBinary(), unique=True))
 
 
 def insert_rows(conn: Connection, table: Table, rows: Sequence[Row]) -> None:

@@ -9,6 +9,7 @@ from engine.cursors import feed_cursor
 from engine.databases import Database
 from engine.errors import CursorExpired, CursorInvalid
 from engine.events import genesis_hash
+from engine.filters import EventFilter
 from engine.ledger import Limits
 from tests.store.engine_stage import EPOCH, OTHER, SITE, Stage, entry, make_stage
 
@@ -46,14 +47,14 @@ async def test_page_that_is_exactly_full_is_the_last(stage: Stage) -> None:
 
 async def test_filtered_page_stands_behind_what_it_passed_over(stage: Stage) -> None:
     """Whoever follows with a filter does not read the same past again."""
-    page = await stage.engine.events_after(SITE, None, 10, ("entry.created",))
+    page = await stage.engine.events_after(SITE, None, 10, EventFilter(types=frozenset({"entry.created"})))
     assert [event.sequence for event in page.events] == [5, 7, 9]
     assert page.next_cursor == page.head_cursor
-    part = await stage.engine.events_after(SITE, None, 2, ("entry.created",))
+    part = await stage.engine.events_after(SITE, None, 2, EventFilter(types=frozenset({"entry.created"})))
     assert part.has_more
-    rest = await stage.engine.events_after(SITE, part.next_cursor, 2, ("entry.created",))
+    rest = await stage.engine.events_after(SITE, part.next_cursor, 2, EventFilter(types=frozenset({"entry.created"})))
     assert [event.sequence for event in rest.events] == [9]
-    none = await stage.engine.events_after(SITE, None, 2, ("hold.created",))
+    none = await stage.engine.events_after(SITE, None, 2, EventFilter(types=frozenset({"hold.created"})))
     assert (none.events, none.next_cursor) == ([], none.head_cursor)
 
 
