@@ -21,6 +21,8 @@ from auth.ports import ControlDatabase
 from auth.principal import Principal
 from auth.revocations import CLIENT_MEMORY_US, Revocations
 from auth.store import RevokedSince, SigningKeyRecord
+from auth.tickets import LIFETIME_S as TICKET_LIFETIME_S
+from auth.tickets import Ticket, issue_ticket, read_ticket
 from auth.tokens import Issuers, principal_of, read_token
 
 REFRESH_OVERLAP_US: Final = 120_000_000
@@ -76,6 +78,40 @@ class Authenticator:
             del self._verified[digest]
             raise CredentialsExpired(f"{principal.kind} {principal.credential_id} has run out")
         return principal
+
+    def issue_ticket(
+        self,
+        creator: Principal,
+        *,
+        scopes: frozenset[str],
+        filter_json: bytes,
+        origin: str | None,
+        lifetime_s: int = TICKET_LIFETIME_S,
+        now_us: int,
+    ) -> tuple[str, int]:
+        """Return a stream ticket with what of these scopes its creator has, and when it ends (microseconds).
+
+        Raises KeyUnavailable.
+        """
+        key = self._keyring.signing_key(creator.site.environment)
+        text, expires_s = issue_ticket(
+            key,
+            self._issuers,
+            creator,
+            scopes=scopes,
+            filter_json=filter_json,
+            origin=origin,
+            lifetime_s=lifetime_s,
+            now_us=now_us,
+        )
+        return text, expires_s * 1_000_000
+
+    def read_ticket(self, text: str, now_us: int) -> Ticket:
+        """Verify a stream ticket. Raises CredentialsInvalid, CredentialsExpired, CredentialsRevoked."""
+        ticket = read_ticket(text, self._keyring.verifying_key, self._issuers, now_us=now_us)
+        if self._revocations.covers(ticket.principal):
+            raise CredentialsRevoked(f"{ticket.principal.kind} {ticket.principal.credential_id} was revoked")
+        return ticket
 
     def revoked(self, principal: Principal) -> bool:
         """Tell whether a caller's credential was taken back since; for streams that are open."""

@@ -124,7 +124,7 @@ def read_token(
     if match is None:
         raise CredentialsInvalid("not the form of an access token")
     try:
-        header = _HEADER.decode(_decode_base64(match[1]))
+        header = _HEADER.decode(decode_base64(match[1]))
     except (msgspec.MsgspecError, ValueError) as error:
         raise CredentialsInvalid("not the header of an access token") from error
     key = key_of(header.kid)
@@ -168,5 +168,6 @@ def _check(claims: AccessClaims, environment: str, issuers: Issuers, now_s: int)
         raise CredentialsExpired("the access token has run out")
 
 
-def _decode_base64(text: str) -> bytes:
+def decode_base64(text: str) -> bytes:
+    """Read base64 in the URL's alphabet, without padding (RFC 7515 §2)."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -128,6 +128,7 @@ _COLLECTIONS: Final = {
     "endpoint": "/v1/webhook_endpoints/",
     "delivery": "/v1/deliveries/",
 }
+RESOURCE_TYPES: Final = tuple(sorted(_COLLECTIONS))
 _encode: Final = msgspec.json.Encoder().encode
 
 

@@ -130,7 +130,7 @@ def read_matching(
             end = min(end, after + SEARCHED_EVENTS)
             query = query.where(*(contains(events.c.body, each) for each in needles))
     rows = [_event(row) for row in conn.execute(query.where(events.c.sequence <= end))]
-    looked = rows[-1].sequence if len(rows) == limit else max(end, after)
+    looked = rows[-1].sequence if len(rows) == limit else end
     return [each for each in rows if wanted.matches(each.type, partial(about, each.body))], looked
 
 

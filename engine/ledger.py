@@ -18,6 +18,7 @@ from engine import feed
 from engine.batch import BatchRun, Committed, Submission
 from engine.clock import Clock
 from engine.commands import Command
+from engine.cursors import feed_cursor
 from engine.databases import Database, Databases, Site, is_outage
 from engine.errors import Unavailable
 from engine.events import Diagnostics, FeedEvent
@@ -173,21 +174,22 @@ class Engine:
 
         return await self._read(site, read)
 
-    async def start(self, site: Site) -> tuple[int, Head]:
-        """Return the sequence after which the feed is served, and the head."""
+    async def start(self, site: Site) -> tuple[Place, Head]:
+        """Return the place after which the feed is served, and the head."""
 
-        def read(conn: Connection) -> tuple[int, Head]:
+        def read(conn: Connection) -> tuple[Place, Head]:
             head, after = self._place(conn, site, None)
-            return after, head
+            return Place(after, feed.cursor_at(conn, site.id, head, after)), head
 
         return await self._read(site, read)
 
-    async def place_at(self, site: Site, at_us: int) -> tuple[int, Head]:
-        """Return the sequence of the last event before an instant, and the head; raises CursorExpired."""
+    async def place_at(self, site: Site, at_us: int) -> tuple[Place, Head]:
+        """Return the place after the last event before an instant, or the first that is served, and the head."""
 
-        def read(conn: Connection) -> tuple[int, Head]:
+        def read(conn: Connection) -> tuple[Place, Head]:
             head, earliest = self._place(conn, site, None)
-            return max(feed.place_at(conn, site.id, head, at_us), earliest), head
+            after = max(feed.place_at(conn, site.id, head, at_us), earliest)
+            return Place(after, feed.cursor_at(conn, site.id, head, after)), head
 
         return await self._read(site, read)
 
@@ -207,8 +209,9 @@ class Engine:
         def read(conn: Connection) -> tuple[list[FeedEvent], Head, Place]:
             head = feed.read_head(conn, site.id)
             found, looked = feed.read_matching(conn, site.id, head, after, limit, wanted)
-            if looked >= head.sequence:
-                return found, head, Place(max(head.sequence, after), head.cursor())
+            last = found[-1] if found else None
+            if last is not None and last.sequence == looked:
+                return found, head, Place(looked, feed_cursor(head.epoch, looked, last.hash))
             return found, head, Place(looked, feed.cursor_at(conn, site.id, head, looked))
 
         return await self._read(site, read)

@@ -55,7 +55,7 @@ def follow() -> None:
                 data = json.loads(block["data"])
                 if block["event"] == "closing" and not data["reconnect"]:
                     raise SystemExit(f"the stream ended: {data['reason']}")
-                if block["event"] not in {"ready", "checkpoint", "closing"}:
+                if "." in block["event"]:
                     take(data)
                 # After the work, never before it: whoever stops between the two sees an event again, and misses none.
                 PLACE.write_text(block["id"], "ascii")

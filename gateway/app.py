@@ -20,11 +20,13 @@ from auth.errors import CredentialsRefused
 from gateway import guard, query
 from gateway.call import Call, Services, Trace, site_of
 from gateway.codes import CODES
-from gateway.following import start_of, types_wanted
+from gateway.origins import hide_tickets, page_headers
 from gateway.problems import Problem, problem_of, respond
 from gateway.route import Route
-from gateway.routes import ROUTES, SOCKET_PATH, SOCKET_QUERY
-from gateway.socket import serve
+from gateway.routes import PAGES_PATHS, ROUTES, SOCKET_PATH, SOCKET_QUERY
+from gateway.socket import Opening, serve
+from gateway.starting import filter_asked, narrowed, start_of
+from gateway.tickets import admit
 
 REQUEST_ID: Final = "x-gledger-request-id"
 _NO_PARAMETERS: Final[Mapping[str, str]] = {}
@@ -58,7 +60,10 @@ class _Application:
         self._router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._fixed.get(scope["path"]) if scope["type"] == "http" else None
+        path = scope["path"]
+        if path in PAGES_PATHS:
+            hide_tickets(scope)
+        endpoint = self._fixed.get(path) if scope["type"] == "http" else None
         await (endpoint or self._router)(scope, receive, send)
 
 
@@ -99,6 +104,7 @@ class _Path:
         self._path = path
         self._methods = methods
         self._services = services
+        self._pages = any(route.pages for route in methods.values())
         self._counters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._allow = ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ()), "OPTIONS"}))
 
@@ -111,6 +117,9 @@ class _Path:
         request = _Request(scope, receive)
         request_id = services.ids.draw(services.clock.now_us())
         headers: dict[str, str] = {REQUEST_ID: request_id}
+        if self._pages:
+            asks = request.method == "OPTIONS"
+            headers |= page_headers(request.headers.get("origin"), services.stream.origins, preflight=asks)
         try:
             trace = guard.trace_of(request, request_id)
         except Problem as problem:
@@ -148,9 +157,12 @@ class _Path:
                 return self._no_route(request, trace)
             if route.media_type != "*/*":
                 guard.check_accept(request, route.media_type)
-            caller = None
-            if route.scope is not None:
+            caller = within = None
+            if route.pages:
+                caller, within = await admit(request, self._services)
+            elif route.scope is not None:
                 caller = await guard.authenticate(request, self._services, route.scope)
+            if caller is not None:
                 guard.limit(caller, self._services, headers)
             asked = query.read(request.query_params, route.query)
             call = Call(
@@ -160,6 +172,7 @@ class _Path:
                 caller=caller,
                 path=request.scope.get("path_params", _NO_PARAMETERS),
                 body_max=route.body_max,
+                within=within,
             )
             response = await route.handler(call, asked)
         except Exception as error:  # noqa: BLE001 - every failure is answered, none leaves here
@@ -201,13 +214,18 @@ def _socket_endpoint(services: Services) -> Callable[[WebSocket], Awaitable[None
         trace = Trace(request_id=request_id, correlation_id=None, traceparent=None)
         try:
             trace = guard.trace_of(socket, request_id)
-            principal = await guard.authenticate(socket, services, "events.read")
+            principal, within = await admit(socket, services)
             headers: dict[str, str] = {}
             guard.limit(principal, services, headers)
             asked = query.read(socket.query_params, SOCKET_QUERY)
-            wanted = types_wanted(asked.get("types"))
-            site = site_of(principal)
-            start = await start_of(services, site, asked, socket)
+            cursor = socket.headers.get("last-event-id", asked.get("cursor"))
+            opening = Opening(
+                principal=principal,
+                within=within,
+                wanted=narrowed(filter_asked(asked), within),
+                start=await start_of(services, site_of(principal), cursor, asked.get("from"), asked.get("on_expired")),
+                window=asked.get("window"),
+            )
         except Exception as error:  # noqa: BLE001 - every failure is answered
             problem = problem_of(error)
             services.metrics.problems.labels(problem.code).inc()
@@ -220,6 +238,6 @@ def _socket_endpoint(services: Services) -> Callable[[WebSocket], Awaitable[None
             response.headers[REQUEST_ID] = request_id
             await socket.send_denial_response(response)
             return
-        await serve(socket, services, principal, start, wanted)
+        await serve(socket, services, opening)
 
     return endpoint

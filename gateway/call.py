@@ -21,15 +21,19 @@ from engine.clock import Clock
 from engine.databases import Site
 from engine.errors import Fault, NotFound
 from engine.events import Diagnostics
+from engine.filters import EventFilter
 from engine.idempotency import IdempotencyKey
 from engine.ids import IdSource, is_id
 from engine.ledger import Engine
 from gateway import wire
 from gateway.metrics import Metrics
 from gateway.problems import Problem, invalid
-from gateway.tailer import Tailers
+from gateway.tailers import Tailers
 
 T = TypeVar("T")
+
+CUT: Final = "gledger.cut"
+"""In a connection's state (ASGI lifespan state): what breaks it off at once, whatever waits to be sent."""
 
 _KEY_MAX: Final = 255
 _ETAG_DIGITS_MAX: Final = 18
@@ -64,12 +68,13 @@ class Readiness(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSettings:
-    """How streams behave; seconds."""
+    """How streams behave, in seconds, and the web origins whose pages may follow them."""
 
     idle_checkpoint_s: float = 15.0
     send_timeout_s: float = 30.0
     lifetime_s: float = 3600.0
     retry_ms: int = 2000
+    origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +128,8 @@ class Call:
     caller: Principal | None
     path: Mapping[str, str]
     body_max: int = wire.BODY_MAX
+    within: EventFilter | None = None
+    """What a ticket lets through at most; None is everything."""
 
     @property
     def principal(self) -> Principal:

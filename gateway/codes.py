@@ -56,6 +56,9 @@ CODES: Final[dict[str, Code]] = {
     "auth.revoked": _code(401, "Revoked credentials", "The token or key was taken back."),
     "auth.insufficient_scope": _code(403, "Insufficient scope", "The credentials do not carry the scope this needs."),
     "auth.ip_not_allowed": _code(403, "Address not allowed", "The credentials may not be used from this address."),
+    "auth.origin_not_allowed": _code(
+        403, "Origin not allowed", "The ticket was made for pages of another web origin, or for none."
+    ),
     "not_found": _code(404, "Not found", "There is no such resource on your site."),
     "method_not_allowed": _code(405, "Method not allowed", "The path exists and does not take this method; see Allow."),
     "not_acceptable": _code(406, "Not acceptable", "The resource cannot be shown in any form that Accept names."),

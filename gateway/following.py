@@ -1,200 +1,206 @@
-"""What SSE and WebSocket share: where a stream starts, what it wants, and the one loop that moves its position.
+"""What SSE and WebSocket share: one connection's position, and the one way it moves over the feed.
 
-History and live are the same reading; only the wait between differs.
+History and live are the same reading; only the wait between differs. Nothing here runs by a timer of its own: one ticker looks
+at all followings of the process once a second and nudges those that have something to say though nothing came.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from starlette.requests import HTTPConnection
+from msgspec import UNSET, UnsetType
 
 from auth.principal import Principal
-from engine.cursors import feed_cursor
 from engine.databases import Site
-from engine.errors import CursorExpired, CursorInvalid, EngineError, Fault
-from engine.events import EVENT_TYPES, genesis_hash
-from engine.feed import Head
-from engine.money import parse_instant
+from engine.errors import EngineError
+from engine.filters import EventFilter
+from engine.money import format_instant
 from gateway.call import Services
-from gateway.problems import invalid
-from gateway.query import Asked, Parameter
-from gateway.tailer import Frame
+from gateway.frames import Checkpoint, Closing, ClosingReason, Expiring, Ready
+from gateway.starting import Start
+from gateway.tailer import CHUNK_EVENTS, Taken
 
-CURSOR_PARAMETER: Final = Parameter(
-    name="cursor",
-    kind="cursor",
-    meaning="Where to resume: the events after this cursor. The Last-Event-ID header goes before it.",
-    aliases=("last_event_id", "lastEventId"),
-)
-FROM_PARAMETER: Final = Parameter(
-    name="from",
-    kind="text",
-    meaning="Where to start without a cursor: `start`, `now` (unless given), or a time.",
-)
-TYPES_PARAMETER: Final = Parameter(
-    name="types",
-    kind="text",
-    meaning="Event types, comma separated; `entry.*` is a family, `*` is all.",
-)
-_CHECK_S: Final = 1.0
+SKIPPED_MAX: Final = 1_000
+"""After so many events that a filter passed over, the stream says how far it has come."""
 
+WARNED_BEFORE_US: Final = 30_000_000
+"""How long before its credential runs out a stream says so."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Events:
-    """Frames to write, and the place after the last one."""
+_DRAIN_JITTER: Final = 4.0
+_RECONNECT: Final[dict[ClosingReason, bool]] = {
+    "draining": True,
+    "lifetime": True,
+    "unavailable": True,
+    "auth.expired": False,
+    "auth.revoked": False,
+}
 
-    frames: list[Frame]
-    cursor: str
+Step = Taken | Checkpoint | Expiring | Closing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """Nothing to write, and how far the stream has come."""
+class Following:
+    """A place in a site's feed that moves: `step` says what is next to be written, `allowance` how many events may be."""
 
-    cursor: str
+    __slots__ = (
+        "_born", "_joined", "_poked", "_services", "_skipped", "_spoken", "_tailer", "_waiter", "_warned", "_writing_since",
+        "allowance", "cursor", "cut", "ended", "muted", "name", "position", "principal", "site", "wanted",
+    )  # fmt: skip
 
+    def __init__(
+        self,
+        services: Services,
+        principal: Principal,
+        start: Start,
+        wanted: EventFilter | None,
+        name: str | UnsetType = UNSET,
+    ) -> None:
+        """Take the place to start at."""
+        self._services = services
+        self._tailer = services.tailers.of(start.site)
+        self._waiter: asyncio.Future[None] | None = None
+        self._joined = self._poked = self._warned = False
+        self._born = self._spoken = asyncio.get_running_loop().time()
+        self._writing_since: float | None = None
+        self._skipped = 0
+        self.site: Site = start.site
+        self.principal = principal
+        self.wanted = wanted
+        self.name = name
+        self.position, self.cursor = start.position, start.cursor
+        self.allowance: int | None = None
+        self.ended = self.muted = False
+        self.cut: Callable[[], None] = self.end
+        """What is called where the client takes nothing for too long."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Closing:
-    """The stream ends: why, whether the client may come back, and from where it resumes."""
+    def ready(self, start: Start) -> Ready:
+        """Return the stream's first word."""
+        return Ready(
+            subscription=self.name,
+            cursor=start.cursor,
+            head=start.head.cursor(),
+            organization=self.site.organization,
+            environment="production" if self.site.environment == "production" else "sandbox",
+            expires_at=format_instant(self.principal.expires_at),
+        )
 
-    reason: str
-    reconnect: bool
-    cursor: str
-
-
-Step = Events | Checkpoint | Closing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """Where a stream begins."""
-
-    position: int
-    cursor: str
-    head: Head
-
-
-def types_wanted(text: str | None) -> Callable[[str], bool]:
-    """Return which event types a `types` parameter lets through; raises the problem of one that names none."""
-    if text is None or text == "*":
-        return _everything
-    types = expand_types(text)
-    return types.__contains__
-
-
-def expand_types(text: str) -> frozenset[str]:
-    """Return the event types that a `types` parameter names."""
-    found: set[str] = set()
-    unknown: list[str] = []
-    for pattern in (part.strip() for part in text.split(",")):
-        family = pattern.removesuffix("*") if pattern.endswith(".*") else None
-        matching = {each for each in EVENT_TYPES if pattern in {"*", each} or (family and each.startswith(family))}
-        found |= matching
-        if not matching:
-            unknown.append(pattern)
-    if unknown:
-        names = ", ".join(repr(each) for each in unknown[:10])
-        raise invalid([Fault(code="validation.invalid_value", pointer="?types", detail=f"Not event types: {names}.")])
-    return frozenset(found)
-
-
-async def start_of(services: Services, site: Site, asked: Asked, connection: HTTPConnection) -> Start:
-    """Return where a stream begins; raises CursorInvalid, CursorExpired, or the problem of a wrong `from`."""
-    last_event_id = connection.headers.get("last-event-id")
-    cursor = last_event_id if last_event_id is not None else asked.get("cursor")
-    engine = services.engine
-    if cursor is not None:
-        if not cursor.isascii():
-            raise CursorInvalid("it is malformed")
-        position, head = await engine.resolve(site, cursor)
-        return Start(position=position, cursor=cursor, head=head)
-    begin = asked.get("from") or "now"
-    if begin == "now":
-        head = await engine.head(site)
-        return Start(position=head.sequence, cursor=head.cursor(), head=head)
-    if begin == "start":
-        position, head = await engine.start(site)
-    else:
+    async def step(self) -> Step | None:
+        """Wait for what is next and return it: events, a checkpoint, a warning, a last word; None when the client is gone."""
         try:
-            at_us = parse_instant(begin)
-        except ValueError:
-            detail = "`from` is start, now, or an RFC 3339 time with an offset."
-            raise invalid([Fault(code="validation.invalid_time", pointer="?from", detail=detail)]) from None
-        position, head = await engine.place_at(site, at_us)
-    page = await engine.read_after(site, position - 1, 1) if position else None
-    event_hash = page[0][0].hash if page else None
-    return Start(position=position, cursor=_cursor(head, site, position, event_hash), head=head)
-
-
-async def follow(
-    services: Services,
-    site: Site,
-    principal: Principal,
-    start: Start,
-    wanted: Callable[[str], bool],
-    ended: asyncio.Event,
-) -> AsyncGenerator[Step, None]:
-    """Move over the feed from a place: events as they are there, checkpoints while they are not, a last word at the end.
-
-    `ended` is set when the client is gone.
-    """
-    settings = services.stream
-    loop = asyncio.get_running_loop()
-    position, cursor = start.position, start.cursor
-    born = spoken = loop.time()
-    try:
-        async with services.tailers.listening(site) as tailer:
-            while not ended.is_set():
-                closing = _closing(services, principal, loop.time() - born > settings.lifetime_s, cursor)
-                if closing is not None:
-                    yield closing
-                    return
-                taken = await tailer.take(position, wanted)
-                if taken.cursor is not None:
-                    position, cursor = taken.position, taken.cursor
-                    if taken.frames:
-                        yield Events(frames=taken.frames, cursor=cursor)
-                        spoken = loop.time()
-                    elif loop.time() - spoken > settings.idle_checkpoint_s:
-                        yield Checkpoint(cursor=cursor)
-                        spoken = loop.time()
-                    else:
-                        await asyncio.sleep(0)
+            if not self._joined:
+                await self._tailer.join(self)
+                self._joined = True
+            while not self.ended:
+                self._poked = False
+                word = self._word()
+                if word is not None:
+                    return word
+                limit = (
+                    0 if self.muted else min(CHUNK_EVENTS if self.allowance is None else self.allowance, CHUNK_EVENTS)
+                )
+                taken = await self._tailer.take(self.position, self.wanted, limit) if limit > 0 else None
+                if taken is None:
+                    if not self._poked:
+                        await self._wait()
                     continue
-                silence = settings.idle_checkpoint_s - (loop.time() - spoken)
-                if silence <= 0:
-                    yield Checkpoint(cursor=cursor)
-                    spoken = loop.time()
-                    continue
-                await tailer.wait(position, min(_CHECK_S, silence))
-    except CursorExpired:
-        yield Closing(reason="cursor.expired", reconnect=False, cursor=cursor)
-    except EngineError:
-        yield Closing(reason="unavailable", reconnect=True, cursor=cursor)
+                self.position, self.cursor = taken.position, taken.cursor
+                self._skipped = taken.skipped if taken.frames else self._skipped + taken.skipped
+                if taken.frames:
+                    self._spoken = asyncio.get_running_loop().time()
+                    return taken
+                if self._skipped >= SKIPPED_MAX:
+                    return self._checkpoint()
+                await asyncio.sleep(0)
+        except EngineError:
+            return self._closing("unavailable")
+        return None
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Be looked at and nudged for as long as the block runs."""
+        with self._services.tailers.watching(self._tailer, self):
+            yield
 
-def _closing(services: Services, principal: Principal, too_old: bool, cursor: str) -> Closing | None:
-    if services.tailers.draining.is_set():
-        return Closing(reason="draining", reconnect=True, cursor=cursor)
-    if services.authenticator.revoked(principal):
-        return Closing(reason="auth.revoked", reconnect=False, cursor=cursor)
-    if services.clock.now_us() >= principal.expires_at:
-        return Closing(reason="auth.expired", reconnect=False, cursor=cursor)
-    if too_old:
-        return Closing(reason="lifetime", reconnect=True, cursor=cursor)
-    return None
+    def writing(self, now: float | None) -> None:
+        """Say since when something is being written; None when it is."""
+        self._writing_since = now
 
+    def refresh(self, principal: Principal) -> None:
+        """Go on with another credential of the same site."""
+        self.principal = principal
+        self._warned = False
+        self.nudge()
 
-def _everything(_event_type: str) -> bool:
-    return True
+    def mute(self) -> None:
+        """Say nothing more but warnings and a last word."""
+        self.muted = True
 
+    def end(self) -> None:
+        """Take note that the client is gone."""
+        self.ended = True
+        self.nudge()
 
-def _cursor(head: Head, site: Site, position: int, event_hash: bytes | None) -> str:
-    if event_hash is None:
-        event_hash = genesis_hash(site.id, head.epoch)
-    return feed_cursor(head.epoch, position, event_hash)
+    def nudge(self) -> None:
+        """Look up: there may be something."""
+        self._poked = True
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def look(self, now: float, now_us: int) -> None:
+        """Take the ticker's look: let go of a client that takes nothing, wake up where a word is due."""
+        if self._writing_since is not None:
+            if now - self._writing_since > self._services.stream.send_timeout_s:
+                self.cut()
+        elif self._waiter is not None and (
+            (now - self._spoken >= self._services.stream.idle_checkpoint_s and not self.muted)
+            or now - self._born >= self._services.stream.lifetime_s
+            or now_us >= self.principal.expires_at - (0 if self._warned else WARNED_BEFORE_US)
+            or self._services.authenticator.revoked(self.principal)
+        ):
+            self.nudge()
+
+    def _word(self) -> Step | None:
+        """Return what is to be said though nothing came."""
+        services, now = self._services, asyncio.get_running_loop().time()
+        now_us = services.clock.now_us()
+        if services.tailers.draining.is_set():
+            return self._closing("draining")
+        if services.authenticator.revoked(self.principal):
+            return self._closing("auth.revoked")
+        if now_us >= self.principal.expires_at:
+            return self._closing("auth.expired")
+        if now - self._born >= services.stream.lifetime_s:
+            return self._closing("lifetime")
+        if not self._warned and now_us >= self.principal.expires_at - WARNED_BEFORE_US:
+            self._warned = True
+            at = format_instant(self.principal.expires_at)
+            return Expiring(subscription=self.name, expires_at=at, cursor=self.cursor)
+        if now - self._spoken >= services.stream.idle_checkpoint_s and not self.muted:
+            return self._checkpoint()
+        return None
+
+    def _checkpoint(self) -> Checkpoint:
+        self._spoken, self._skipped = asyncio.get_running_loop().time(), 0
+        return Checkpoint(subscription=self.name, cursor=self.cursor)
+
+    def _closing(self, reason: ClosingReason) -> Closing:
+        """Say why the stream ends; when to come back is spread out, so that not all do at once."""
+        retry_ms = int(self._services.stream.retry_ms * (1 + random.random() * _DRAIN_JITTER))
+        return Closing(
+            subscription=self.name,
+            reason=reason,
+            reconnect=_RECONNECT[reason],
+            cursor=self.cursor,
+            retry_ms=retry_ms,
+        )
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None

@@ -21,6 +21,7 @@ class Route:
 
     `scope` None is public. `body` is the shape it takes; `answer` the shape it gives, a page of it where `page` is true.
     `refusals` are the codes it answers beside those that every operation of its kind may.
+    `pages`: a page of an allowed web origin may call it, with a ticket or a header.
     """
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]
@@ -42,3 +43,4 @@ class Route:
     body_max: int = wire.BODY_MAX
     refusals: tuple[str, ...] = ()
     form: tuple[str, ...] = ()
+    pages: bool = False

@@ -6,7 +6,7 @@ from typing import Final
 
 from engine.events import Envelope
 from engine.shapes import BalanceImpact
-from gateway import api_keys, bodies, documents, entries, events, following, oauth, operations
+from gateway import api_keys, bodies, documents, entries, events, oauth, operations, starting, tickets
 from gateway.ledger_routes import ENTRIES, LEDGERS
 from gateway.query import CURSOR, LIMIT, Parameter
 from gateway.route import Route
@@ -21,14 +21,17 @@ _AFTER: Final = Parameter(name="after", kind="cursor", meaning="The events after
 _EVENTS: Final = (
     Route(
         method="GET", path="/v1/events", handler=events.list_events, tag="Events", scope="events.read",
-        answer=Envelope, page=True, query=(_EVENTS_LIMIT, _AFTER, following.TYPES_PARAMETER), feed_cursor=True,
+        answer=Envelope, page=True, query=(_EVENTS_LIMIT, _AFTER, *starting.FILTER_PARAMETERS), feed_cursor=True,
         refusals=("cursor.invalid", "cursor.expired"),
     ),
     Route(
         method="GET", path="/v1/events/stream", handler=events.stream_events, tag="Events", scope="events.read",
-        media_type="text/event-stream",
-        query=(following.CURSOR_PARAMETER, following.FROM_PARAMETER, following.TYPES_PARAMETER),
-        refusals=("cursor.invalid", "cursor.expired"),
+        media_type="text/event-stream", query=starting.STREAM_PARAMETERS, pages=True,
+        refusals=("cursor.invalid", "cursor.expired", "auth.origin_not_allowed"),
+    ),
+    Route(
+        method="POST", path="/v1/stream_tickets", handler=tickets.create_ticket, tag="Events", scope="events.read",
+        body=tickets.TicketCreate, answer=tickets.StreamTicket, status=201,
     ),
     Route(
         method="GET", path="/v1/events/{id}", handler=events.get_event, tag="Events", scope="events.read",
@@ -93,6 +96,16 @@ _RUNNING: Final = (
 )
 # fmt: on
 SOCKET_PATH: Final = "/v1/events/socket"
-SOCKET_QUERY: Final = (following.CURSOR_PARAMETER, following.FROM_PARAMETER, following.TYPES_PARAMETER)
+SOCKET_QUERY: Final = (
+    *starting.STREAM_PARAMETERS,
+    Parameter(
+        name="window",
+        kind="integer",
+        maximum=10_000,
+        meaning="At most so many events are sent that were not acknowledged; any number unless given.",
+    ),
+)
+PAGES_PATHS: Final = frozenset({"/v1/events/stream", SOCKET_PATH})
+"""What a web page may follow, with a ticket in its query."""
 
 ROUTES: Final[tuple[Route, ...]] = (*ENTRIES, *LEDGERS, *_EVENTS, *WEBHOOKS, *REPLAYS, *_AUTH, *_RUNNING)

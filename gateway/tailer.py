@@ -1,7 +1,8 @@
 """One reader of a site's feed per process, for all its streams.
 
-New events are read once and framed once; a connection holds only its position. Whoever falls out of the ring reads the
-database, by the same function. A wake-up only says "look"; a lost one costs the poll's interval.
+New events are read once, framed once and, where a filter asks, decoded once; a connection holds only its position. What many
+connections at one place want is put together once. Whoever falls out of the ring reads the database, by the same function. A
+wake-up only says "look"; a lost one costs the poll's interval.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import Final, Protocol
 
 import structlog
 
 from engine.cursors import feed_cursor
 from engine.databases import Site
-from engine.events import FeedEvent
+from engine.errors import Unavailable
+from engine.events import FeedEvent, chain
+from engine.filters import About, EventFilter, about
 from engine.ledger import Engine
 
 RING_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -27,35 +29,69 @@ PAGE: Final = 500
 CHUNK_BYTES: Final = 64 * 1024
 CHUNK_EVENTS: Final = 256
 POLL_S: Final = 0.25
-_LINGER_S: Final = 30.0
+_CUTS_MAX: Final = 64
 _log = structlog.get_logger("gateway.tailer")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
-    """An event ready to be written: its place, its type, its cursor, the bytes of the SSE block and of the envelope."""
+    """An event ready to be written: its place, its type, its cursor, the bytes of its SSE block, which end in the envelope."""
 
     sequence: int
     type: str
     cursor: str
     sse: bytes
-    body: bytes
+    body_at: int
+    _about: About | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The envelope's bytes."""
+        return self.sse[self.body_at : -2]
+
+    def about(self) -> About:
+        """Return what the event is about, decoded at the first question."""
+        found = self._about
+        if found is None:
+            found = self._about = about(self.body)
+        return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Taken:
-    """Frames that match, the position after all that was looked at, and that position's cursor where events were seen."""
+    """Frames that match, the place after all that was looked at, and how much was passed over behind the last frame.
+
+    Many connections share one: what is joined from the frames is joined once.
+    """
 
     frames: list[Frame]
     position: int
-    cursor: str | None
+    cursor: str
+    skipped: int
+
+    @cached_property
+    def sse(self) -> bytes:
+        """The frames as server-sent events."""
+        return b"".join([each.sse for each in self.frames])
+
+    @cached_property
+    def array(self) -> str:
+        """The envelopes as a JSON array."""
+        return "[" + b",".join([each.body for each in self.frames]).decode() + "]"
+
+
+class Listener(Protocol):
+    """Somebody who waits for the feed to move."""
+
+    def nudge(self) -> None:
+        """Look up: there may be something."""
 
 
 def frame(epoch: str, event: FeedEvent) -> Frame:
     """Return an event as streams write it."""
     cursor = feed_cursor(epoch, event.sequence, event.hash)
-    sse = b"id: %s\nevent: %s\ndata: %s\n\n" % (cursor.encode(), event.type.encode(), event.body)
-    return Frame(event.sequence, event.type, cursor, sse, event.body)
+    head = b"id: %s\nevent: %s\ndata: " % (cursor.encode(), event.type.encode())
+    return Frame(event.sequence, event.type, cursor, b"%s%s\n\n" % (head, event.body), len(head))
 
 
 class Tailer:
@@ -67,14 +103,17 @@ class Tailer:
         self._site = site
         self._ring: deque[Frame] = deque()
         self._ring_bytes = 0
-        self._read = 0
+        self._cuts: dict[tuple[int, int, EventFilter | None], Taken] = {}
         self._known = 0
         self._epoch = ""
-        self._changed: asyncio.Event = asyncio.Event()
+        self._hash = b""
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._listeners = 0
+        self._listeners: set[Listener] = set()
         self._history_events = CHUNK_EVENTS
+        self.read = 0
+        self.restored = False
+        """Whether the feed is another one now: it was restored to an earlier state. Nothing more comes from here."""
 
     def wake(self, head: int) -> None:
         """Take the hint that the feed reaches this far."""
@@ -82,34 +121,30 @@ class Tailer:
             self._known = head
             self._woken.set()
 
-    async def join(self) -> None:
-        """Begin to listen; the tailer runs while somebody does."""
-        self._listeners += 1
+    async def join(self, listener: Listener) -> None:
+        """Begin to listen; the tailer runs while somebody does. Raises Unavailable."""
+        self._listeners.add(listener)
         if self._task is None:
             head = await self._engine.head(self._site)
             if self._task is None:
-                if head.epoch != self._epoch:
-                    self._ring.clear()
-                    self._ring_bytes = 0
-                self._epoch = head.epoch
-                self._read = self._known = head.sequence
-                self._ring.clear()
-                self._ring_bytes = 0
+                self._forget()
+                self._epoch, self._hash = head.epoch, head.hash
+                self.read = self._known = head.sequence
                 self._task = asyncio.get_running_loop().create_task(self._follow())
 
-    def leave(self) -> None:
+    def leave(self, listener: Listener) -> None:
         """Stop listening."""
-        self._listeners -= 1
+        self._listeners.discard(listener)
 
     def stir(self) -> None:
-        """Have everyone who waits look up, though the feed did not move."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        """Have everyone who waits look up."""
+        for listener in self._listeners:
+            listener.nudge()
 
     @property
     def idle(self) -> bool:
         """Tell whether nobody listens."""
-        return self._listeners == 0
+        return not self._listeners
 
     async def stop(self) -> None:
         """Stop following."""
@@ -119,36 +154,48 @@ class Tailer:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def take(self, position: int, wanted: Callable[[str], bool]) -> Taken:
-        """Return what follows a position, at most a chunk; nothing where nothing does."""
-        if position >= self._read:
-            return Taken(frames=[], position=position, cursor=None)
-        if self._ring and self._ring[0].sequence <= position + 1:
+    async def take(self, position: int, wanted: EventFilter | None, limit: int = CHUNK_EVENTS) -> Taken | None:
+        """Return what follows a position, at most a chunk and at most so many events; None where nothing does.
+
+        Raises Unavailable.
+        """
+        if self.restored:
+            raise Unavailable("The feed was restored to another state.")
+        if position >= self.read:
+            return None
+        if not self._ring or self._ring[0].sequence > position + 1:
+            return await self._from_database(position, wanted, limit)
+        cut = self._cuts.get((position, limit, wanted))
+        if cut is None:
             start = position + 1 - self._ring[0].sequence
             stop = min(len(self._ring), start + CHUNK_EVENTS)
-            return _chunk([self._ring[index] for index in range(start, stop)], wanted)
-        found, head = await self._engine.read_after(self._site, position, self._history_events)
+            cut = _chunk([self._ring[index] for index in range(start, stop)], wanted, limit)
+            if len(self._cuts) >= _CUTS_MAX:
+                self._cuts.clear()
+            self._cuts[position, limit, wanted] = cut
+        return cut
+
+    async def _from_database(self, position: int, wanted: EventFilter | None, limit: int) -> Taken | None:
+        limit = min(limit, self._history_events)
+        found, head, place = await self._engine.read_matching(self._site, position, limit, wanted or EventFilter())
+        if head.epoch != self._epoch:
+            self._restore()
         if not found:
-            return Taken(frames=[], position=position, cursor=None)
+            passed = place.sequence - position
+            return (
+                Taken(frames=[], position=place.sequence, cursor=place.cursor, skipped=passed) if passed > 0 else None
+            )
         # What does not fit the write is read again: the next page is about as many events as a few writes hold.
         size = sum(len(event.body) for event in found) // len(found) + 1
         self._history_events = max(1, min(CHUNK_EVENTS, 2 * CHUNK_BYTES // size))
-        return _chunk([frame(head.epoch, event) for event in found], wanted)
-
-    async def wait(self, position: int, timeout_s: float) -> bool:
-        """Wait until the feed is past a position; return whether it is, after at most this many seconds."""
-        if position < self._read:
-            return True
-        changed = self._changed
-        try:
-            async with asyncio.timeout(timeout_s):
-                await changed.wait()
-        except TimeoutError:
-            return position < self._read
-        return True
+        taken = _chunk([frame(head.epoch, event) for event in found], None, limit)
+        if len(taken.frames) < len(found):
+            return taken
+        passed = place.sequence - taken.position
+        return Taken(frames=taken.frames, position=place.sequence, cursor=place.cursor, skipped=passed)
 
     async def _follow(self) -> None:
-        while True:
+        while not self.restored:
             try:
                 await self._read_new()
             except Exception as error:  # noqa: BLE001 - a stream outlives whatever the database does
@@ -156,7 +203,7 @@ class Tailer:
                 await asyncio.sleep(POLL_S)
                 continue
             self._woken.clear()
-            if self._known > self._read:
+            if self._known > self.read:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
@@ -164,100 +211,55 @@ class Tailer:
 
     async def _read_new(self) -> None:
         while True:
-            events, head = await self._engine.read_after(self._site, self._read, PAGE)
+            events, head = await self._engine.read_after(self._site, self.read, PAGE)
+            if head.epoch != self._epoch or head.sequence < self.read:
+                self._restore()
             for event in events:
-                self._append(frame(self._epoch, event))
-            self._known = max(head.sequence, self._read)
+                self._append(event)
+            self._known = max(head.sequence, self.read)
             if events:
+                self._cuts.clear()
                 self.stir()
             if len(events) < PAGE:
                 return
 
-    def _append(self, each: Frame) -> None:
+    def _append(self, event: FeedEvent) -> None:
+        if chain(self._hash, event.body) != event.hash:
+            self._restore()
+        each = frame(self._epoch, event)
         self._ring.append(each)
-        self._ring_bytes += len(each.sse) + len(each.body)
-        self._read = each.sequence
+        self._ring_bytes += len(each.sse)
+        self._hash = event.hash
+        self.read = each.sequence
         while self._ring_bytes > RING_BYTES_MAX or len(self._ring) > RING_EVENTS_MAX:
-            oldest = self._ring.popleft()
-            self._ring_bytes -= len(oldest.sse) + len(oldest.body)
+            self._ring_bytes -= len(self._ring.popleft().sse)
+
+    def _restore(self) -> None:
+        """End: this is not the feed that was followed so far, and no cursor of that one may go on in this one."""
+        self.restored = True
+        self._forget()
+        self.stir()
+        raise Unavailable("The feed was restored to another state.")
+
+    def _forget(self) -> None:
+        self._ring.clear()
+        self._ring_bytes = 0
+        self._cuts.clear()
 
 
-class Tailers:
-    """The tailers of this process by site."""
-
-    def __init__(self, engine: Engine) -> None:
-        """Take whose feeds they read."""
-        self._engine = engine
-        self._tailers: dict[int, Tailer] = {}
-        self._streams = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self.draining: Final = asyncio.Event()
-
-    def wake(self, site: Site, head: int) -> None:
-        """Take the hint that a site's feed reaches this far."""
-        tailer = self._tailers.get(site.id)
-        if tailer is not None:
-            tailer.wake(head)
-
-    def of(self, site: Site) -> Tailer:
-        """Return the site's tailer."""
-        tailer = self._tailers.get(site.id)
-        if tailer is None:
-            tailer = self._tailers[site.id] = Tailer(self._engine, site)
-        return tailer
-
-    async def sweep(self) -> None:
-        """Stop the tailers that nobody listens to."""
-        for site_id, tailer in list(self._tailers.items()):
-            if tailer.idle:
-                del self._tailers[site_id]
-                await tailer.stop()
-
-    @asynccontextmanager
-    async def listening(self, site: Site) -> AsyncIterator[Tailer]:
-        """Be a stream of the site for as long as the block runs; raises Unavailable where the feed cannot be read."""
-        tailer = self.of(site)
-        self._streams += 1
-        self._quiet.clear()
-        try:
-            await tailer.join()
-            yield tailer
-        finally:
-            tailer.leave()
-            self._streams -= 1
-            if not self._streams:
-                self._quiet.set()
-
-    def drain(self) -> None:
-        """Tell every stream to end: the process is going down."""
-        self.draining.set()
-        for tailer in self._tailers.values():
-            tailer.stir()
-
-    async def quiet(self, timeout_s: float) -> None:
-        """Return when every stream has said its last word, at the latest after this many seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._quiet.wait()
-
-    async def close(self) -> None:
-        """Stop every tailer."""
-        for tailer in self._tailers.values():
-            await tailer.stop()
-        self._tailers.clear()
-
-
-def _chunk(frames: list[Frame], wanted: Callable[[str], bool]) -> Taken:
-    """Return the frames that fit one write; the position goes past what does not match, and no further than was taken."""
+def _chunk(frames: list[Frame], wanted: EventFilter | None, limit: int) -> Taken:
+    """Return the frames that fit one write; the place goes past what does not match, and no further than was taken."""
     taken: list[Frame] = []
-    size = 0
+    size = skipped = 0
     last = frames[0]
     for each in frames:
-        if wanted(each.type):
-            if taken and size + len(each.sse) > CHUNK_BYTES:
+        if wanted is None or wanted.matches(each.type, each.about):
+            if taken and (size + len(each.sse) > CHUNK_BYTES or len(taken) >= limit):
                 break
             taken.append(each)
             size += len(each.sse)
+            skipped = 0
+        else:
+            skipped += 1
         last = each
-    return Taken(frames=taken, position=last.sequence, cursor=last.cursor)
+    return Taken(frames=taken, position=last.sequence, cursor=last.cursor, skipped=skipped)

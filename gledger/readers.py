@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from gateway.origins import origin_of
+
 MASTER_KEY_BYTES: Final = 32
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -151,3 +153,12 @@ def one_of(*choices: str) -> Callable[[str], str]:
         return text.lower()
 
     return read
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Read web origins as browsers write them: scheme, host, and a port that is not the scheme's own."""
+    found = tuple(each.strip() for each in text.split(",") if each.strip())
+    for each in found:
+        if urlsplit(each).scheme not in {"http", "https"} or not urlsplit(each).hostname or origin_of(each) != each:
+            raise ValueError(f"{each!r} is no origin: https://dashboard.example, without a path")
+    return found

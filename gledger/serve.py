@@ -21,12 +21,13 @@ import uvicorn
 from sqlalchemy import text
 from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from auth.server import OAuthEndpoints
 from gateway.app import build
-from gateway.call import Services, StreamSettings
+from gateway.call import CUT, Services, StreamSettings
 from gateway.metrics import Metrics
-from gateway.tailer import Tailers
+from gateway.tailers import Tailers
 from gledger import memory
 from gledger.limiter import RateLimiter
 from gledger.parts import Parts, open_parts
@@ -37,6 +38,8 @@ REFRESH_S: Final = 2.0
 Listening = socket.socket
 _BACKLOG: Final = 2048
 _RESTART_S: Final = 1.0
+# Accepted connections take these over: who is gone without a word, or takes nothing, is noticed by the kernel within a minute.
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
 # Of the seconds a process has to end: for streams to say why, for requests under way, and a rest for what was queued.
 _LAST_WORDS_SHARE: Final = 0.2
 _ANSWERS_SHARE: Final = 0.4
@@ -49,7 +52,7 @@ class Gateway:
     def __init__(self, parts: Parts) -> None:
         """Put the application together."""
         self._parts = parts
-        self.tailers = Tailers(parts.engine)
+        self.tailers = Tailers(parts.engine, parts.clock)
         parts.listeners.head.append(self.tailers.wake)
         settings = parts.settings
         self.app: ASGIApp = build(
@@ -71,7 +74,12 @@ class Gateway:
                 ids=parts.ids,
                 public_url=settings.public_url,
                 metrics_token=settings.metrics_token or None,
-                stream=StreamSettings(lifetime_s=float(settings.stream_max_seconds)),
+                stream=StreamSettings(
+                    idle_checkpoint_s=settings.stream_checkpoint_s,
+                    send_timeout_s=settings.stream_send_timeout_s,
+                    lifetime_s=float(settings.stream_max_seconds),
+                    origins=settings.stream_origins,
+                ),
             ),
         )
 
@@ -113,6 +121,15 @@ class Gateway:
         except Exception:  # noqa: BLE001 - whatever it is, it did not answer
             return {"control_database": False}
         return {"control_database": answer == 1}
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, which lets an application break its connection off: a WebSocket takes the state over from here."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Take the connection."""
+        self.app_state = {**self.app_state, CUT: transport.abort}
+        super().connection_made(transport)
 
 
 class Server(uvicorn.Server):
@@ -174,7 +191,7 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=Protocol,
         loop="uvloop",
         ws="websockets-sansio",
         ws_per_message_deflate=False,
@@ -219,6 +236,12 @@ def listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for name, value in _KEEPALIVE.items():
+        # What a kernel does not know stays at its own default.
+        option = getattr(socket, name, None)
+        if option is not None:
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listening.bind((settings.host, settings.port))
     listening.listen(_BACKLOG)
     listening.set_inheritable(True)

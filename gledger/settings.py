@@ -59,6 +59,9 @@ class Settings:
     idempotency_days: int
     feed_retention_days: int
     stream_max_seconds: int
+    stream_checkpoint_s: float
+    stream_send_timeout_s: float
+    stream_origins: tuple[str, ...]
     webhook_retry_schedule: tuple[int, ...]
     webhook_timeout_s: float
     webhook_allow_private: bool
@@ -304,6 +307,25 @@ SETTINGS: Final = (
         default="3600",
         read=readers.whole(1),
         meaning="Longest life of one stream connection; the client then resumes from its cursor.",
+    ),
+    Setting(
+        name="STREAM_CHECKPOINT_S",
+        default="15",
+        read=readers.timeout,
+        meaning="Seconds of silence after which a stream says how far it has come; less than any proxy's idle limit.",
+    ),
+    Setting(
+        name="STREAM_SEND_TIMEOUT_S",
+        default="30",
+        read=readers.timeout,
+        meaning="Seconds for which a client may take nothing of what waits for it before its stream is broken off.",
+    ),
+    Setting(
+        name="STREAM_ORIGINS",
+        default="",
+        shown_default="none: only pages of this server",
+        read=readers.origins,
+        meaning="Web origins whose pages may follow streams, comma separated: `https://dashboard.example`.",
     ),
     Setting(
         name="WEBHOOK_RETRY_SCHEDULE",

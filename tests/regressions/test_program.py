@@ -14,7 +14,7 @@ from engine.databases import Databases, Site
 from engine.errors import Unavailable
 from engine.ids import Ids
 from engine.ledger import Engine
-from gateway.tailer import Tailers
+from gateway.tailers import Tailers
 
 SITE = Site(id=1, organization="acme-corp", environment="sandbox")
 
@@ -33,11 +33,23 @@ async def test_a_stream_that_cannot_start_is_not_counted_as_one_for_ever(tmp_pat
     """Where the feed cannot be read when a stream begins, nobody is listening afterwards and a drain waits for nobody."""
     nowhere = f"sqlite+aiosqlite:///{tmp_path}/{{organization}}-{{environment}}/none.sqlite3"
     databases = Databases(nowhere, lambda _url: None, writer=False)
-    tailers = Tailers(Engine(databases, SystemClock(), Ids(), lambda _site, _head: None))
-    with pytest.raises(Unavailable):
-        async with tailers.listening(SITE):
-            pass
+    clock = SystemClock()
+    tailers = Tailers(Engine(databases, clock, Ids(), lambda _site, _head: None), clock)
+    listener = Listener()
+    with pytest.raises(Unavailable), tailers.watching(tailers.of(SITE), listener):
+        await tailers.of(SITE).join(listener)
     assert tailers.of(SITE).idle
     async with asyncio.timeout(1):
         await tailers.quiet(timeout_s=30)
+    await tailers.close()
     await databases.close()
+
+
+class Listener:
+    """A stream that has nothing to say."""
+
+    def nudge(self) -> None:
+        """Take no notice."""
+
+    def look(self, now: float, now_us: int) -> None:
+        """Take no notice."""

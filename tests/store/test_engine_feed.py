@@ -101,7 +101,7 @@ async def test_feed_is_served_as_far_back_as_is_kept(stage: Stage) -> None:
         8,
         9,
     ]
-    assert (await engine.start(SITE))[0] == 6
+    assert (await engine.start(SITE))[0].sequence == 6
     assert await engine.event(SITE, events[5].id) is None
     assert await engine.event(SITE, events[6].id) == events[6]
     assert await stage.engine.event(SITE, events[5].id) == events[5]
@@ -117,7 +117,7 @@ async def test_place_of_an_instant_is_behind_the_last_event_before_it(stage: Sta
         (events[-1].created_at, 8),
         (events[-1].created_at + 1, 9),
     ):
-        assert (await stage.engine.place_at(SITE, at_us))[0] == sequence
+        assert (await stage.engine.place_at(SITE, at_us))[0].sequence == sequence
 
 
 async def test_same_bytes_are_read_wherever_one_asks(stage: Stage) -> None:
