@@ -71,17 +71,17 @@ class Waiting:
             again=[row for row in ordered if row.lane == LANE_AGAIN],
         )
 
-    def pick(self, max_in_flight: int, places: int) -> list[DeliveryRow]:
+    def pick(self, limit: int, places: int) -> list[DeliveryRow]:
         """Return what to send now: first attempts before others, but never so that either kind waits for ever."""
-        room = min(max_in_flight - len(self.live), places)
+        room = min(limit - len(self.live), places)
         if room <= 0:
             return []
         again = [*self.expired, *self.again]
-        if max_in_flight < AGAIN_SHARE:
+        if limit < AGAIN_SHARE:
             late = sorted([*self.first, *again], key=lambda row: (row.due_at or 0) + HEAD_START_US * (row.attempts > 0))
             return late[:room]
         running = sum(row.attempts > 1 or row.trigger != "scheduled" for row in self.live)
-        share = max(max_in_flight // AGAIN_SHARE - running, room - len(self.first), 0)
+        share = max(limit // AGAIN_SHARE - running, room - len(self.first), 0)
         taken = again[: min(share, room)]
         return [*self.first[: room - len(taken)], *taken]
 
@@ -132,7 +132,10 @@ def claim(
 
     No endpoint gets more than a quarter of what is free, but always one.
     """
-    waiting = read_waiting(conn, site_id, [locked[one] for one in endpoint_ids if one in locked], now_us)
+    limits = {row.id: row.circuit.limit(row.max_in_flight, now_us) for row in locked.values() if row.status == "active"}
+    # Where the circuit is open nothing is read: what waits there may be very much, and none of it goes.
+    asked = [locked[one] for one in endpoint_ids if one in locked and limits.get(one) != 0]
+    waiting = read_waiting(conn, site_id, asked, now_us)
     taken: list[DeliveryRow] = []
     given_back: list[DeliveryRow] = []
     interrupted: list[DeliveryRow] = []
@@ -142,16 +145,20 @@ def claim(
         endpoint = locked.get(endpoint_id)
         if endpoint is None:
             continue
+        if endpoint_id not in waiting:
+            more.add(endpoint_id)
+            continue
         here = Waiting.sort(waiting[endpoint_id], now_us)
         if endpoint.status != "active":
             given_back += [_give_back(row, endpoint, now_us) for row in here.expired]
             interrupted += here.expired
             continue
         places = free - len(taken)
-        picked = here.pick(endpoint.max_in_flight, min(places, max(1, places // 4)))
+        limit = limits[endpoint_id]
+        picked = here.pick(limit, min(places, max(1, places // 4)))
         taken += [_lease(row, endpoint, now_us, settle_margin_us) for row in picked]
         interrupted += [row for row in picked if row.lane == LANE_IN_FLIGHT]
-        if _has_more(here, len(picked), endpoint.max_in_flight):
+        if _has_more(here, len(picked), limit):
             (more.add if picked or here.live else unserved.append)(endpoint_id)
     update_deliveries(conn, site_id, [*taken, *given_back])
     count_outcomes(conn, site_id, given_back)
@@ -164,9 +171,9 @@ def claim(
     )
 
 
-def _has_more(here: Waiting, picked: int, max_in_flight: int) -> bool:
+def _has_more(here: Waiting, picked: int, limit: int) -> bool:
     # A lane that was read to its limit may go on behind it.
-    cut = len(here.first) >= max_in_flight or len(here.again) >= max_in_flight
+    cut = len(here.first) >= limit or len(here.again) >= limit
     return cut or len(here.first) + len(here.again) + len(here.expired) > picked
 
 

@@ -242,7 +242,7 @@ class Dispatcher:
         lane.out.add(task)
         endpoint = claimed.endpoint
         lane.busy[endpoint.id] += 1
-        if lane.busy[endpoint.id] >= endpoint.max_in_flight:
+        if lane.busy[endpoint.id] >= endpoint.circuit.limit(endpoint.max_in_flight, at_us):
             lane.full.add(endpoint.id)
 
         def come_back(task: asyncio.Task[Finished]) -> None:
@@ -308,6 +308,8 @@ class Dispatcher:
                 if isinstance(outcome, Delivered):
                     arrived_us = one.at + one.duration_ms * 1000
                     self._meter.delivered((arrived_us - one.claimed.event.created_at) / 1_000_000)
+        for endpoint_id, is_open in settlement.turned.items():
+            log.warning("delivery.circuit", site_id=site.id, endpoint_id=endpoint_id, open=is_open)
         for one in settlement.stale:
             log.warning("delivery.lease_lost", site_id=site.id, delivery_id=one.claimed.delivery.id)
         for endpoint_id, due_at in settlement.retries.items():

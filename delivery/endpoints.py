@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET
 from sqlalchemy import Connection
 
+from delivery.breaker import Circuit
 from delivery.egress import EgressPolicy
 from delivery.errors import EndpointDisabled, EndpointLimitReached, EndpointNotFound
 from delivery.facts import RecordFact
@@ -121,6 +122,7 @@ class Endpoints:
             last_sequence=0,
             failing_since=None,
             exhausted_since=0,
+            circuit=Circuit(),
             lock_version=1,
             created_at=now_us,
             updated_at=now_us,
@@ -219,7 +221,7 @@ class Endpoints:
         def apply(conn: Connection, row: EndpointRow, head: Head, now_us: int) -> EndpointRow:
             if row.status != "disabled":
                 return row
-            healthy = replace(row, failing_since=None)
+            healthy = replace(row, failing_since=None, circuit=Circuit())
             enabled = store.change_standing(
                 conn,
                 site.id,
@@ -295,7 +297,7 @@ class Endpoints:
             return store.change_standing(
                 conn,
                 site.id,
-                row,
+                replace(row, circuit=row.circuit.probe_now(now_us)),
                 status=status,
                 reason=None,
                 head=head.sequence,

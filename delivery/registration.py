@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from msgspec import UNSET, UnsetType
 
+from delivery.breaker import Circuit
 from delivery.egress import EgressPolicy, check_url
 from delivery.message import check_header_names
 from delivery.retry import DEFAULT_SCHEDULE_S
@@ -38,7 +39,8 @@ def check_registration(
 def merge_change(row: EndpointRow, change: EndpointChange, defaults: Defaults) -> EndpointRow:
     """Return the endpoint with what is given changed, but for its headers, which are sealed elsewhere."""
     if change.url is not UNSET:
-        row = replace(row, url=change.url)
+        # How another address answered says nothing about this one.
+        row = replace(row, url=change.url, circuit=row.circuit if change.url == row.url else Circuit())
     if change.event_types is not UNSET:
         row = replace(row, event_types=tuple(change.event_types))
     if change.description is not UNSET:

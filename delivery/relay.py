@@ -93,7 +93,9 @@ class Relay:
         return RelayOutcome(
             moved=len(plan),
             endpoints_woken=frozenset(
-                row.endpoint_id for row in rows if row.due_at is not None and locked[row.endpoint_id].status == "active"
+                row.endpoint_id
+                for row in rows
+                if row.due_at is not None and _takes_now(locked[row.endpoint_id], now_us)
             ),
             behind=len(plan) < len(events) or len(events) == self._page_events,
         )
@@ -137,6 +139,10 @@ class Relay:
                     ),
                 )
         return rows
+
+
+def _takes_now(endpoint: EndpointRow, now_us: int) -> bool:
+    return endpoint.status == "active" and endpoint.circuit.limit(endpoint.max_in_flight, now_us) > 0
 
 
 def plan_page(

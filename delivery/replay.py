@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Connection
 
 from delivery.endpoints import OnDue
@@ -10,7 +12,7 @@ from delivery.requeue import ALREADY_QUEUED, requeue
 from delivery.rows import DeliveryRow
 from delivery.shapes import Delivery, show_delivery
 from delivery.store.deliveries import find_delivery
-from delivery.store.endpoints import lock_endpoints
+from delivery.store.endpoints import lock_endpoints, save_standings
 from engine.clock import Clock
 from engine.databases import Databases, Site
 
@@ -49,5 +51,10 @@ class Replay:
             raise DeliveryNotFound(delivery_id)
         if row.state in ALREADY_QUEUED:
             return row
-        [queued] = requeue(conn, site_id, [row], None, self._clock.now_us())
+        now_us = self._clock.now_us()
+        # Whoever asks believes that the endpoint is well again: an open circuit is probed at once.
+        circuit = endpoint.circuit.probe_now(now_us)
+        if circuit != endpoint.circuit:
+            save_standings(conn, site_id, [replace(endpoint, circuit=circuit)])
+        [queued] = requeue(conn, site_id, [row], None, now_us)
         return queued

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from delivery.breaker import Circuit
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSecret:
@@ -33,6 +35,7 @@ class EndpointRow:
     last_sequence: int
     failing_since: int | None
     exhausted_since: int
+    circuit: Circuit
     lock_version: int
     created_at: int
     updated_at: int

@@ -61,6 +61,12 @@ endpoints: Final = Table(
     # When attempts began to fail without a success between, and how many deliveries were exhausted since.
     Column("failing_since", BigInteger),
     Column("exhausted_since", Integer, nullable=False),
+    # The circuit breaker, see delivery.breaker. The last two are NULL while the circuit is closed.
+    Column("circuit_window", Integer, nullable=False),
+    Column("circuit_strikes", Integer, nullable=False),
+    Column("circuit_trips", Integer, nullable=False),
+    Column("circuit_opened_at", BigInteger),
+    Column("circuit_probe_at", BigInteger),
     Column("lock_version", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),

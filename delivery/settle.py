@@ -19,7 +19,7 @@ from delivery.rows import AttemptRow, DeliveryRow, EndpointRow, Fact
 from delivery.schema import LANE_AGAIN
 from delivery.shapes import encode, show_delivery, show_endpoint
 from delivery.store.deliveries import find_deliveries, insert_attempts, update_deliveries
-from delivery.store.endpoints import change_standing, save_endpoint
+from delivery.store.endpoints import change_standing, save_standings
 from delivery.store.facts import insert_facts
 from delivery.store.replays import count_outcomes
 from delivery.subscriptions import SKIPPED_DELETED, is_operational
@@ -52,6 +52,8 @@ class Settlement:
     retries: dict[str, int]
     facts: int
     endpoints: dict[str, EndpointRow]
+    turned: dict[str, bool]
+    """Endpoints whose circuit changed: whether it is open now."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,12 +104,14 @@ def settle(
             last_error=None if isinstance(outcome, Delivered) else outcome.error_class,
         )
         rows.append(after)
+        _judge_endpoint(standing, row, outcome, now_us, chance())
         _note(standing, after, outcome, now_us)
         settled.append((one, outcome))
     update_deliveries(conn, site_id, rows)
     count_outcomes(conn, site_id, rows)
     insert_attempts(conn, site_id, [_attempt(one, outcome) for one, outcome in settled])
     facts = [fact for one in standings.values() for fact in _store(conn, site_id, one, head, now_us, schedule_s)]
+    save_standings(conn, site_id, [one.row for one in standings.values() if one.changed and not one.gone])
     insert_facts(conn, site_id, facts, now_us)
     return Settlement(
         settled=settled,
@@ -115,6 +119,11 @@ def settle(
         retries=_retries(rows, standings),
         facts=len(facts),
         endpoints={one.row.id: one.row for one in standings.values()},
+        turned={
+            one.row.id: one.row.circuit.probe_at is not None
+            for one in standings.values()
+            if (locked[one.row.id].circuit.probe_at is None) != (one.row.circuit.probe_at is None)
+        },
     )
 
 
@@ -139,6 +148,21 @@ def _after(row: DeliveryRow, outcome: Outcome, endpoint: EndpointRow, now_us: in
             return replace(over, state="exhausted", reason=error_class, failures=row.failures + 1)
         case Retry(after_us=after_us, charged=charged):
             return replace(over, state="retrying", due_at=now_us + after_us, failures=row.failures + charged)
+
+
+def _judge_endpoint(standing: _Standing, row: DeliveryRow, outcome: Outcome, now_us: int, chance: float) -> None:
+    """Take into the endpoint's circuit how it answered; a failure of ours says nothing about it."""
+    before = standing.row.circuit
+    match outcome:
+        case Delivered():
+            after = before.succeeded(standing.row.max_in_flight)
+        case Retry(charged=False):
+            return
+        case _:
+            after = before.failed(row.claimed_at or now_us, now_us=now_us, chance=chance)
+    if after is not before:
+        standing.row = replace(standing.row, circuit=after)
+        standing.changed = True
 
 
 def _note(standing: _Standing, row: DeliveryRow, outcome: Outcome, now_us: int) -> None:
@@ -194,8 +218,6 @@ def _store(
             once = str(standing.row.lock_version)
             shown = show_endpoint(standing.row, schedule_s)
             facts.append(endpoint_fact("endpoint.disabled", standing.row, once, shown))
-    elif standing.changed:
-        save_endpoint(conn, site_id, standing.row)
     return facts
 
 
@@ -223,9 +245,12 @@ def _attempt(one: Finished, outcome: Outcome) -> AttemptRow:
 
 
 def _retries(rows: Sequence[DeliveryRow], standings: Mapping[str, _Standing]) -> dict[str, int]:
-    """Return when each endpoint that is still active is due again, the first of its retries."""
+    """Return when each endpoint that is still active is due again: the first of its retries, or the next probe."""
     due: dict[str, int] = {}
     for row in rows:
-        if row.due_at is not None and standings[row.endpoint_id].row.status == "active":
-            due[row.endpoint_id] = min(row.due_at, due.get(row.endpoint_id, row.due_at))
+        endpoint = standings[row.endpoint_id].row
+        # Where the circuit has opened others may wait than those that were settled.
+        at = endpoint.circuit.probe_at or row.due_at
+        if at is not None and endpoint.status == "active":
+            due[row.endpoint_id] = min(at, due.get(row.endpoint_id, at))
     return due

@@ -81,6 +81,18 @@ class EndpointChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     retry_schedule: RetrySchedule | UnsetType | None = UNSET
 
 
+class CircuitState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An endpoint's circuit breaker: `open` while it failed too often; then one request probes at `next_probe_at`.
+
+    `window` is how many requests it is trusted with at once, up to its `max_in_flight`.
+    """
+
+    state: Literal["closed", "open"]
+    window: int
+    opened_at: str | None
+    next_probe_at: str | None
+
+
 class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A webhook endpoint. `secret` is there at creation and rotation only, and `null` when those are answered again."""
 
@@ -97,6 +109,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     status_reason: str | None
     last_sequence: int
     failing_since: str | None
+    circuit: CircuitState
     lock_version: int
     created_at: str
     updated_at: str
@@ -178,6 +191,12 @@ def show_endpoint(row: EndpointRow, default_schedule_s: Sequence[int]) -> Endpoi
         status_reason=row.status_reason,
         last_sequence=row.last_sequence,
         failing_since=_instant(row.failing_since),
+        circuit=CircuitState(
+            state="closed" if row.circuit.probe_at is None else "open",
+            window=min(row.circuit.window, row.max_in_flight),
+            opened_at=_instant(row.circuit.opened_at),
+            next_probe_at=_instant(row.circuit.probe_at),
+        ),
         lock_version=row.lock_version,
         created_at=format_instant(row.created_at),
         updated_at=format_instant(row.updated_at),

@@ -179,7 +179,8 @@ def read_attempts(conn: Connection, site_id: int, delivery_id: str) -> list[Atte
 def next_due(conn: Connection, site_id: int) -> list[tuple[str, int]]:
     """Return each endpoint that has something waiting and when (micros) the first of it is due.
 
-    For an endpoint that is not active only leases count: what else it has waits for it to be active again.
+    For an endpoint that is not active only leases count: what else it has waits for it to be active again. Where the
+    circuit is open nothing is due before its next probe.
     """
 
     def first(lane: int) -> Any:
@@ -194,14 +195,15 @@ def next_due(conn: Connection, site_id: int) -> list[tuple[str, int]]:
             .scalar_subquery()
         )
 
-    query = select(endpoints.c.id, endpoints.c.status, first(0), first(1), first(2)).where(
-        endpoints.c.site_id == site_id
-    )
+    query = select(
+        endpoints.c.id, endpoints.c.status, endpoints.c.circuit_probe_at, first(0), first(1), first(2)
+    ).where(endpoints.c.site_id == site_id)
     found = []
-    for endpoint_id, status, *times in conn.execute(query):
+    for endpoint_id, status, probe_at, *times in conn.execute(query):
         counted = [at for at in (times if status == "active" else times[:1]) if at is not None]
         if counted:
-            found.append((endpoint_id, min(counted)))
+            rests_until = probe_at or 0 if status == "active" else 0
+            found.append((endpoint_id, max(min(counted), rests_until)))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, select, true, union_all
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, true, union_all
 
 from delivery.rows import DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT, deliveries, endpoints
@@ -24,7 +24,7 @@ def read_waiting(
 ) -> dict[str, list[DeliveryRow]]:
     """Return for each locked endpoint what is in flight, and of each other lane the first that are due.
 
-    As many of a lane as the endpoint may have in flight. In the order in which they are due.
+    As many of a lane as the endpoint may have in flight by its window. In the order in which they are due.
     """
     found: dict[str, list[DeliveryRow]] = {row.id: [] for row in locked}
     if conn.dialect.name == "postgresql":
@@ -37,12 +37,16 @@ def read_waiting(
             for endpoint in locked
             for row in conn.execute(
                 _WAITING_AT_ONE,
-                {"site_id": site_id, "now_us": now_us, "endpoint_id": endpoint.id, "most": endpoint.max_in_flight},
+                {"site_id": site_id, "now_us": now_us, "endpoint_id": endpoint.id, "most": _window(endpoint)},
             )
         ]
     for row in rows:
         found[row.endpoint_id].append(delivery_of(row))
     return found
+
+
+def _window(endpoint: EndpointRow) -> int:
+    return min(endpoint.max_in_flight, endpoint.circuit.window)
 
 
 def _lane(lane: int, endpoint: ColumnElement[str], most: ColumnElement[int]) -> Select[*tuple[object, ...]]:
@@ -63,7 +67,10 @@ def _lanes(endpoint: ColumnElement[str], most: ColumnElement[int]) -> list[Selec
 
 
 _LATERAL: Final = union_all(
-    *(query.correlate(endpoints) for query in _lanes(endpoints.c.id, endpoints.c.max_in_flight)),
+    *(
+        query.correlate(endpoints)
+        for query in _lanes(endpoints.c.id, func.least(endpoints.c.max_in_flight, endpoints.c.circuit_window))
+    ),
 ).lateral("waiting")
 _WAITING: Final = select(_LATERAL).select_from(endpoints.join(_LATERAL, true())).where(endpoints.c.site_id == _SITE)
 _PARTS: Final = [

@@ -19,7 +19,7 @@ from delivery.relay import Relay
 from delivery.replay import Replay
 from delivery.rows import Fact
 from delivery.sender import Sender
-from delivery.shapes import Attempt, Delivery, Endpoint, EndpointCreate
+from delivery.shapes import Attempt, Delivery, Endpoint, EndpointChange, EndpointCreate
 from delivery.sweep import Sweeper
 from engine import feed
 from engine.databases import Database, Databases, Site
@@ -166,6 +166,10 @@ class Stage:
         draft = {"url": url, "event_types": list(event_types) or ["*"], **options}
         written = await self.endpoints.create(SITE, msgspec.convert(draft, EndpointCreate))
         return msgspec.json.decode(written.body, type=Endpoint)
+
+    async def change(self, endpoint: Endpoint, **options: object) -> Endpoint:
+        """Change options of an endpoint."""
+        return await self.endpoints.change(SITE, endpoint.id, msgspec.convert(options, EndpointChange))
 
     async def relay_all(self) -> frozenset[str]:
         """Relay until nothing waits; return who was woken."""
