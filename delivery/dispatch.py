@@ -21,9 +21,10 @@ from delivery.claim import Bodies, Claimed
 from delivery.keyring import Keyring
 from delivery.message import masked, merged, message_headers
 from delivery.retry import DEFAULT_SCHEDULE_S, Delivered, Disabled, Exhausted, Failure, Outcome, Reply, Retry
-from delivery.sender import Response, Sender
+from delivery.sender import Sender
 from delivery.settle import Finished, Settlement
-from delivery.shapes import AttemptRequest, AttemptResponse, encode
+from delivery.shapes import encode
+from delivery.transcript import shown_request, shown_response
 from delivery.turn import Turn, take_turn
 from delivery.vault import Vault
 from engine.clock import Clock
@@ -278,8 +279,9 @@ class Dispatcher:
             result=sent.result,
             at=at_us,
             duration_ms=round((loop.time() - started) * 1000),
-            request=encode(AttemptRequest(url=endpoint.url, headers=merged(headers, masked(custom)))),
-            response=None if sent.response is None else _shown(sent.response),
+            request=shown_request(endpoint.url, merged(headers, masked(custom)), claimed.event.id, len(body)),
+            response=None if sent.response is None else shown_response(sent.response),
+            timings=None if sent.timings is None else encode(sent.timings),
         )
 
     def _tell(self, site: Site, settlement: Settlement) -> None:
@@ -332,17 +334,6 @@ def _interrupted(claimed: Claimed, at_us: int) -> Finished:
         duration_ms=0,
         request=None,
         response=None,
-    )
-
-
-def _shown(response: Response) -> bytes:
-    return encode(
-        AttemptResponse(
-            status=response.status,
-            headers=response.headers,
-            body=response.body.decode(errors="replace"),
-            truncated=response.truncated,
-        ),
     )
 
 

@@ -4,25 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection
 
 from delivery.errors import DeliveryNotFound
+from delivery.replay_shapes import ERRORS_OF_CLASS, ResponseClass
 from delivery.rows import AttemptRow, DeliveryRow
 from delivery.shapes import Attempt, Delivery, DeliveryStatus, show_attempt, show_delivery
-from delivery.store.deliveries import find_delivery, page_deliveries, read_attempts
+from delivery.store.deliveries import find_delivery, forget_attempts, page_deliveries, read_attempts
+from delivery.store.filters import Wanted
 from engine import feed
 from engine.databases import Databases, Site
 from engine.feed import Head
 
+FORGET_AT_ONCE: Final = 1_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries: all that match everything given."""
+    """Which deliveries: all that match everything given. Instants are microseconds, bounds are inclusive."""
 
     endpoint_id: str | None = None
     status: DeliveryStatus | None = None
     event_type: str | None = None
+    event_id: str | None = None
+    correlation_id: str | None = None
+    created_from: int | None = None
+    created_to: int | None = None
+    sequence_from: int | None = None
+    sequence_to: int | None = None
+    last_response: ResponseClass | None = None
+    last_error: str | None = None
+
+    def wanted(self) -> Wanted:
+        """Return the filter as the store reads it."""
+        errors = ERRORS_OF_CLASS.get(self.last_response or "")
+        if self.last_error is not None:
+            errors = (self.last_error,) if errors is None or self.last_error in errors else ()
+        return Wanted(
+            endpoint_id=self.endpoint_id,
+            event_types=None if self.event_type is None else (self.event_type,),
+            states=None if self.status is None else (self.status,),
+            created_from=self.created_from,
+            created_to=self.created_to,
+            sequence_from=self.sequence_from,
+            sequence_to=self.sequence_to,
+            event_id=self.event_id,
+            correlation_id=self.correlation_id,
+            errors=errors,
+            answered={"2xx": True, "none": False}.get(self.last_response or ""),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +98,8 @@ class Log:
             rows = page_deliveries(
                 conn,
                 site.id,
+                matching.wanted(),
                 limit=limit + 1,
-                endpoint_id=matching.endpoint_id,
-                state=matching.status,
-                event_type=matching.event_type,
                 after=after,
                 before=before,
             )
@@ -101,6 +131,21 @@ class Log:
 
         database = await self._databases.of(site)
         return [show_attempt(row) for row in await database.read(read, site_id=site.id)]
+
+    async def forget_attempts(self, site: Site, older_than: int) -> int:
+        """Remove the attempts of finished deliveries that began before an instant (micros); return how many.
+
+        A bounded number a transaction: whoever delivers meanwhile waits for none of it.
+        """
+        database = await self._databases.of(site)
+        forgotten = 0
+        while True:
+            some = await database.write(
+                lambda conn: forget_attempts(conn, site.id, older_than, FORGET_AT_ONCE), site_id=site.id
+            )
+            forgotten += some
+            if some < FORGET_AT_ONCE:
+                return forgotten
 
 
 def _show(conn: Connection, site_id: int, rows: Sequence[DeliveryRow], *, include_event: bool) -> list[Delivery]:

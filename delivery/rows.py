@@ -85,6 +85,7 @@ class AttemptRow:
     response: bytes | None
     error_class: str | None
     timings: bytes | None = None
+    next_attempt_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

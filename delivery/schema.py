@@ -179,6 +179,8 @@ attempts: Final = Table(
     Column("response", LargeBinary),
     # JSON as it is shown: milliseconds of name look-up, connecting, TLS, first byte.
     Column("timings", LargeBinary),
+    # When the next attempt was due then; NULL where none was planned.
+    Column("next_attempt_at", BigInteger),
     Column("error_class", String(40)),
     PrimaryKeyConstraint("site_id", "delivery_id", "number"),
 )

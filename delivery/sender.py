@@ -10,8 +10,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
@@ -21,6 +20,8 @@ from yarl import URL
 from delivery.egress import CheckedResolver, CheckedSockets, EgressPolicy
 from delivery.errors import DestinationNotAllowed
 from delivery.retry import Failure, Reply
+from delivery.shapes import AttemptTimings
+from delivery.timings import MARKS, Marks, TimedTls, trace
 
 BODY_READ_MAX: Final = 64 * 1024
 BODY_KEPT_MAX: Final = 16 * 1024
@@ -48,6 +49,7 @@ class Sent:
 
     result: Reply | Failure
     response: Response | None
+    timings: AttemptTimings | None = None
 
 
 class Sender:
@@ -64,8 +66,7 @@ class Sender:
         self._resolver = CheckedResolver(policy)
         context = tls or ssl.create_default_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        traces = aiohttp.TraceConfig()
-        traces.on_connection_reuseconn.append(_note_reuse)
+        context.sslobject_class = TimedTls
         connector = aiohttp.TCPConnector(
             limit=connections,
             ssl=context,
@@ -82,39 +83,41 @@ class Sender:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             headers={hdrs.USER_AGENT: user_agent},
             skip_auto_headers=(hdrs.ACCEPT_ENCODING, hdrs.ACCEPT),
-            trace_configs=[traces],
+            trace_configs=[trace()],
         )
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Sent:
         """Send one request and read its answer, all within the timeout on the loop's clock."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        connection = SimpleNamespace(reused=False)
+        marks = Marks(began=loop.time())
+        MARKS.set(marks)
         try:
             async with asyncio.timeout(timeout_s):
                 try:
-                    return await self._exchange(url, body, headers, connection)
+                    sent = await self._exchange(url, body, headers, marks)
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                     # The other side had closed a kept connection before it saw the request: that is no failed attempt.
-                    kept = connection.reused and not isinstance(error, aiohttp.ClientConnectorError)
-                    if not kept or loop.time() - began > _SECOND_TRY_WITHIN_S:
+                    kept = marks.reused and not isinstance(error, aiohttp.ClientConnectorError)
+                    if not kept or loop.time() - marks.began > _SECOND_TRY_WITHIN_S:
                         raise
-                    return await self._exchange(url, body, headers, connection)
+                    sent = await self._exchange(url, body, headers, marks)
         except Exception as error:  # noqa: BLE001 - whatever happens on the network becomes a value here
-            return Sent(result=Failure(error_class=classify(error)), response=None)
+            sent = Sent(result=Failure(error_class=classify(error)), response=None)
+        marks.ended = loop.time()
+        return replace(sent, timings=marks.timings())
 
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
         await self._resolver.close()
 
-    async def _exchange(self, url: str, body: bytes, headers: Mapping[str, str], connection: SimpleNamespace) -> Sent:
+    async def _exchange(self, url: str, body: bytes, headers: Mapping[str, str], marks: Marks) -> Sent:
         async with self._session.post(
             URL(url),
             data=body,
             headers=headers,
             allow_redirects=False,
-            trace_request_ctx=connection,
+            trace_request_ctx=marks,
         ) as response:
             read = await _read(response.content)
             if len(read) >= BODY_READ_MAX:
@@ -154,10 +157,6 @@ _CLASSES: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
     ((aiohttp.ServerDisconnectedError, ConnectionError, aiohttp.ClientOSError), "connection_lost"),
     ((aiohttp.ClientError,), "invalid_response"),
 )
-
-
-async def _note_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx.reused = True
 
 
 async def _read(stream: aiohttp.StreamReader) -> bytes:

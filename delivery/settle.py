@@ -30,7 +30,7 @@ FAILING_AT: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """An attempt that is over; `request` and `response` are the JSON they are shown as, `at` is when it began (micros)."""
+    """An attempt that is over; `request`, `response` and `timings` are the JSON they are shown as, `at` is when it began (micros)."""
 
     claimed: Claimed
     result: Reply | Failure
@@ -38,6 +38,7 @@ class Finished:
     duration_ms: int
     request: bytes | None
     response: bytes | None
+    timings: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,8 @@ def settle(
         settled.append((one, outcome))
     update_deliveries(conn, site_id, rows)
     count_outcomes(conn, site_id, rows)
-    insert_attempts(conn, site_id, [_attempt(one, outcome) for one, outcome in settled])
+    due = {row.id: row.due_at for row in rows}
+    insert_attempts(conn, site_id, [_attempt(one, outcome, due) for one, outcome in settled])
     facts = [fact for one in standings.values() for fact in _store(conn, site_id, one, head, now_us, schedule_s)]
     save_standings(conn, site_id, [one.row for one in standings.values() if one.changed and not one.gone])
     insert_facts(conn, site_id, facts, now_us)
@@ -231,7 +233,7 @@ def _delivery_fact(event_type: str, row: DeliveryRow) -> Fact:
     )
 
 
-def _attempt(one: Finished, outcome: Outcome) -> AttemptRow:
+def _attempt(one: Finished, outcome: Outcome, due: Mapping[str, int | None]) -> AttemptRow:
     return AttemptRow(
         delivery_id=one.claimed.delivery.id,
         number=one.claimed.delivery.attempts,
@@ -240,6 +242,8 @@ def _attempt(one: Finished, outcome: Outcome) -> AttemptRow:
         duration_ms=one.duration_ms,
         request=one.request,
         response=one.response,
+        timings=one.timings,
+        next_attempt_at=due[one.claimed.delivery.id],
         error_class=None if isinstance(outcome, Delivered) else outcome.error_class,
     )
 

@@ -135,6 +135,8 @@ class Delivery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     status: DeliveryStatus
     reason: str | None
     attempts: int
+    last_status: int | None
+    last_error: str | None
     next_attempt_at: str | None
     delivered_at: str | None
     created_at: str
@@ -143,14 +145,19 @@ class Delivery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AttemptRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The request of an attempt; custom headers show their names only, the body is the event's."""
+    """The request of an attempt; custom headers show their names only.
+
+    The body is not kept twice: it is made of the event at `event`, and `body_bytes` says how long it was as it was sent.
+    """
 
     url: str
     headers: dict[str, str]
+    event: str
+    body_bytes: int
 
 
 class AttemptResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The response of an attempt; `body` is its beginning as text."""
+    """The response of an attempt; `body` is its beginning as text, cookies and credentials are masked."""
 
     status: int
     headers: dict[str, str]
@@ -158,13 +165,26 @@ class AttemptResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     truncated: bool
 
 
+class AttemptTimings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Milliseconds of an attempt's parts; `null` for what did not happen, or was not needed on a kept connection."""
+
+    dns_ms: float | None
+    connect_ms: float | None
+    tls_ms: float | None
+    first_byte_ms: float | None
+    total_ms: float
+    connection_reused: bool
+
+
 class Attempt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One HTTP request of a delivery."""
+    """One HTTP request of a delivery; `next_attempt_at` is when the next one was due then."""
 
     number: int
     trigger: Trigger
     at: str
     duration_ms: int | None
+    timings: AttemptTimings | None
+    next_attempt_at: str | None
     request: AttemptRequest | None
     response: AttemptResponse | None
     error_class: str | None
@@ -173,6 +193,7 @@ class Attempt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 encode: Final = msgspec.json.Encoder().encode
 _request: Final = msgspec.json.Decoder(AttemptRequest)
 _response: Final = msgspec.json.Decoder(AttemptResponse)
+_timings: Final = msgspec.json.Decoder(AttemptTimings)
 
 
 def show_endpoint(row: EndpointRow, default_schedule_s: Sequence[int]) -> Endpoint:
@@ -215,6 +236,8 @@ def show_delivery(row: DeliveryRow, event: bytes | None = None) -> Delivery:
         status=cast("DeliveryStatus", row.state),
         reason=row.reason,
         attempts=row.attempts,
+        last_status=row.last_status,
+        last_error=row.last_error,
         next_attempt_at=_instant(row.due_at) if row.state in {"pending", "retrying"} else None,
         delivered_at=_instant(row.delivered_at),
         created_at=format_instant(row.created_at),
@@ -230,6 +253,8 @@ def show_attempt(row: AttemptRow) -> Attempt:
         trigger=cast("Trigger", row.trigger),
         at=format_instant(row.at),
         duration_ms=row.duration_ms,
+        timings=None if row.timings is None else _timings.decode(row.timings),
+        next_attempt_at=_instant(row.next_attempt_at),
         request=None if row.request is None else _request.decode(row.request),
         response=None if row.response is None else _response.decode(row.response),
         error_class=row.error_class,

@@ -167,6 +167,7 @@ class _Fold:
                     created_at=self._now,
                     body=body,
                     hash=previous,
+                    correlation_id=diagnostics.correlation_id,
                 ),
             )
         self.head = Head(sequence=sequence, hash=previous, last_at=self._now, epoch=self.head.epoch)

@@ -118,6 +118,7 @@ class FeedEvent:
     created_at: int
     body: bytes
     hash: bytes
+    correlation_id: str | None = None
 
 
 _COLLECTIONS: Final = {
@@ -142,6 +143,11 @@ def moves_lines(event_type: str, previous: Mapping[str, Any]) -> bool:
     if event_type == "entry.updated":
         return "lines" in previous or "effective_at" in previous
     return event_type != "entry.reversed"
+
+
+def event_href(event_id: str) -> str:
+    """Return the path at which the API shows an event."""
+    return f"/v1/events/{event_id}"
 
 
 def genesis_hash(site_id: int, epoch: str) -> bytes:

@@ -196,7 +196,17 @@ events: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
+    # As it stands in the body's diagnostics, so that what one request led to is found.
+    Column("correlation_id", String(128)),
     PrimaryKeyConstraint("site_id", "sequence"),
+    Index(
+        "ix_events_correlation",
+        "site_id",
+        "correlation_id",
+        "sequence",
+        postgresql_where=text("correlation_id IS NOT NULL"),
+        sqlite_where=text("correlation_id IS NOT NULL"),
+    ),
     Index("uq_events_id", "site_id", "id", unique=True),
     Index("ix_events_type", "site_id", "type", "sequence"),
     Index("ix_events_resource", "site_id", "resource_id", "sequence"),

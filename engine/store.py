@@ -152,6 +152,7 @@ def _event_row(site_id: int, event: FeedEvent) -> dict[str, Any]:
         "created_at": event.created_at,
         "body": event.body,
         "hash": event.hash,
+        "correlation_id": event.correlation_id,
     }
 
 

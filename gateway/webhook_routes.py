@@ -7,7 +7,7 @@ from typing import Final, get_args
 from delivery import replay_shapes
 from delivery import shapes as webhook_shapes
 from gateway import replays, webhooks
-from gateway.query import CURSOR, LIMIT, Parameter
+from gateway.query import CREATED, CURSOR, LIMIT, Parameter
 from gateway.route import Route
 
 # The table is laid out by hand: what belongs together stands in one line.
@@ -73,6 +73,20 @@ WEBHOOKS: Final = (
                 name="status", kind="choice", choices=get_args(webhook_shapes.DeliveryStatus), meaning="Only in this state.",
             ),
             Parameter(name="event_type", kind="text", meaning="Only deliveries of this event type."),
+            Parameter(name="event_id", kind="id", meaning="Only deliveries of this event."),
+            Parameter(name="correlation_id", kind="text", meaning="Only of events that a request with this correlation-id led to."),
+            CREATED,
+            Parameter(
+                name="sequence_from", kind="integer", minimum=1, maximum=10**17, meaning="Only of events from this sequence on.",
+            ),
+            Parameter(
+                name="sequence_to", kind="integer", minimum=1, maximum=10**17, meaning="Only of events up to this sequence.",
+            ),
+            Parameter(
+                name="last_response", kind="choice", choices=get_args(replay_shapes.ResponseClass),
+                meaning="Only where the last attempt was answered so; `none`: it had no answer.",
+            ),
+            Parameter(name="last_error", kind="text", meaning="Only where the last attempt failed with this error class."),
             Parameter(
                 name="after", kind="integer", minimum=0, maximum=10**17,
                 meaning="An endpoint sequence: what follows it, in order. Needs `endpoint_id`.",

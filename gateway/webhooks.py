@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.responses import Response
 
 from delivery.endpoints import Written
@@ -14,6 +16,19 @@ from gateway import lists, wire
 from gateway.call import Call
 from gateway.problems import invalid
 from gateway.query import Asked
+
+FILTERS: Final = (
+    "endpoint_id",
+    "status",
+    "event_type",
+    "event_id",
+    "correlation_id",
+    "sequence_from",
+    "sequence_to",
+    "last_response",
+    "last_error",
+)
+"""The query parameters that are members of a DeliveryFilter."""
 
 
 async def create_endpoint(call: Call, _asked: Asked) -> Response:
@@ -97,10 +112,14 @@ async def list_deliveries(call: Call, asked: Asked) -> Response:
             detail="`after` counts an endpoint's events.",
         )
         raise invalid([fault])
+    created = asked.bounds.get("created_at", {})
+    # Instants are whole microseconds, so an open bound is the closed one beside it.
+    from_us = [at for at in (created.get("gte"), _beside(created.get("gt"), 1)) if at is not None]
+    to_us = [at for at in (created.get("lte"), _beside(created.get("lt"), -1)) if at is not None]
     matching = DeliveryFilter(
-        endpoint_id=asked.get("endpoint_id"),
-        status=asked.get("status"),
-        event_type=asked.get("event_type"),
+        created_from=max(from_us, default=None),
+        created_to=min(to_us, default=None),
+        **{name: asked.get(name) for name in FILTERS},
     )
     page = await call.services.log.deliveries(
         call.site,
@@ -138,6 +157,10 @@ async def replay_delivery(call: Call, _asked: Asked) -> Response:
     """Deliver again: the same delivery, event id and sequences, one more attempt."""
     await call.empty_document()
     return _delivery(await call.services.replay.replay_one(call.site, call.path_id("delivery")), status=202)
+
+
+def _beside(at_us: int | None, step: int) -> int | None:
+    return None if at_us is None else at_us + step
 
 
 def _before(asked: Asked) -> str | None:

@@ -1,4 +1,7 @@
-"""What a worker tidies up once an hour, off every path that anybody waits for: old idempotency records, old signing keys."""
+"""What a worker tidies up once an hour, off every path that anybody waits for.
+
+Old idempotency records, old signing keys, the log of old attempts.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ async def keep_house(parts: Parts) -> None:
             await rotate_signing_keys(parts)
             for site in await parts.sites():
                 await forget_keys(parts, site)
+                await forget_attempts(parts, site)
         except Exception as error:  # noqa: BLE001 - the database is away: nothing of this is urgent
             _log.warning("housekeeping.interrupted", error=str(error))
 
@@ -51,3 +55,11 @@ async def forget_keys(parts: Parts, site: Site) -> int:
         return idempotency.forget(conn, site.id, now_us, days)
 
     return await database.write(forget, site_id=site.id)
+
+
+async def forget_attempts(parts: Parts, site: Site) -> int:
+    """Remove a site's attempts that are past their retention; return how many. Deliveries stay."""
+    days = parts.settings.attempt_retention_days
+    if not days:
+        return 0
+    return await parts.log.forget_attempts(site, parts.clock.now_us() - days * 86_400_000_000)

@@ -58,6 +58,7 @@ class Settings:
     rate_limit_per_s: int
     idempotency_days: int
     feed_retention_days: int
+    attempt_retention_days: int
     stream_max_seconds: int
     stream_checkpoint_s: float
     stream_send_timeout_s: float
@@ -301,6 +302,12 @@ SETTINGS: Final = (
         default="0",
         read=readers.whole(0),
         meaning="Days of events that lists and streams serve; 0 is everything. Nothing is removed by it.",
+    ),
+    Setting(
+        name="ATTEMPT_RETENTION_DAYS",
+        default="90",
+        read=readers.whole(0),
+        meaning="Days the requests and answers of finished deliveries are kept; 0 is for ever. Deliveries always are.",
     ),
     Setting(
         name="STREAM_MAX_SECONDS",

@@ -6,19 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.engine import Row
 
 from delivery.rows import AttemptRow, DeliveryRow
 from delivery.schema import LANE_IN_FLIGHT, attempts, deliveries, endpoints, relays
+from delivery.store.filters import Wanted, few, first_id, matching
+from engine.schema import events
 from engine.sql import among, insert_rows, update_rows
 
 COLUMNS: Final = tuple(column for column in deliveries.c if column.name != "site_id")
 _DELIVERY_NAMES: Final = tuple(one.name for one in fields(DeliveryRow))
 _ATTEMPT_NAMES: Final = tuple(one.name for one in fields(AttemptRow))
-_TROUBLED: Final = frozenset({"retrying", "exhausted", "skipped"})
 
 
 def delivery_of(row: Row[*tuple[Any, ...]]) -> DeliveryRow:
@@ -112,43 +113,42 @@ def find_deliveries(conn: Connection, site_id: int, delivery_ids: Sequence[str])
 def page_deliveries(
     conn: Connection,
     site_id: int,
+    wanted: Wanted,
     *,
     limit: int,
-    endpoint_id: str | None = None,
-    state: str | None = None,
-    event_type: str | None = None,
     after: int | None = None,
     before: str | None = None,
 ) -> list[DeliveryRow]:
-    """Return deliveries that match all that is given.
+    """Return deliveries that match; `before` is the id of the last one of the page before.
 
-    With an endpoint and `after`: those with a larger endpoint sequence, ascending. Else newest first, older than `before`.
+    With an endpoint and `after`: those with a larger endpoint sequence, ascending. Else the newest first: by id; by the
+    event where a type is asked for, whose events are found by an index; by number where only an endpoint is.
     """
-    query = select(*COLUMNS).where(deliveries.c.site_id == site_id).limit(limit)
-    if state is not None:
-        # Written out, not bound: a partial index is only considered for a value that the planner can see.
-        named = literal(state, literal_execute=True) if state in _TROUBLED else literal(state)
-        query = query.where(deliveries.c.state == named)
-    if event_type is not None:
-        query = query.where(deliveries.c.event_type == event_type)
-    if endpoint_id is None:
+    query = select(*COLUMNS).where(*matching(site_id, wanted)).limit(limit)
+    number = deliveries.c.endpoint_sequence
+    if wanted.endpoint_id is not None and after is not None:
+        query = query.where(number > after).order_by(number)
+    elif few(wanted) or (wanted.endpoint_id is None and wanted.event_types is None):
         query = query.order_by(deliveries.c.id.desc())
         query = query if before is None else query.where(deliveries.c.id < before)
-    else:
-        number = deliveries.c.endpoint_sequence
-        query = query.where(deliveries.c.endpoint_id == endpoint_id)
-        if after is not None:
-            query = query.where(number > after).order_by(number)
-        else:
-            query = query.order_by(number.desc())
+    elif wanted.event_types is not None:
+        place = deliveries.c.sequence, deliveries.c.endpoint_id
+        found = and_(events.c.site_id == deliveries.c.site_id, events.c.sequence == deliveries.c.sequence)
+        query = query.join(events, found).where(events.c.site_id == site_id, among(events.c.type, wanted.event_types))
+        query = query.order_by(events.c.sequence.desc(), deliveries.c.endpoint_id.desc())
         if before is not None:
-            query = query.where(
-                number
-                < select(deliveries.c.endpoint_sequence)
-                .where(deliveries.c.site_id == site_id, deliveries.c.id == before)
-                .scalar_subquery(),
-            )
+            query = query.where(tuple_(*place) < _of(site_id, before, *place))
+    else:
+        query = query.order_by(number.desc())
+        query = query if before is None else query.where(number < _of(site_id, before, number))
     return [delivery_of(row) for row in conn.execute(query)]
+
+
+def _of(site_id: int, delivery_id: str, *columns: ColumnElement[Any]) -> Any:
+    """Return what a delivery has in these columns, as a value in a statement."""
+    listed = deliveries.alias("listed")
+    query = select(*(listed.c[column.name] for column in columns))
+    return query.where(listed.c.site_id == site_id, listed.c.id == delivery_id).scalar_subquery()
 
 
 def insert_attempts(conn: Connection, site_id: int, rows: Sequence[AttemptRow]) -> None:
@@ -174,6 +174,32 @@ def read_attempts(conn: Connection, site_id: int, delivery_id: str) -> list[Atte
         )
         for row in rows
     ]
+
+
+def forget_attempts(conn: Connection, site_id: int, older_than: int, limit: int) -> int:
+    """Remove attempts that began before an instant, at most so many, of deliveries that are finished; return how many.
+
+    Deliveries stay for ever, and say what came of their last attempt.
+    """
+    finished = exists().where(
+        deliveries.c.site_id == attempts.c.site_id,
+        deliveries.c.id == attempts.c.delivery_id,
+        deliveries.c.due_at.is_(None),
+    )
+    old = (
+        select(attempts.c.delivery_id, attempts.c.number)
+        .where(
+            attempts.c.site_id == site_id,
+            # Ids begin with the time of their row: a delivery made later has no attempt from before.
+            attempts.c.delivery_id < first_id(older_than),
+            attempts.c.at < older_than,
+            finished,
+        )
+        .order_by(attempts.c.delivery_id, attempts.c.number)
+        .limit(limit)
+    )
+    place = tuple_(attempts.c.delivery_id, attempts.c.number)
+    return conn.execute(delete(attempts).where(attempts.c.site_id == site_id, place.in_(old))).rowcount
 
 
 def next_due(conn: Connection, site_id: int) -> list[tuple[str, int]]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, literal, or_, true
+from sqlalchemy import ColumnElement, Select, literal, or_, select, true
 
 from delivery.schema import deliveries
 from engine.ids import uuid7
+from engine.schema import events
 from engine.sql import among
 
 _UNFINISHED: Final = frozenset({"pending", "in_flight", "retrying"})
@@ -29,7 +30,8 @@ class Wanted:
     created_to: int | None = None
     sequence_from: int | None = None
     sequence_to: int | None = None
-    sequences: tuple[int, ...] | None = None
+    event_id: str | None = None
+    correlation_id: str | None = None
     errors: tuple[str, ...] | None = None
     answered: bool | None = None
     """True: the last attempt had an answer of 2xx; False: attempts were made and the last one had no answer at all."""
@@ -46,15 +48,17 @@ def matching(site_id: int, wanted: Wanted) -> list[ColumnElement[bool]]:
     if wanted.states is not None:
         found.append(_in_states(wanted.states))
     if wanted.created_from is not None:
-        found += [columns.id >= _first_id(wanted.created_from), columns.created_at >= wanted.created_from]
+        found += [columns.id >= first_id(wanted.created_from), columns.created_at >= wanted.created_from]
     if wanted.created_to is not None:
-        found += [columns.id <= _first_id(wanted.created_to + _ID_SLACK_US), columns.created_at <= wanted.created_to]
+        found += [columns.id <= first_id(wanted.created_to + _ID_SLACK_US), columns.created_at <= wanted.created_to]
     if wanted.sequence_from is not None:
         found.append(columns.sequence >= wanted.sequence_from)
     if wanted.sequence_to is not None:
         found.append(columns.sequence <= wanted.sequence_to)
-    if wanted.sequences is not None:
-        found.append(among(columns.sequence, wanted.sequences))
+    if wanted.event_id is not None:
+        found.append(columns.sequence.in_(_events(site_id).where(events.c.id == wanted.event_id)))
+    if wanted.correlation_id is not None:
+        found.append(columns.sequence.in_(_events(site_id).where(events.c.correlation_id == wanted.correlation_id)))
     if wanted.errors is not None:
         found += [columns.last_error.is_not(None), among(columns.last_error, wanted.errors)]
     if wanted.answered is True:
@@ -62,6 +66,16 @@ def matching(site_id: int, wanted: Wanted) -> list[ColumnElement[bool]]:
     elif wanted.answered is False:
         found += [columns.last_error.is_not(None), columns.last_status.is_(None)]
     return found
+
+
+def few(wanted: Wanted) -> bool:
+    """Tell whether what is wanted is found through an index of few rows: what is in trouble, or of one cause."""
+    troubled = wanted.states is not None and set(wanted.states) <= _TROUBLED
+    return troubled or wanted.errors is not None or wanted.event_id is not None or wanted.correlation_id is not None
+
+
+def _events(site_id: int) -> Select[int]:
+    return select(events.c.sequence).where(events.c.site_id == site_id)
 
 
 def _in_states(states: Sequence[str]) -> ColumnElement[bool]:
@@ -72,5 +86,6 @@ def _in_states(states: Sequence[str]) -> ColumnElement[bool]:
     return exact & (deliveries.c.due_at.is_not(None) if unfinished else true())
 
 
-def _first_id(at_us: int) -> str:
+def first_id(at_us: int) -> str:
+    """Return the smallest id that a row made at an instant, or later, may have."""
     return uuid7(max(at_us // 1000, 0), 0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
+from delivery.relay import Relay
 from gledger.parts import Parts
 from tests.api.stage import OpenSite, furnish
 
@@ -68,3 +69,28 @@ async def test_another_sites_replay_and_endpoint_are_not_there(
     assert (await other_client.get(f"/v1/replays/{known['replays'][0]}")).status_code == 404
     body = {"catch_up": {"endpoint_id": known["webhook_endpoints"][0]}}
     assert (await other_client.post("/v1/replays", json=body)).status_code == 404
+
+
+async def test_deliveries_are_found_by_what_they_are_about(site: OpenSite, parts: Parts) -> None:
+    """Each filter of the list reaches the log; an open bound in time leaves its end out."""
+    known = await furnish(site, parts)
+    client = site.client
+    whole = (await client.get("/v1/deliveries", params={"limit": 1000})).json()["data"]
+
+    async def found(**params: str | int) -> set[str]:
+        answer = await client.get("/v1/deliveries", params={"limit": 1000, **params})
+        assert answer.status_code == 200, answer.text
+        return {each["id"] for each in answer.json()["data"]}
+
+    one = whole[0]
+    same = {each["id"] for each in whole if each["event_id"] == one["event_id"]}
+    assert await found(event_id=one["event_id"]) == same
+    assert await found(sequence_from=one["sequence"], sequence_to=one["sequence"]) == same
+    assert await found(**{"created_at[gt]": max(each["created_at"] for each in whole)}) == set()
+    assert await found(**{"created_at[gte]": min(each["created_at"] for each in whole)}) == await found()
+    assert await found(last_response="5xx") == await found(last_error="timeout") == set()
+    ledger = {"name": "Found"}
+    await client.post("/v1/ledgers", json=ledger, headers={"correlation-id": "order-7"})
+    await Relay(parts.databases, clock=parts.clock, ids=parts.ids).run(site.site)
+    assert len(await found(correlation_id="order-7")) == len(known["webhook_endpoints"])
+    assert await found(correlation_id="order-8") == set()

@@ -140,7 +140,9 @@ class Stage:
         self._open.append((dispatcher, sender))
         return dispatcher
 
-    async def commit(self, *types: str, resource_id: str | None = None, data: bytes = b"{}") -> list[str]:
+    async def commit(
+        self, *types: str, resource_id: str | None = None, data: bytes = b"{}", correlation_id: str | None = None
+    ) -> list[str]:
         """Put one event of each type into the feed, in one transaction; return their ids."""
         drafts = [
             EventDraft(
@@ -152,7 +154,9 @@ class Stage:
             )
             for event_type in types
         ]
-        await self.database.write(lambda conn: append(conn, drafts, self.clock.now_us()), site_id=SITE.id)
+        await self.database.write(
+            lambda conn: append(conn, drafts, self.clock.now_us(), correlation_id), site_id=SITE.id
+        )
         return [draft.id for draft in drafts]
 
     async def record(self, _site: Site, fact: Fact) -> None:
@@ -203,7 +207,7 @@ class Stage:
             await sender.close()
 
 
-def append(conn: Connection, drafts: Sequence[EventDraft], now_us: int) -> None:
+def append(conn: Connection, drafts: Sequence[EventDraft], now_us: int, correlation_id: str | None = None) -> None:
     """Put events behind the head of the feed."""
     head = feed.lock_head(conn, SITE.id)
     rows = []
@@ -214,7 +218,7 @@ def append(conn: Connection, drafts: Sequence[EventDraft], now_us: int) -> None:
             at_us=now_us,
             organization=SITE.organization,
             environment=SITE.environment,
-            diagnostics=Diagnostics(),
+            diagnostics=Diagnostics(correlation_id=correlation_id),
         )
         head = Head(
             sequence=head.sequence + 1, hash=chain(head.hash, body), last_at=max(now_us, head.last_at), epoch=head.epoch
@@ -229,6 +233,7 @@ def append(conn: Connection, drafts: Sequence[EventDraft], now_us: int) -> None:
                 "created_at": now_us,
                 "body": body,
                 "hash": head.hash,
+                "correlation_id": correlation_id,
             }
         )
     insert_rows(conn, events, rows)

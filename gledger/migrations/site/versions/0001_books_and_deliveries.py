@@ -160,7 +160,16 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("correlation_id", sa.String(length=128), nullable=True),
         sa.PrimaryKeyConstraint("site_id", "sequence", name=op.f("pk_events")),
+    )
+    op.create_index(
+        "ix_events_correlation",
+        "events",
+        ["site_id", "correlation_id", "sequence"],
+        unique=False,
+        postgresql_where=sa.text("correlation_id IS NOT NULL"),
+        sqlite_where=sa.text("correlation_id IS NOT NULL"),
     )
     op.create_index("ix_events_resource", "events", ["site_id", "resource_id", "sequence"], unique=False)
     op.create_index("ix_events_type", "events", ["site_id", "type", "sequence"], unique=False)
@@ -251,6 +260,7 @@ def upgrade() -> None:
         sa.Column("request", sa.LargeBinary(), nullable=True),
         sa.Column("response", sa.LargeBinary(), nullable=True),
         sa.Column("timings", sa.LargeBinary(), nullable=True),
+        sa.Column("next_attempt_at", sa.BigInteger(), nullable=True),
         sa.Column("error_class", sa.String(length=40), nullable=True),
         sa.PrimaryKeyConstraint("site_id", "delivery_id", "number", name=op.f("pk_attempts")),
     )

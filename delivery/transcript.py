@@ -1,0 +1,30 @@
+"""What the log keeps of an attempt: the request and the response as JSON, secrets masked."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delivery.sender import Response
+from delivery.shapes import MASK, AttemptRequest, AttemptResponse, encode
+from engine.events import event_href
+
+_MASKED: Final = frozenset({"set-cookie", "set-cookie2", "authorization", "proxy-authorization", "authentication-info"})
+"""Headers of an answer whose values are somebody's credentials."""
+
+
+def shown_request(url: str, headers: dict[str, str], event_id: str, body_bytes: int) -> bytes:
+    """Return a request as it is shown; the partner's own headers are masked already."""
+    return encode(AttemptRequest(url=url, headers=headers, event=event_href(event_id), body_bytes=body_bytes))
+
+
+def shown_response(response: Response) -> bytes:
+    """Return a response as it is shown."""
+    headers = {name: MASK if name in _MASKED else value for name, value in response.headers.items()}
+    return encode(
+        AttemptResponse(
+            status=response.status,
+            headers=headers,
+            body=response.body.decode(errors="replace"),
+            truncated=response.truncated,
+        ),
+    )
