@@ -7,15 +7,16 @@ what every ledger, account, entry and line must be.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 
 from engine.balances import EMPTY, Totals
+from engine.category_audit import verify_categories
 from engine.events import ENTRY_TYPES, Resource, chain, genesis_hash, moves_lines
 from engine.feed import read_after, read_head
+from engine.finding import Finding as Finding
 from engine.money import format_instant
 from engine.rows import AccountRow, EntryRow, LedgerRow
 from engine.schema import accounts, balances, entries, events, feeds, ledgers, lines
@@ -58,15 +59,6 @@ class _Data(msgspec.Struct):
     previous: dict[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """The first thing that is wrong: which row of which table, and how."""
-
-    table: str
-    row: str
-    detail: str
-
-
 def verify(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
     """Return the first thing that is wrong with a site's books, or None; `progress` is told of rows looked at."""
     versions: dict[str, int] = {}
@@ -77,6 +69,7 @@ def verify(conn: Connection, site_id: int, progress: Progress) -> Finding | None
         or _verify_entries(conn, site_id, progress)
         or _verify_absent(conn, site_id)
         or _verify_lines(conn, site_id, progress, versions)
+        or verify_categories(conn, site_id, progress)
     )
 
 

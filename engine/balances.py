@@ -44,6 +44,16 @@ class Totals(NamedTuple):
             self.lock_version + 1,
         )
 
+    def shift(self, before: Totals, after: Totals) -> Totals:
+        """Return these totals, of a sum, after one of its parts moved; the version stays."""
+        return Totals(
+            self.posted_debits + after.posted_debits - before.posted_debits,
+            self.posted_credits + after.posted_credits - before.posted_credits,
+            self.pending_debits + after.pending_debits - before.pending_debits,
+            self.pending_credits + after.pending_credits - before.pending_credits,
+            self.lock_version,
+        )
+
     def bump(self) -> Totals:
         """Return the same totals one version later: the account itself changed."""
         return self._replace(lock_version=self.lock_version + 1)

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 
 from engine.balances import Totals
 from engine.events import EventDraft
-from engine.rows import LIVE_STATUSES, RESOURCE_NAMES, AccountRow, EntryRow, LedgerRow, LineRow, ResourceRow
+from engine.membership import Membership
+from engine.rows import (
+    LIVE_STATUSES,
+    RESOURCE_GROUPS,
+    RESOURCE_NAMES,
+    AccountRow,
+    EntryRow,
+    LedgerRow,
+    LineRow,
+    ResourceRow,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,6 +39,18 @@ class Decision:
     totals: dict[str, Totals] = field(default_factory=dict)
     fact: str | None = None
     resources: list[tuple[str, ResourceRow]] = field(default_factory=list)
+    category_totals: dict[str, Totals] = field(default_factory=dict)
+    placed: dict[tuple[str, str], bool] = field(default_factory=dict)
+    linked: dict[tuple[str, str], bool] = field(default_factory=dict)
+
+    def absorb(self, later: Decision) -> None:
+        """Take in what was decided after this one and on top of it: the answer stays, all that happens is both."""
+        self.events += later.events
+        self.entries += later.entries
+        self.lines += later.lines
+        self.totals |= later.totals
+        self.resources += later.resources
+        self.category_totals |= later.category_totals
 
 
 class Books:
@@ -47,6 +69,8 @@ class Books:
         self._facts: dict[str, str] = {}
         self._resources: dict[tuple[str, str], ResourceRow] = {}
         self._resource_of: dict[tuple[str, str, str], str] = {}
+        self._groups: dict[tuple[str, str], dict[str, None]] = {}
+        self.membership: Membership = Membership() if below is None else below.membership.layer()
 
     def learn(
         self,
@@ -134,6 +158,21 @@ class Books:
             return None if self._below is None else self._below.resource_named(kind, column, value)
         return self.resource(kind, found)
 
+    def accounts(self) -> Iterable[AccountRow]:
+        """Return the accounts that this working copy itself knows."""
+        return self._accounts.values()
+
+    def known(self, kind: str) -> list[ResourceRow]:
+        """Return the resources of a kind that this working copy itself knows."""
+        return [row for (each, _), row in self._resources.items() if each == kind]
+
+    def group(self, kind: str, owner_id: str) -> list[ResourceRow]:
+        """Return the resources of a kind that belong to one thing, as many as are known."""
+        found = {} if self._below is None else {row["id"]: row for row in self._below.group(kind, owner_id)}
+        for resource_id in self._groups.get((kind, owner_id), ()):
+            found[resource_id] = self._resources[kind, resource_id]
+        return list(found.values())
+
     def apply(self, decision: Decision) -> None:
         """Let the decision have happened."""
         if decision.ledger is not None:
@@ -160,6 +199,7 @@ class Books:
             self._facts[decision.fact] = decision.events[0].id
         for kind, row in decision.resources:
             self._put_resource(kind, row)
+        self.membership.apply(decision.category_totals, decision.placed)
 
     def _put_account(self, account: AccountRow) -> None:
         self._accounts[account["id"]] = account
@@ -168,6 +208,8 @@ class Books:
 
     def _put_resource(self, kind: str, row: ResourceRow) -> None:
         self._resources[kind, row["id"]] = row
+        if kind in RESOURCE_GROUPS:
+            self._groups.setdefault((kind, row[RESOURCE_GROUPS[kind]]), {})[row["id"]] = None
         for column in RESOURCE_NAMES[kind]:
             if row[column] is not None:
                 self._resource_of[kind, column, row[column]] = row["id"]

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 from msgspec import structs
 
-from engine import resources
+from engine import effects, resources
 from engine.balances import EMPTY, Direction, Totals
 from engine.books import Books, Decision
 from engine.commands import CloseAccount, CreateAccount, CreateLedger, UpdateAccount, UpdateLedger
@@ -105,12 +105,14 @@ def create_account(command: CreateAccount, books: Books, occasion: Occasion) -> 
         "external_id": command.external_id,
         "allow_negative": command.allow_negative,
         "limits": [structs.asdict(limit) for limit in command.limits],
+        "categories": 0,
+        "monitors": 0,
         "status": "open",
         "metadata": command.metadata,
         "created_at": occasion.now_us,
         "updated_at": occasion.now_us,
     }
-    return _decided_account(account, EMPTY.bump(), "account.created", occasion)
+    return _decided_account(account, EMPTY.bump(), books, "account.created", occasion)
 
 
 def update_account(command: UpdateAccount, books: Books, occasion: Occasion) -> Decision:
@@ -141,7 +143,7 @@ def update_account(command: UpdateAccount, books: Books, occasion: Occasion) -> 
         )
     changed: AccountRow = {**account, **changes}  # type: ignore[typeddict-item]
     changed["updated_at"] = occasion.now_us
-    return _decided_account(changed, totals.bump(), "account.updated", occasion, encode(previous))
+    return _decided_account(changed, totals.bump(), books, "account.updated", occasion, encode(previous))
 
 
 def close_account(command: CloseAccount, books: Books, occasion: Occasion) -> Decision:
@@ -155,7 +157,7 @@ def close_account(command: CloseAccount, books: Books, occasion: Occasion) -> De
     changed: AccountRow = account.copy()
     changed["status"] = "closed"
     changed["updated_at"] = occasion.now_us
-    return _decided_account(changed, totals.bump(), "account.updated", occasion, encode({"status": "open"}))
+    return _decided_account(changed, totals.bump(), books, "account.updated", occasion, encode({"status": "open"}))
 
 
 def _account(account_id: str, if_match: int | None, books: Books) -> tuple[AccountRow, Totals]:
@@ -194,6 +196,7 @@ def _decided_ledger(ledger: LedgerRow, event_type: str, occasion: Occasion, prev
 def _decided_account(
     account: AccountRow,
     totals: Totals,
+    books: Books,
     event_type: str,
     occasion: Occasion,
     previous: bytes | None = None,
@@ -207,7 +210,7 @@ def _decided_account(
         data=answer,
         previous=previous,
     )
-    return Decision(
+    decision = Decision(
         answer=answer,
         resource_id=account["id"],
         lock_version=totals.lock_version,
@@ -215,3 +218,4 @@ def _decided_account(
         account=account,
         totals={account["id"]: totals},
     )
+    return effects.follow(decision, books, occasion)

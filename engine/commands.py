@@ -8,28 +8,19 @@ from operator import eq, ge, gt, le, lt
 from typing import Final, Literal
 
 from engine.balances import Direction, Limit
+from engine.category_commands import (
+    ArchiveMonitor,
+    CreateCategory,
+    CreateMonitor,
+    LinkCategory,
+    PlaceAccount,
+    UpdateCategory,
+    UpdateMonitor,
+)
+from engine.needs import Light, Needs
 
 EXTERNAL: Final = "external_id:"
 """How a line names an account by its external id instead of its id."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Needs:
-    """The rows that a batch of commands has to read, gathered from all of them."""
-
-    ledgers: set[str] = field(default_factory=set)
-    accounts: set[str] = field(default_factory=set)
-    account_external_ids: set[str] = field(default_factory=set)
-    entries: set[str] = field(default_factory=set)
-    entry_external_ids: set[str] = field(default_factory=set)
-    facts: set[str] = field(default_factory=set)
-    periods: bool = False
-    """Whether the ledgers of the accounts are wanted too, to see up to when they are closed."""
-    resources: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-
-    def resource(self, kind: str, value: str, column: str = "id") -> None:
-        """Ask for the resource of a kind that has this value, its id unless another unique column is named."""
-        self.resources.setdefault((kind, column), set()).add(value)
 
 
 _OPERATORS: Final[dict[str, Callable[[int, int], bool]]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le, "eq": eq}
@@ -201,18 +192,7 @@ class UpdateEntry(_OnEntry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Light:
-    def tell(self, needs: Needs) -> None:
-        """Add the rows this command has to know."""
-
-    @property
-    def weight(self) -> int:
-        """Return how many lines the command writes, roughly."""
-        return 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateLedger(_Light):
+class CreateLedger(Light):
     """Open a ledger."""
 
     name: str
@@ -221,7 +201,7 @@ class CreateLedger(_Light):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateLedger(_Light):
+class UpdateLedger(Light):
     """Change a ledger's name, description or metadata; None leaves them as they are."""
 
     ledger_id: str
@@ -239,7 +219,7 @@ class UpdateLedger(_Light):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateAccount(_Light):
+class CreateAccount(Light):
     """Open an account in a ledger; the normal balance follows the type where none is given."""
 
     ledger_id: str
@@ -263,7 +243,7 @@ class CreateAccount(_Light):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateAccount(_Light):
+class UpdateAccount(Light):
     """Change what an account is called and what it may come to; None leaves a thing as it is."""
 
     account_id: str
@@ -283,7 +263,7 @@ class UpdateAccount(_Light):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CloseAccount(_Light):
+class CloseAccount(Light):
     """Close an account that is empty: it takes no more lines."""
 
     account_id: str
@@ -295,7 +275,7 @@ class CloseAccount(_Light):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordFact(_Light):
+class RecordFact(Light):
     """Put a fact that is not the ledger's own into the feed; the same key twice makes one event."""
 
     key: str
@@ -323,6 +303,13 @@ Command = (
     | UpdateAccount
     | CloseAccount
     | RecordFact
+    | CreateCategory
+    | UpdateCategory
+    | PlaceAccount
+    | LinkCategory
+    | CreateMonitor
+    | UpdateMonitor
+    | ArchiveMonitor
 )
 
 

@@ -46,7 +46,7 @@ def post_entry(
         effective_at=command.effective_at,
     )
     mechanics.check_period(ledger_id, entry["effective_at"], books)
-    moves = Moves(books, occasion.now_us)
+    moves = Moves(books, occasion)
     mechanics.check_versions(command.lines, accounts, moves)
     _reserve_or_post(entry, command.lines, accounts, moves, occasion)
     mechanics.check_funds(moves, accounts, [line.direction for line in command.lines])
@@ -57,7 +57,7 @@ def post_entry(
 def resolve_entry(command: PostPending | ArchiveEntry, books: Books, occasion: Occasion) -> Decision:
     """Decide to post a pending entry or to give it up. It never fails for balance reasons."""
     entry = pending(command.entry_id, command.if_match, books)
-    moves = Moves(books, occasion.now_us)
+    moves = Moves(books, occasion)
     if isinstance(command, PostPending):
         whole = [line["amount"] for line in books.lines(entry["id"])]
         resolved = post_amounts(entry, whole, command.effective_at, books, moves, occasion)
@@ -78,7 +78,7 @@ def post_part(command: PostPart, books: Books, occasion: Occasion) -> Decision:
     if not any(amounts):
         raise NothingToPost
     mechanics.check_balanced(zip_amounts(reserved, amounts))
-    moves = Moves(books, occasion.now_us)
+    moves = Moves(books, occasion)
     if command.release_rest or amounts == [line["amount"] for line in reserved]:
         posted = post_amounts(entry, amounts, command.effective_at, books, moves, occasion)
         if command.description is not None:
@@ -202,7 +202,7 @@ def reverse_entry(command: ReverseEntry, books: Books, occasion: Occasion) -> De
         reverses=entry["id"],
     )
     mechanics.check_period(entry["ledger_id"], mirror["effective_at"], books)
-    moves = Moves(books, occasion.now_us)
+    moves = Moves(books, occasion)
     mirrored = [(line, amount) for line, amount in zip(original, amounts, strict=True) if amount]
     accounts = _accounts_of([line for line, _ in mirrored], books)
     mechanics.check_open(accounts)
@@ -242,7 +242,7 @@ def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Deci
     if not previous:
         answer = encode(entry_of(entry, present))
         return Decision(answer=answer, resource_id=entry["id"], lock_version=entry["lock_version"], events=[])
-    moves = Moves(books, occasion.now_us)
+    moves = Moves(books, occasion)
     lined = moved or command.lines is not None
     changed = changed_row(changed, occasion, lines=lined)
     if lined:

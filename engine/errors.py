@@ -13,6 +13,11 @@ EngineError
 │   ├── AmountOutOfRange        a total would leave the range of a 64-bit integer
 │   ├── InsufficientFunds       the available balance of an account that must not be negative would be
 │   ├── LimitBroken             a balance would pass a standing floor or ceiling
+│   ├── CategoryCycle           a category would stand in itself
+│   ├── CategoryMismatch        an account or category is in another currency or ledger than the category
+│   ├── CategoryLimitReached    something would stand in more categories than it may
+│   ├── MonitorArchived         a monitor that watches no more cannot be changed
+│   ├── MonitorLimitReached     an account or category has as many monitors as it may have
 │   ├── LockVersionConflict     a line's account is at another version than the line demands
 │   ├── PreconditionFailed      the resource is at another version than If-Match demands
 │   ├── DuplicateEntry          an accepted, pending or posted entry has this external id
@@ -166,13 +171,13 @@ class FxRateRequired(Refused):
 
 
 class AmountOutOfRange(Refused):
-    """A total of the account would exceed 9,223,372,036,854,775,807 minor units."""
+    """A total of the account, or of a category it is in, would exceed 9,223,372,036,854,775,807 minor units."""
 
-    def __init__(self, account_id: str, position: int) -> None:
-        """Name the account and the line that would do it."""
+    def __init__(self, account_id: str, position: int | None, *, kind: str = "account") -> None:
+        """Name the account or category, and the line that would do it where it is one."""
         super().__init__(
-            f"A total of account {account_id} would exceed 9223372036854775807.",
-            pointer=f"/lines/{position}/amount",
+            f"A total of {kind} {account_id} would exceed 9223372036854775807.",
+            pointer="" if position is None else f"/lines/{position}/amount",
         )
         self.account_id = account_id
 
@@ -207,6 +212,53 @@ class LimitBroken(Refused):
         self.resource_id = resource_id
         self.balance = balance
         self.resulting = resulting
+
+
+class CategoryCycle(Refused):
+    """A category would stand in itself, directly or through others."""
+
+    def __init__(self, category_id: str, child_id: str) -> None:
+        """Name the category and what was to be put into it."""
+        super().__init__(f"Category {category_id} is category {child_id} or stands in it.")
+        self.category_id = category_id
+
+
+class CategoryMismatch(Refused):
+    """What is put into a category is in another currency, or in another ledger, than the category."""
+
+    def __init__(self, category_id: str, has: str, what: str) -> None:
+        """Name the category, what it has, and what does not fit: the currency or the ledger."""
+        super().__init__(f"Category {category_id} takes only what is in its {what}, {has}.")
+        self.category_id = category_id
+
+
+class CategoryLimitReached(Refused):
+    """An account or category would stand in more categories, at any distance, than it may."""
+
+    def __init__(self, kind: str, resource_id: str, limit: int) -> None:
+        """Name it and the limit."""
+        super().__init__(
+            f"The {kind} {resource_id} would stand in more than {limit} categories, directly or through others."
+        )
+        self.limit = limit
+
+
+class MonitorArchived(Refused):
+    """A monitor that was archived stays as it is."""
+
+    def __init__(self, monitor_id: str) -> None:
+        """Name the monitor."""
+        super().__init__(f"Monitor {monitor_id} is archived.")
+        self.monitor_id = monitor_id
+
+
+class MonitorLimitReached(Refused):
+    """An account or category has as many monitors as it may have."""
+
+    def __init__(self, subject_id: str, limit: int) -> None:
+        """Name the account or category and the limit."""
+        super().__init__(f"{subject_id} has {limit} monitors, as many as it may have.")
+        self.limit = limit
 
 
 class LockVersionConflict(Refused):

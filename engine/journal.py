@@ -103,4 +103,4 @@ def decided(told: Sequence[Told], moves: Moves, *, answer: int = 0) -> Decision:
         lines=moves.lines,
         totals=moves.totals,
     )
-    return effects.follow(decision, moves.books)
+    return effects.follow(decision, moves.books, moves.occasion)

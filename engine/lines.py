@@ -19,16 +19,17 @@ from engine.errors import (
     SeveralLedgers,
     UnbalancedEntry,
 )
+from engine.occasion import Occasion
 from engine.rows import AccountRow, EntryRow, LineRow
 
 
 class Moves:
     """What one command moves: its lines as they come about, and the totals of the accounts they touch."""
 
-    def __init__(self, books: Books, now_us: int) -> None:
+    def __init__(self, books: Books, occasion: Occasion) -> None:
         """Start with nothing moved."""
         self.books = books
-        self._now_us = now_us
+        self.occasion = occasion
         self.before: dict[str, Totals] = {}
         self.totals: dict[str, Totals] = {}
         self.lines: list[LineRow] = []
@@ -84,7 +85,7 @@ class Moves:
                 "pending_debits": after.pending_debits,
                 "pending_credits": after.pending_credits,
                 "effective_at": effective_at,
-                "created_at": self._now_us,
+                "created_at": self.occasion.now_us,
             },
         )
 

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 import msgspec
 
-from engine import chart, entries
+from engine import categories, chart, entries, monitors
 from engine.books import Books, Decision
+from engine.category_commands import (
+    ArchiveMonitor,
+    CreateCategory,
+    CreateMonitor,
+    LinkCategory,
+    PlaceAccount,
+    UpdateCategory,
+    UpdateMonitor,
+)
 from engine.commands import (
     ArchiveEntry,
     CloseAccount,
@@ -59,6 +68,29 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
             return chart.close_account(command, books, occasion)
         case RecordFact():
             return record_fact(command, books, occasion)
+        case CreateCategory() | UpdateCategory() | PlaceAccount() | LinkCategory():
+            return decide_category(command, books, occasion)
+        case CreateMonitor():
+            return monitors.create_monitor(command, books, occasion)
+        case UpdateMonitor():
+            return monitors.update_monitor(command, books, occasion)
+        case ArchiveMonitor():
+            return monitors.archive_monitor(command, books, occasion)
+
+
+def decide_category(
+    command: CreateCategory | UpdateCategory | PlaceAccount | LinkCategory, books: Books, occasion: Occasion
+) -> Decision:
+    """Decide what concerns a category and what is in it."""
+    match command:
+        case CreateCategory():
+            return categories.create_category(command, books, occasion)
+        case UpdateCategory():
+            return categories.update_category(command, books, occasion)
+        case PlaceAccount():
+            return categories.place_account(command, books, occasion)
+        case LinkCategory():
+            return categories.link_category(command, books, occasion)
 
 
 def post_batch(command: PostBatch, books: Books, occasion: Occasion) -> Decision:
@@ -76,10 +108,7 @@ def post_batch(command: PostBatch, books: Books, occasion: Occasion) -> Decision
             raise
         layer.apply(decision)
         answers.append(msgspec.Raw(decision.answer))
-        merged.events += decision.events
-        merged.entries += decision.entries
-        merged.lines += decision.lines
-        merged.totals.update(decision.totals)
+        merged.absorb(decision)
     merged.answer = encode(EntryBatch(batch_id, "atomic", answers))
     return merged
 

@@ -66,9 +66,9 @@ def ledger(conn: Connection, site_id: int, ledger_id: str) -> Ledger:
 
 def list_ledgers(conn: Connection, site_id: int, wanted: Selection) -> Page[Ledger]:
     """Return a page of ledgers."""
-    query = _selected(conn, select(ledgers), ledgers, site_id, wanted)
+    query = selected(conn, select(ledgers), ledgers, site_id, wanted)
     found = [ledger_of(cast("LedgerRow", row)) for row in conn.execute(query).mappings()]
-    return _page(found, wanted)
+    return page_of(found, wanted)
 
 
 def account(conn: Connection, site_id: int, account_id: str) -> Account:
@@ -83,9 +83,9 @@ def account_balance(conn: Connection, site_id: int, account_id: str) -> AccountB
 
 def list_accounts(conn: Connection, site_id: int, wanted: Selection) -> Page[Account]:
     """Return a page of accounts."""
-    ids = list(conn.execute(_selected(conn, select(accounts.c.id), accounts, site_id, wanted)).scalars())
+    ids = list(conn.execute(selected(conn, select(accounts.c.id), accounts, site_id, wanted)).scalars())
     found = {row["id"]: account_of(row, totals) for row, totals in store.accounts_by_id(conn, site_id, ids)}
-    return _page([found[account_id] for account_id in ids], wanted)
+    return page_of([found[account_id] for account_id in ids], wanted)
 
 
 def account_lines(conn: Connection, site_id: int, account_id: str, wanted: Selection) -> Page[AccountLine]:
@@ -117,11 +117,11 @@ def entry(conn: Connection, site_id: int, entry_id: str) -> Entry:
 
 def list_entries(conn: Connection, site_id: int, wanted: Selection, account_id: str | None = None) -> Page[Entry]:
     """Return a page of entries, only those with a line on an account where one is given."""
-    query = _selected(conn, select(entries), entries, site_id, wanted)
+    query = selected(conn, select(entries), entries, site_id, wanted)
     if account_id is not None:
         touching = select(lines.c.entry_id).where(lines.c.site_id == site_id, lines.c.account_id == account_id)
         query = query.where(entries.c.id.in_(touching))
-    return _page(_entries(conn, site_id, query), wanted)
+    return page_of(_entries(conn, site_id, query), wanted)
 
 
 def _account(conn: Connection, site_id: int, account_id: str) -> tuple[AccountRow, Totals]:
@@ -137,7 +137,7 @@ def _entries(conn: Connection, site_id: int, query: Select[Any]) -> list[Entry]:
     return [entry_of(row, found[row["id"]]) for row in rows]
 
 
-def _selected(
+def selected(
     conn: Connection,
     query: Select[Any],
     table: Table,
@@ -173,7 +173,8 @@ _BOUNDS = {
 BOUND_OPERATORS = tuple(_BOUNDS)
 
 
-def _page(found: Sequence[Any], wanted: Selection) -> Page[Any]:
+def page_of(found: Sequence[Any], wanted: Selection) -> Page[Any]:
+    """Return what was found as a page: one more than its limit says that there is another."""
     more = len(found) > wanted.limit
     items = list(found[: wanted.limit])
     return Page(items=items, next_cursor=page_cursor(items[-1].id) if more else None)

@@ -11,8 +11,14 @@ LIVE_STATUSES: Final = ("accepted", "pending", "posted")
 ResourceRow = dict[str, Any]
 """A row of what stands beside the books: keyed by column, with `site_id` and `id` among them."""
 
-RESOURCE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {}
+RESOURCE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "account_category": ("external_id",),
+    "balance_monitor": (),
+}
 """The kinds of resources beside the books, and by which columns besides `id` each of them is looked up."""
+
+RESOURCE_GROUPS: Final[Mapping[str, str]] = {"balance_monitor": "subject_id"}
+"""Kinds of which many belong to one thing, and the column that names it."""
 
 
 class LedgerRow(TypedDict):
@@ -46,6 +52,8 @@ class AccountRow(TypedDict):
     external_id: str | None
     allow_negative: bool
     limits: list[dict[str, Any]]
+    categories: int
+    monitors: int
     status: Literal["open", "closed"]
     metadata: dict[str, str]
     created_at: int

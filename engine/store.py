@@ -8,20 +8,31 @@ from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Table, select
 
-from engine import idempotency
+from engine import category_store, idempotency
 from engine.balances import Totals
 from engine.books import Books, Decision
-from engine.commands import Needs
 from engine.events import FeedEvent
 from engine.feed import Head
 from engine.idempotency import Answer, IdempotencyKey
+from engine.needs import Needs
 from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow, ResourceRow
-from engine.schema import accounts, balances, entries, events, facts, feeds, ledgers, lines
+from engine.schema import (
+    account_categories,
+    accounts,
+    balance_monitors,
+    balances,
+    entries,
+    events,
+    facts,
+    feeds,
+    ledgers,
+    lines,
+)
 from engine.sql import Insert, Update, among, write
 
 _KEY: Final = ("site_id", "id")
 
-RESOURCES: Final[Mapping[str, Table]] = {}
+RESOURCES: Final[Mapping[str, Table]] = {"account_category": account_categories, "balance_monitor": balance_monitors}
 """Where each kind of resource beside the books is kept, every table keyed by site and id."""
 
 
@@ -41,6 +52,10 @@ class Changes:
     events: list[FeedEvent] = field(default_factory=list)
     new_resources: dict[str, dict[str, ResourceRow]] = field(default_factory=dict)
     changed_resources: dict[str, dict[str, ResourceRow]] = field(default_factory=dict)
+    new_category_totals: dict[str, Totals] = field(default_factory=dict)
+    category_totals: dict[str, Totals] = field(default_factory=dict)
+    placed: dict[tuple[str, str], tuple[bool, bool]] = field(default_factory=dict)
+    linked: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def add(self, decision: Decision, known: Books) -> None:
         """Take in a decision; `known` are the books before it, which tell what is new."""
@@ -59,6 +74,12 @@ class Changes:
         for kind, row in decision.resources:
             inserted, changed = self.new_resources.setdefault(kind, {}), self.changed_resources.setdefault(kind, {})
             _put(row, known.resource(kind, row["id"]) is None, inserted, changed)
+        for category_id, totals in decision.category_totals.items():
+            new = known.resource("account_category", category_id) is None or category_id in self.new_category_totals
+            (self.new_category_totals if new else self.category_totals)[category_id] = totals
+        for place, inside in decision.placed.items():
+            self.placed[place] = (self.placed.get(place, (not inside, inside))[0], inside)
+        self.linked |= decision.linked
 
 
 def load(conn: Connection, site_id: int, needs: Needs) -> Books:
@@ -68,7 +89,12 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     if needs.entries:
         stored = _load_entries(conn, site_id, needs.entries)
         books.learn(entries=stored)
-    wanted = needs.accounts.union(line["account_id"] for _, rows in stored for line in rows)
+    for (kind, column), values in needs.resources.items():
+        table = RESOURCES[kind]
+        query = select(table).where(table.c.site_id == site_id, among(table.c[column], values))
+        books.learn(resources=[(kind, dict(row)) for row in conn.execute(query).mappings()])
+    watched = category_store.subjects(books)
+    wanted = needs.accounts.union((line["account_id"] for _, rows in stored for line in rows), watched["account"])
     if needs.account_external_ids:
         wanted = wanted.union(_named_accounts(conn, site_id, needs.account_external_ids))
     found = accounts_by_id(conn, site_id, wanted)
@@ -89,10 +115,7 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     if needs.facts:
         query = select(facts.c.key, facts.c.event_id).where(facts.c.site_id == site_id, among(facts.c.key, needs.facts))
         books.learn(facts=[(row.key, row.event_id) for row in conn.execute(query)])
-    for (kind, column), values in needs.resources.items():
-        table = RESOURCES[kind]
-        query = select(table).where(table.c.site_id == site_id, among(table.c[column], values))
-        books.learn(resources=[(kind, dict(row)) for row in conn.execute(query).mappings()])
+    category_store.learn(conn, site_id, books, needs.categories | watched["account_category"], needs.links)
     return books
 
 
@@ -136,10 +159,12 @@ def save(
                 Update(table=RESOURCES[kind], keys=_KEY, rows=list(rows.values()))
                 for kind, rows in changes.changed_resources.items()
             ),
+            *category_store.moved(site_id, changes.new_category_totals, changes.category_totals),
             idempotency.records(site_id, remembered, head.last_at),
             Update(table=feeds, keys=("site_id",), rows=[feed_row] if changes.events else []),
         ],
     )
+    category_store.save_places(conn, site_id, changes.placed, changes.linked)
 
 
 def _event_row(site_id: int, event: FeedEvent) -> dict[str, Any]:

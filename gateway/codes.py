@@ -102,6 +102,15 @@ CODES: Final[dict[str, Code]] = {
         "Account not empty",
         "An account is closed when its posted balance is zero and nothing is pending.",
     ),
+    "account_category.limit_reached": _code(
+        409, "Too many categories", "An account or category would stand in more categories than it may."
+    ),
+    "balance_monitor.archived": _code(
+        409, "Monitor archived", "An archived monitor watches no more and stays as it is."
+    ),
+    "balance_monitor.limit_reached": _code(
+        409, "Too many monitors", "The account or category has as many monitors as it may have."
+    ),
     "endpoint.disabled": _code(409, "Endpoint disabled", "The endpoint is disabled; enable it first."),
     "endpoint.limit_reached": _code(409, "Too many endpoints", "The site has as many endpoints as it may have."),
     "cursor.expired": _code(
@@ -151,6 +160,14 @@ CODES: Final[dict[str, Code]] = {
         422,
         "Condition failed",
         "A condition on a line does not hold, or a balance would pass a standing limit of an account or category.",
+    ),
+    "account_category.cycle": _code(
+        422, "Category cycle", "A category would stand in itself, directly or through others."
+    ),
+    "account_category.mismatch": _code(
+        422,
+        "Does not fit the category",
+        "A category takes accounts and categories of its own currency only, and of its own ledger where it has one.",
     ),
     "account.not_found": _code(422, "Account not found", "A line names an account that does not exist."),
     "idempotency.key_reused": _code(422, "Idempotency key reused", "The key was used before for another request."),

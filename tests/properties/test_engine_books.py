@@ -31,7 +31,6 @@ from engine.commands import (
     CreateAccount,
     CreateLedger,
     LineDraft,
-    Needs,
     PostBatch,
     PostEntry,
     PostPending,
@@ -40,6 +39,7 @@ from engine.commands import (
 from engine.errors import AccountNotEmpty, EntryNotPending, IdempotencyKeyReused, Refused
 from engine.events import Diagnostics
 from engine.idempotency import IdempotencyKey
+from engine.needs import Needs
 from engine.store import load
 from gledger.migrations import upgrade
 from tests.fakes.clock import FakeClock, SequentialIds

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
+from engine.category_commands import CreateCategory, CreateMonitor, LinkCategory, PlaceAccount
 from engine.databases import Database
 from engine.schema import accounts, balances, entries, events, feeds, idempotency_keys, ledgers, lines, metadata
 from tests.databases import PostgresDatabase
@@ -37,6 +38,12 @@ async def stages(postgres_database: PostgresDatabase) -> AsyncIterator[tuple[Sta
         stage = await make_stage(database, site)
         cash, sales = await stage.accounts("asset", "revenue")
         await stage.submit(entry(cash, sales, 5), key("k"))
+        top, low = [
+            (await stage.run(CreateCategory(name="n", currency="EUR", normal_balance="debit")))["id"] for _ in range(2)
+        ]
+        await stage.run(PlaceAccount(category_id=low, account_id=cash, inside=True))
+        await stage.run(LinkCategory(category_id=top, child_id=low, inside=True))
+        await stage.run(CreateMonitor(subject="account", subject_id=cash, field="posted", operator="gt", value=1))
         made.append(stage)
     yield made[0], made[1]
     await database.close()

@@ -6,13 +6,21 @@ from typing import get_args
 
 import pytest
 
+from engine.category_commands import (
+    ArchiveMonitor,
+    CreateCategory,
+    CreateMonitor,
+    LinkCategory,
+    PlaceAccount,
+    UpdateCategory,
+    UpdateMonitor,
+)
 from engine.commands import (
     ArchiveEntry,
     CloseAccount,
     Command,
     CreateAccount,
     CreateLedger,
-    Needs,
     PostPart,
     PostPending,
     RecordFact,
@@ -22,6 +30,7 @@ from engine.commands import (
     UpdateLedger,
     needs_of,
 )
+from engine.needs import Needs
 from tests.unit.engine.desk import batch, entry
 
 CASES: list[tuple[Command, Needs]] = [
@@ -50,6 +59,26 @@ CASES: list[tuple[Command, Needs]] = [
     ),
     (UpdateAccount(account_id="a"), Needs(accounts={"a"})),
     (CloseAccount(account_id="a"), Needs(accounts={"a"})),
+    (
+        CreateCategory(name="n", currency="EUR", normal_balance="debit", ledger_id="l", external_id="x"),
+        Needs(ledgers={"l"}, resources={("account_category", "external_id"): {"x"}}),
+    ),
+    (UpdateCategory(category_id="c"), Needs(categories={"c"})),
+    (PlaceAccount(category_id="c", account_id="a", inside=True), Needs(categories={"c"}, accounts={"a"})),
+    (
+        LinkCategory(category_id="c", child_id="d", inside=False),
+        Needs(categories={"c", "d"}, links=[("c", "d", False)]),
+    ),
+    (
+        CreateMonitor(subject="account", subject_id="a", field="posted", operator="gt", value=1),
+        Needs(accounts={"a"}),
+    ),
+    (
+        CreateMonitor(subject="account_category", subject_id="c", field="posted", operator="gt", value=1),
+        Needs(categories={"c"}),
+    ),
+    (UpdateMonitor(monitor_id="m"), Needs(resources={("balance_monitor", "id"): {"m"}})),
+    (ArchiveMonitor(monitor_id="m"), Needs(resources={("balance_monitor", "id"): {"m"}})),
     (RecordFact(key="k", type="t", resource_type="r", resource_id="i", data=b""), Needs(facts={"k"})),
 ]
 
@@ -76,6 +105,9 @@ def test_needs_of_a_batch_are_those_of_all_its_commands() -> None:
         entry_external_ids={"x"},
         facts={"k"},
         periods=True,
+        categories={"c", "d"},
+        links=[("c", "d", False)],
+        resources={("account_category", "external_id"): {"x"}, ("balance_monitor", "id"): {"m"}},
     )
 
 

@@ -16,9 +16,14 @@ _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tr
 
 
 _TABLES = (
+    "account_categories",
     "accounts",
     "attempts",
+    "balance_monitors",
     "balances",
+    "category_accounts",
+    "category_balances",
+    "category_links",
     "deliveries",
     "endpoints",
     "entries",
@@ -42,6 +47,11 @@ _CHANGES = {
     "ledgers": "UPDATE",
     "accounts": "UPDATE",
     "balances": "UPDATE",
+    "account_categories": "UPDATE",
+    "category_balances": "UPDATE",
+    "category_accounts": "DELETE",
+    "category_links": "DELETE",
+    "balance_monitors": "UPDATE",
     "entries": "UPDATE",
     "idempotency_keys": "DELETE",
     "endpoints": "UPDATE, DELETE",
@@ -89,6 +99,8 @@ def upgrade() -> None:
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("allow_negative", sa.Boolean(), nullable=False),
         sa.Column("limits", _JSON, nullable=False),
+        sa.Column("categories", sa.Integer(), nullable=False),
+        sa.Column("monitors", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("metadata", _JSON, nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -120,6 +132,87 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("site_id", "account_id", name=op.f("pk_balances")),
         postgresql_with={"fillfactor": 50},
     )
+    op.create_table(
+        "account_categories",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("ledger_id", _ID, nullable=True),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("normal_balance", sa.String(length=6), nullable=False),
+        sa.Column("currency", sa.String(length=16), nullable=False),
+        sa.Column("currency_exponent", sa.SmallInteger(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("limits", _JSON, nullable=False),
+        sa.Column("monitors", sa.Integer(), nullable=False),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_account_categories")),
+    )
+    op.create_index("ix_account_categories_ledger", "account_categories", ["site_id", "ledger_id", "id"], unique=False)
+    op.create_index(
+        "uq_account_categories_external_id",
+        "account_categories",
+        ["site_id", "external_id"],
+        unique=True,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+        sqlite_where=sa.text("external_id IS NOT NULL"),
+    )
+    op.create_table(
+        "category_balances",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("category_id", _ID, nullable=False),
+        sa.Column("posted_debits", sa.BigInteger(), nullable=False),
+        sa.Column("posted_credits", sa.BigInteger(), nullable=False),
+        sa.Column("pending_debits", sa.BigInteger(), nullable=False),
+        sa.Column("pending_credits", sa.BigInteger(), nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint(
+            "posted_debits >= 0 AND posted_credits >= 0 AND pending_debits >= 0 AND pending_credits >= 0",
+            name=op.f("ck_category_balances_totals"),
+        ),
+        sa.PrimaryKeyConstraint("site_id", "category_id", name=op.f("pk_category_balances")),
+        postgresql_with={"fillfactor": 50},
+    )
+    op.create_table(
+        "category_accounts",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("category_id", _ID, nullable=False),
+        sa.Column("account_id", _ID, nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "category_id", "account_id", name=op.f("pk_category_accounts")),
+    )
+    op.create_index(
+        "ix_category_accounts_account", "category_accounts", ["site_id", "account_id", "category_id"], unique=False
+    )
+    op.create_table(
+        "category_links",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("parent_id", _ID, nullable=False),
+        sa.Column("child_id", _ID, nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "parent_id", "child_id", name=op.f("pk_category_links")),
+    )
+    op.create_index("ix_category_links_child", "category_links", ["site_id", "child_id", "parent_id"], unique=False)
+    op.create_table(
+        "balance_monitors",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("subject", sa.String(length=20), nullable=False),
+        sa.Column("subject_id", _ID, nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("field", sa.String(length=20), nullable=False),
+        sa.Column("operator", sa.String(length=3), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("triggered", sa.Boolean(), nullable=False),
+        sa.Column("observed", sa.BigInteger(), nullable=False),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_balance_monitors")),
+    )
+    op.create_index("ix_balance_monitors_subject", "balance_monitors", ["site_id", "subject_id", "id"], unique=False)
     op.create_table(
         "entries",
         sa.Column("site_id", sa.BigInteger(), nullable=False),

@@ -1,0 +1,99 @@
+"""What can be asked of categories and monitors: each a function over one snapshot, returning what the API shows."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from engine import category_store, store
+from engine.category_shapes import AccountCategory, BalanceMonitor, category_of, monitor_of
+from engine.cursors import parse_page_cursor
+from engine.errors import NotFound
+from engine.queries import Page, Selection, page_of, selected
+from engine.rows import ResourceRow
+from engine.schema import account_categories, balance_monitors, category_accounts, category_links
+from engine.shapes import Account, account_of
+
+
+def category(conn: Connection, site_id: int, category_id: str) -> AccountCategory:
+    """Return a category with its balances; raises NotFound."""
+    [found] = _shown(conn, site_id, [_category(conn, site_id, category_id)])
+    return found
+
+
+def list_categories(
+    conn: Connection,
+    site_id: int,
+    wanted: Selection,
+    parent_id: str | None = None,
+    account_id: str | None = None,
+) -> Page[AccountCategory]:
+    """Return a page of categories: only those directly in one, only those an account was put into."""
+    query = selected(conn, select(account_categories), account_categories, site_id, wanted)
+    if parent_id is not None:
+        inside = select(category_links.c.child_id).where(
+            category_links.c.site_id == site_id, category_links.c.parent_id == parent_id
+        )
+        query = query.where(account_categories.c.id.in_(inside))
+    if account_id is not None:
+        holding = select(category_accounts.c.category_id).where(
+            category_accounts.c.site_id == site_id, category_accounts.c.account_id == account_id
+        )
+        query = query.where(account_categories.c.id.in_(holding))
+    return page_of(_shown(conn, site_id, [dict(row) for row in conn.execute(query).mappings()]), wanted)
+
+
+def list_subcategories(conn: Connection, site_id: int, category_id: str, wanted: Selection) -> Page[AccountCategory]:
+    """Return a page of the categories directly in a category; raises NotFound."""
+    _category(conn, site_id, category_id)
+    return list_categories(conn, site_id, wanted, parent_id=category_id)
+
+
+def list_category_accounts(conn: Connection, site_id: int, category_id: str, wanted: Selection) -> Page[Account]:
+    """Return a page of the accounts directly in a category; raises NotFound."""
+    _category(conn, site_id, category_id)
+    places = category_accounts.c
+    query = (
+        select(places.account_id)
+        .where(places.site_id == site_id, places.category_id == category_id)
+        .order_by(places.account_id.desc())
+        .limit(wanted.limit + 1)
+    )
+    if wanted.cursor is not None:
+        query = query.where(places.account_id < parse_page_cursor(wanted.cursor))
+    ids = list(conn.execute(query).scalars())
+    found = {row["id"]: account_of(row, totals) for row, totals in store.accounts_by_id(conn, site_id, ids)}
+    return page_of([found[account_id] for account_id in ids], wanted)
+
+
+def monitor(conn: Connection, site_id: int, monitor_id: str) -> BalanceMonitor:
+    """Return a monitor; raises NotFound."""
+    query = select(balance_monitors).where(balance_monitors.c.site_id == site_id, balance_monitors.c.id == monitor_id)
+    row = conn.execute(query).mappings().first()
+    if row is None:
+        raise NotFound("balance monitor", monitor_id)
+    return monitor_of(dict(row))
+
+
+def list_monitors(
+    conn: Connection, site_id: int, wanted: Selection, subject_id: str | None = None
+) -> Page[BalanceMonitor]:
+    """Return a page of monitors, only those of one account or category where it is named."""
+    query = selected(conn, select(balance_monitors), balance_monitors, site_id, wanted)
+    if subject_id is not None:
+        query = query.where(balance_monitors.c.subject_id == subject_id)
+    return page_of([monitor_of(dict(row)) for row in conn.execute(query).mappings()], wanted)
+
+
+def _category(conn: Connection, site_id: int, category_id: str) -> ResourceRow:
+    query = select(account_categories).where(
+        account_categories.c.site_id == site_id, account_categories.c.id == category_id
+    )
+    row = conn.execute(query).mappings().first()
+    if row is None:
+        raise NotFound("account category", category_id)
+    return dict(row)
+
+
+def _shown(conn: Connection, site_id: int, rows: list[ResourceRow]) -> list[AccountCategory]:
+    totals = category_store.totals_of(conn, site_id, [row["id"] for row in rows])
+    return [category_of(row, totals[row["id"]]) for row in rows]
