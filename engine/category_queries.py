@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, select
 
 from engine import category_store, store
@@ -75,11 +77,11 @@ def monitor(conn: Connection, site_id: int, monitor_id: str) -> BalanceMonitor:
 
 
 def list_monitors(
-    conn: Connection, site_id: int, wanted: Selection, subject_id: str | None = None
+    conn: Connection, site_id: int, wanted: Selection, subject_ids: Sequence[str] = ()
 ) -> Page[BalanceMonitor]:
-    """Return a page of monitors, only those of one account or category where it is named."""
+    """Return a page of monitors, only those of the account and of the category that are named."""
     query = selected(conn, select(balance_monitors), balance_monitors, site_id, wanted)
-    if subject_id is not None:
+    for subject_id in subject_ids:
         query = query.where(balance_monitors.c.subject_id == subject_id)
     return page_of([monitor_of(dict(row)) for row in conn.execute(query).mappings()], wanted)
 

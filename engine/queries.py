@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, s
 
 from engine import store
 from engine.balances import Totals
+from engine.category_store import accounts_below
 from engine.cursors import page_cursor, parse_page_cursor, parse_position_cursor
 from engine.errors import NotFound
 from engine.rows import AccountRow, EntryRow, LedgerRow, LineRow
@@ -81,9 +82,12 @@ def account_balance(conn: Connection, site_id: int, account_id: str) -> AccountB
     return account_balance_of(*_account(conn, site_id, account_id))
 
 
-def list_accounts(conn: Connection, site_id: int, wanted: Selection) -> Page[Account]:
-    """Return a page of accounts."""
-    ids = list(conn.execute(selected(conn, select(accounts.c.id), accounts, site_id, wanted)).scalars())
+def list_accounts(conn: Connection, site_id: int, wanted: Selection, category_id: str | None = None) -> Page[Account]:
+    """Return a page of accounts, only those that count in a category where one is given."""
+    query = selected(conn, select(accounts.c.id), accounts, site_id, wanted)
+    if category_id is not None:
+        query = query.where(accounts.c.id.in_(accounts_below(site_id, [category_id])))
+    ids = list(conn.execute(query).scalars())
     found = {row["id"]: account_of(row, totals) for row, totals in store.accounts_by_id(conn, site_id, ids)}
     return page_of([found[account_id] for account_id in ids], wanted)
 
@@ -115,11 +119,21 @@ def entry(conn: Connection, site_id: int, entry_id: str) -> Entry:
     return found[0]
 
 
-def list_entries(conn: Connection, site_id: int, wanted: Selection, account_id: str | None = None) -> Page[Entry]:
-    """Return a page of entries, only those with a line on an account where one is given."""
+def list_entries(
+    conn: Connection,
+    site_id: int,
+    wanted: Selection,
+    account_id: str | None = None,
+    category_id: str | None = None,
+) -> Page[Entry]:
+    """Return a page of entries, only those with a line on an account, or in a category, where one is given."""
     query = selected(conn, select(entries), entries, site_id, wanted)
     if account_id is not None:
         touching = select(lines.c.entry_id).where(lines.c.site_id == site_id, lines.c.account_id == account_id)
+        query = query.where(entries.c.id.in_(touching))
+    if category_id is not None:
+        inside = accounts_below(site_id, [category_id])
+        touching = select(lines.c.entry_id).where(lines.c.site_id == site_id, lines.c.account_id.in_(inside))
         query = query.where(entries.c.id.in_(touching))
     return page_of(_entries(conn, site_id, query), wanted)
 

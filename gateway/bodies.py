@@ -30,10 +30,6 @@ Amount = (
     Annotated[int, Meta(ge=1, le=9_223_372_036_854_775_807, description="Minor units.")]
     | Annotated[str, Meta(pattern=r"^(?!0+$)[0-9]{1,19}$(?!\n)", description="Minor units as a string of digits.")]
 )
-BalanceAmount = (
-    Annotated[int, Meta(ge=-9_223_372_036_854_775_808, le=9_223_372_036_854_775_807, description="Minor units.")]
-    | Annotated[str, Meta(pattern=r"^-?[0-9]{1,19}$(?!\n)", description="Minor units as a string of digits.")]
-)
 Date = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\n)", extra_json_schema={"format": "date"})]
 Instant = Annotated[str, Meta(max_length=40, extra_json_schema={"format": "date-time"})]
 Id = Annotated[

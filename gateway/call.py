@@ -143,9 +143,9 @@ class Call:
         """Return the caller's site: the credential selects it, nothing in the request does."""
         return site_of(self.principal)
 
-    def path_id(self, resource: str) -> str:
-        """Return the id in the path; what has not the form of an id names nothing."""
-        value = self.path["id"]
+    def path_id(self, resource: str, name: str = "id") -> str:
+        """Return an id in the path; what has not the form of an id names nothing."""
+        value = self.path[name]
         if not is_id(value):
             raise NotFound(resource, value[:64])
         return value

@@ -46,7 +46,9 @@ async def list_entries(call: Call, asked: Asked) -> Response:
     account_id = asked.get("account_id")
     return lists.page(
         call,
-        await call.services.engine.ask(call.site, queries.list_entries, wanted, account_id),
+        await call.services.engine.ask(
+            call.site, queries.list_entries, wanted, account_id, asked.get("account_category_id")
+        ),
     )
 
 

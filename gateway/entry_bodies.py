@@ -21,7 +21,6 @@ from engine.errors import Fault
 from gateway.bodies import (
     AccountReference,
     Amount,
-    BalanceAmount,
     Date,
     Description,
     ExternalId,
@@ -31,6 +30,7 @@ from gateway.bodies import (
     LockVersion,
     Metadata,
 )
+from gateway.limit_bodies import BalanceAmount
 from gateway.problems import invalid
 from gateway.wire import amount_of, effective_at_of, signed_amount_of
 

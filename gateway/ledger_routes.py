@@ -41,6 +41,9 @@ ENTRIES: Final = (
             LIMIT, CURSOR,
             Parameter(name="ledger_id", kind="id", meaning="Only entries of this ledger."),
             Parameter(name="account_id", kind="id", meaning="Only entries with a line on this account."),
+            Parameter(
+                name="account_category_id", kind="id", meaning="Only entries with a line on an account of this category.",
+            ),
             Parameter(name="status", kind="choice", choices=get_args(shapes.EntryStatus), meaning="Only of this status."),
             Parameter(name="external_id", kind="text", meaning="Only entries with this external id."),
             METADATA, CREATED,
@@ -118,6 +121,10 @@ LEDGERS: Final = (
             LIMIT, CURSOR,
             Parameter(name="ledger_id", kind="id", meaning="Only accounts of this ledger."),
             Parameter(name="external_id", kind="text", meaning="Only the account with this external id."),
+            Parameter(
+                name="account_category_id", kind="id",
+                meaning="Only accounts that count in this category, directly or through others.",
+            ),
             Parameter(name="currency", kind="text", meaning="Only accounts in this currency."),
             Parameter(name="type", kind="choice", choices=get_args(shapes.AccountType), meaning="Only of this type."),
             Parameter(name="status", kind="choice", choices=("open", "closed"), meaning="Only of this status."),

@@ -17,7 +17,7 @@ async def create_ledger(call: Call, _asked: Asked) -> Response:
     """Open a ledger."""
     document = await call.document()
     command = wire.decode(document, bodies.LedgerCreate).command()
-    return await _created(call, command, call.idempotency(document), "/v1/ledgers/")
+    return await created(call, command, call.idempotency(document), "/v1/ledgers/")
 
 
 async def list_ledgers(call: Call, asked: Asked) -> Response:
@@ -43,13 +43,14 @@ async def create_account(call: Call, _asked: Asked) -> Response:
     """Open an account in a ledger."""
     document = await call.document()
     command = wire.decode(document, bodies.AccountCreate).command()
-    return await _created(call, command, call.idempotency(document), "/v1/accounts/")
+    return await created(call, command, call.idempotency(document), "/v1/accounts/")
 
 
 async def list_accounts(call: Call, asked: Asked) -> Response:
     """List accounts with their balances, the newest first."""
     wanted = asked.selection("ledger_id", "external_id", "currency", "type", "status", "code")
-    return lists.page(call, await call.services.engine.ask(call.site, queries.list_accounts, wanted))
+    category_id = asked.get("account_category_id")
+    return lists.page(call, await call.services.engine.ask(call.site, queries.list_accounts, wanted, category_id))
 
 
 async def get_account(call: Call, _asked: Asked) -> Response:
@@ -93,7 +94,8 @@ async def submit(call: Call, command: Command, key: IdempotencyKey | None) -> Re
     return lists.committed(await _submit(call, command, key))
 
 
-async def _created(call: Call, command: Command, key: IdempotencyKey | None, collection: str) -> Response:
+async def created(call: Call, command: Command, key: IdempotencyKey | None, collection: str) -> Response:
+    """Have the books make it, and return it with where it is found."""
     done = await _submit(call, command, key)
     return lists.committed(done, status=201, location=f"{collection}{done.resource_id}")
 

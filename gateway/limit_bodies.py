@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from engine.balances import Limit
 from engine.errors import Fault
-from engine.money import AMOUNT_MAX
 from gateway.problems import invalid
+from gateway.wire import signed_amount_of
 
-_WORDS: Final = "Minor units; may be negative."
-
-SignedAmount = (
-    Annotated[int, Meta(ge=-9_223_372_036_854_775_807, le=9_223_372_036_854_775_807, description=_WORDS)]
-    | Annotated[str, Meta(pattern=r"^-?[0-9]{1,19}$(?!\n)", description=f"{_WORDS} As a string of digits.")]
+BalanceAmount = (
+    Annotated[int, Meta(ge=-9_223_372_036_854_775_808, le=9_223_372_036_854_775_807, description="Minor units.")]
+    | Annotated[str, Meta(pattern=r"^-?[0-9]{1,19}$(?!\n)", description="Minor units as a string of digits.")]
 )
 
 
@@ -24,8 +22,8 @@ class LimitCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """A standing floor (`at_least`), a ceiling (`at_most`) or both under one balance."""
 
     balance: Literal["available", "pending", "posted"]
-    at_least: SignedAmount | None = None
-    at_most: SignedAmount | None = None
+    at_least: BalanceAmount | None = None
+    at_most: BalanceAmount | None = None
 
 
 LimitList = Annotated[list[LimitCreate], Meta(max_length=3, description="At most one for each balance.")]
@@ -37,9 +35,9 @@ def limits_of(given: Sequence[LimitCreate]) -> tuple[Limit, ...]:
     found: list[Limit] = []
     for index, each in enumerate(given):
         pointer = f"/limits/{index}"
-        low = signed_of(each.at_least, f"{pointer}/at_least", faults)
-        high = signed_of(each.at_most, f"{pointer}/at_most", faults)
-        if each.at_least is None and each.at_most is None:
+        low = None if each.at_least is None else signed_amount_of(each.at_least, f"{pointer}/at_least")
+        high = None if each.at_most is None else signed_amount_of(each.at_most, f"{pointer}/at_most")
+        if low is None and high is None:
             faults.append(_fault("validation.required_field_missing", pointer, "Give at_least, at_most or both."))
         if low is not None and high is not None and low > high:
             faults.append(_fault("validation.invalid_value", pointer, "at_least is above at_most."))
@@ -49,16 +47,6 @@ def limits_of(given: Sequence[LimitCreate]) -> tuple[Limit, ...]:
     if faults:
         raise invalid(faults)
     return tuple(found)
-
-
-def signed_of(value: int | str | None, pointer: str, faults: list[Fault]) -> int | None:
-    """Return a signed amount in minor units from an integer or a string of digits; what is wrong is added to the faults."""
-    if value is None:
-        return None
-    amount = int(value)
-    if not -AMOUNT_MAX <= amount <= AMOUNT_MAX:
-        faults.append(_fault("amount_out_of_range", pointer, f"Minor units from -{AMOUNT_MAX} to {AMOUNT_MAX}."))
-    return amount
 
 
 def _fault(code: str, pointer: str, detail: str) -> Fault:

@@ -24,7 +24,7 @@ class Route:
     `pages`: a page of an allowed web origin may call it, with a ticket or a header.
     """
 
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     handler: Handler
     tag: str

@@ -7,6 +7,7 @@ from typing import Final
 from engine.events import Envelope
 from engine.shapes import BalanceImpact
 from gateway import api_keys, bodies, documents, entries, events, oauth, operations, starting, tickets
+from gateway.category_routes import CATEGORIES
 from gateway.ledger_routes import ENTRIES, LEDGERS
 from gateway.query import CURSOR, LIMIT, Parameter
 from gateway.route import Route
@@ -108,4 +109,4 @@ SOCKET_QUERY: Final = (
 PAGES_PATHS: Final = frozenset({"/v1/events/stream", SOCKET_PATH})
 """What a web page may follow, with a ticket in its query."""
 
-ROUTES: Final[tuple[Route, ...]] = (*ENTRIES, *LEDGERS, *_EVENTS, *WEBHOOKS, *REPLAYS, *_AUTH, *_RUNNING)
+ROUTES: Final[tuple[Route, ...]] = (*ENTRIES, *LEDGERS, *CATEGORIES, *_EVENTS, *WEBHOOKS, *REPLAYS, *_AUTH, *_RUNNING)

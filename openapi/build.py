@@ -39,6 +39,8 @@ _TAGS: Final = {
     "Entries": "Post balanced entries, or reserve them and decide later.",
     "Ledgers": "Books of accounts.",
     "Accounts": "Accounts, their balances and their lines.",
+    "Categories": "Accounts grouped, and groups grouped: what they come to together, each account counted once.",
+    "Monitors": "Conditions on balances that tell when they begin and when they cease to hold.",
     "Events": "The feed: every committed change, in commit order, without gaps.",
     "Webhooks": "Endpoints that receive events.",
     "Deliveries": "One event for one endpoint, attempt by attempt.",

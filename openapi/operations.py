@@ -113,6 +113,7 @@ def _security(route: Route) -> list[Json]:
 def _path_parameters(route: Route) -> list[Json]:
     shapes: Json = {
         "id": {"type": "string", "format": "uuid", "pattern": UUID},
+        "member_id": {"type": "string", "format": "uuid", "pattern": UUID},
         "environment": {"type": "string", "enum": ["sandbox", "production"]},
         "code": {"type": "string", "enum": list(CODES)},
         "file": {"type": "string", "enum": list(documents.FILES)},
@@ -185,7 +186,7 @@ def _request_body(route: Route) -> Json | None:
         description = f"At most {route.body_max} bytes of JSON."
         content = {"application/json": {"schema": ref(route.body.__name__)}}
         return {"description": description, "required": not route.body_optional, "content": content}
-    if route.method in {"POST", "PATCH"}:
+    if route.method in {"POST", "PUT", "PATCH"}:
         nothing = {"type": "object", "additionalProperties": False}
         content = {"application/json": {"schema": nothing}}
         return {"description": "Nothing, or an empty object.", "required": False, "content": content}

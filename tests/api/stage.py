@@ -83,6 +83,10 @@ async def furnish(opened: OpenSite, parts: Parts) -> dict[str, list[str]]:
     endpoints = await make_several(8, "/v1/webhook_endpoints", {"url": PARTNER, "event_types": ["*"]})
     account = {"ledger_id": ledgers[0], "name": "Cash", "type": "asset", "currency": "USD"}
     accounts = await make_several(8, "/v1/accounts", account)
+    category = {"name": "Cash", "currency": "USD", "normal_balance": "debit"}
+    categories = await make_several(16, "/v1/account_categories", category)
+    watch = {"account_id": accounts[0], "condition": {"field": "posted", "operator": "gt", "value": 0}}
+    monitors = await make_several(8, "/v1/balance_monitors", watch)
     lines = [
         {"account_id": accounts[0], "direction": "debit", "amount": 100},
         {"account_id": accounts[1], "direction": "credit", "amount": 100},
@@ -98,6 +102,8 @@ async def furnish(opened: OpenSite, parts: Parts) -> dict[str, list[str]]:
     return {
         "ledgers": ledgers,
         "accounts": accounts,
+        "account_categories": categories,
+        "balance_monitors": monitors,
         "entries": [each["id"] for each in pending["data"]],
         "webhook_endpoints": endpoints,
         "events": await listed("/v1/events"),

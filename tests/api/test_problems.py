@@ -399,15 +399,17 @@ async def test_what_is_another_sites_is_not_there(
 ) -> None:
     """Another site's id and an id that nothing has get the same answer, to the byte; its own site finds it."""
     known = theirs[route.path.split("/")[2]].pop()
+    member = theirs["accounts" if "/accounts/{member" in route.path else "account_categories"][0]
+    path = route.path.replace("{member_id}", member)
     body = None if route.body is None or route.body_optional else BODIES.get(route.path, {"metadata": {"seen": "yes"}})
 
     async def told(resource_id: str) -> str:
-        answer = await client.request(route.method, route.path.replace("{id}", resource_id), json=body)
+        answer = await client.request(route.method, path.replace("{id}", resource_id), json=body)
         found = problem(answer, "not_found")
         return json.dumps(found).replace(resource_id, "ID").replace(found["request_id"], "REQUEST")
 
     assert await told(known) == await told(NOBODY)
-    answer = await neighbour.client.request(route.method, route.path.replace("{id}", known), json=body)
+    answer = await neighbour.client.request(route.method, path.replace("{id}", known), json=body)
     # It is there, whether or not it is one of those that can be dealt with like this.
     assert answer.status_code < 300 or answer.json()["code"] in FOUND_AND_REFUSED, answer.text
 

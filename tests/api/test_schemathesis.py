@@ -129,6 +129,9 @@ def ground(case: schemathesis.Case[Any], known: dict[str, list[str]], turn: int)
         last = case.method == "DELETE" or case.operation.path.endswith("/archive")
         ids = known[collection[0]][1 if last else 0 :: 2]
         case.path_parameters["id"] = ids[turn % len(ids)]
+    if "member_id" in case.path_parameters and turn % 4:
+        members = known[case.operation.path.split("/")[4]]
+        case.path_parameters["member_id"] = members[turn % len(members)]
     if "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = f"key-{turn}"
     if "If-Match" in case.headers and turn % 4:
@@ -138,13 +141,19 @@ def ground(case: schemathesis.Case[Any], known: dict[str, list[str]], turn: int)
         return
     if "ledger_id" in body:
         body["ledger_id"] = known["ledgers"][0]
+    if "normal_balance" in body and "type" not in body:
+        body.pop("ledger_id", None)
+        body |= {"limits": [], "currency": "USD"}
+    if "condition" in body:
+        body.pop("account_category_id", None)
+        body["account_id"] = known["accounts"][turn % 2]
     if "url" in body:
         body["url"] = PARTNER
     if "event_types" in body:
         body["event_types"] = ["entry.*", "account.updated"]
     entries: list[dict[str, Any]] = [body, *cast("list[dict[str, Any]]", body.get("entries", []))]
     for entry in entries:
-        lines: list[dict[str, Any]] = entry.get("lines", [])
+        lines: list[dict[str, Any]] = entry.get("lines") or []
         del lines[len(lines) // 2 * 2 :]
         entry.pop("idempotency_key", None)
         for index, line in enumerate(lines):

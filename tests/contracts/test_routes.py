@@ -63,7 +63,7 @@ def test_a_path_and_method_stand_once_in_the_table() -> None:
 def test_a_route_is_consistent(route: Route) -> None:
     """What a row says of itself fits together."""
     assert set(route.refusals) <= set(CODES)
-    assert route.body is None or route.method in {"POST", "PATCH"}
+    assert route.body is None or route.method in {"POST", "PUT", "PATCH"}
     assert not (route.idempotent and route.method == "GET")
     assert not (route.conditional and route.method == "GET")
     assert not (route.page and route.method != "GET")

@@ -41,7 +41,7 @@ def test_floors_and_ceilings_are_integers_or_digits() -> None:
             "/limits/1/balance",
         ),
         ([{"balance": "posted", "at_most": str(AMOUNT_MAX + 1)}], "amount_out_of_range", "/limits/0/at_most"),
-        ([{"balance": "posted", "at_least": str(-AMOUNT_MAX - 1)}], "amount_out_of_range", "/limits/0/at_least"),
+        ([{"balance": "posted", "at_least": str(-AMOUNT_MAX - 2)}], "amount_out_of_range", "/limits/0/at_least"),
     ],
 )
 def test_a_limit_that_makes_no_sense_is_refused(limits: list[dict[str, Any]], code: str, pointer: str) -> None:
