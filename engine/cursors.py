@@ -7,6 +7,7 @@ cursor of another site, of a feed restored to an earlier state, or of the future
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from engine.errors import CursorInvalid
@@ -15,6 +16,10 @@ from engine.ids import is_id
 HASH_DIGITS: Final = 12
 _FEED: Final = re.compile(r"v1\.([0-9a-f]{1,16})\.(0|[1-9][0-9]{0,18})\.([0-9a-f]{12})\Z")
 _PAGE: Final = "p1."
+_STATEMENT: Final = "s1."
+_TRIAL_BALANCE: Final = "t1."
+_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})\Z")
+_SUM: Final = re.compile(r"([A-Z][A-Z0-9_]{2,15})" + r"-([0-9]{1,2})" + r"-([0-9]{1,39})" * 4 + r"\Z")
 
 
 class FeedPlace(NamedTuple):
@@ -50,6 +55,67 @@ def parse_page_cursor(text: str) -> str:
     if not text.startswith(_PAGE) or not is_id(last_id):
         raise CursorInvalid("it is no cursor of a list")
     return last_id
+
+
+class StatementPlace(NamedTuple):
+    """Where a statement's page ends: its last line's effective time and version, the totals after it, the books' version."""
+
+    at: int
+    version: int
+    posted_debits: int
+    posted_credits: int
+    pending_debits: int
+    pending_credits: int
+    upto: int
+
+
+def statement_cursor(place: StatementPlace) -> str:
+    """Return the cursor of the page of a statement that follows this place."""
+    return _STATEMENT + ".".join(map(str, place))
+
+
+def parse_statement_cursor(text: str) -> StatementPlace:
+    """Read the cursor of a statement; raises CursorInvalid."""
+    numbers = text.removeprefix(_STATEMENT).split(".")
+    if (
+        not text.startswith(_STATEMENT)
+        or len(numbers) != len(StatementPlace._fields)
+        or not all(_NUMBER.match(number) for number in numbers)
+    ):
+        raise CursorInvalid("it is no cursor of a statement")
+    return StatementPlace(*map(int, numbers))
+
+
+class TrialBalancePlace(NamedTuple):
+    """Where a trial balance's page ends: its last account, the time that its books were known at, the sums so far.
+
+    The sums stand by currency and exponent: debits, credits, debit balances, credit balances.
+    """
+
+    last_id: str
+    known_at: int
+    sums: Mapping[tuple[str, int], tuple[int, int, int, int]]
+
+
+def trial_balance_cursor(place: TrialBalancePlace) -> str:
+    """Return the cursor of the page of a trial balance that follows this place."""
+    sums = ["-".join(map(str, (*key, *value))) for key, value in place.sums.items()]
+    return ".".join((_TRIAL_BALANCE + place.last_id, str(place.known_at), *sums))
+
+
+def parse_trial_balance_cursor(text: str) -> TrialBalancePlace:
+    """Read the cursor of a trial balance; raises CursorInvalid."""
+    last_id, *rest = text.removeprefix(_TRIAL_BALANCE).split(".")
+    sums = [_SUM.match(each) for each in rest[1:]]
+    if not text.startswith(_TRIAL_BALANCE) or not is_id(last_id) or not rest or not _NUMBER.match(rest[0]):
+        raise CursorInvalid("it is no cursor of a trial balance")
+    found: dict[tuple[str, int], tuple[int, int, int, int]] = {}
+    for match in sums:
+        if match is None:
+            raise CursorInvalid("it is no cursor of a trial balance")
+        exponent, debits, credits_, debit, credit = map(int, match.groups()[1:])
+        found[match.group(1), exponent] = (debits, credits_, debit, credit)
+    return TrialBalancePlace(last_id, int(rest[0]), found)
 
 
 def parse_position_cursor(text: str) -> int:

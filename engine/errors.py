@@ -19,6 +19,7 @@ EngineError
 │   ├── MonitorArchived         a monitor that watches no more cannot be changed
 │   ├── MonitorLimitReached     an account or category has as many monitors as it may have
 │   ├── LockVersionConflict     a line's account is at another version than the line demands
+│   ├── VersionUnknown          an account is asked for at a version that it has not had yet
 │   ├── PreconditionFailed      the resource is at another version than If-Match demands
 │   ├── DuplicateEntry          an accepted, pending or posted entry has this external id
 │   ├── EntryNotPending         only a pending entry can be posted, archived or given other lines
@@ -271,6 +272,17 @@ class LockVersionConflict(Refused):
             pointer=f"/lines/{position}/lock_version",
         )
         self.actual = actual
+
+
+class VersionUnknown(Refused):
+    """An account has not had the version that it is asked for at."""
+
+    def __init__(self, version: int, present: int) -> None:
+        """Name the version that was asked for and the one the account is at."""
+        super().__init__(
+            f"The account is at lock_version {present}, not yet at {version}.", pointer="?as_of_lock_version"
+        )
+        self.present = present
 
 
 class PreconditionFailed(Refused):

@@ -20,11 +20,9 @@ from engine.rows import AccountRow, EntryRow, LedgerRow, LineRow
 from engine.schema import accounts, entries, ledgers, lines
 from engine.shapes import (
     Account,
-    AccountBalance,
     AccountLine,
     Entry,
     Ledger,
-    account_balance_of,
     account_line_of,
     account_of,
     entry_of,
@@ -74,12 +72,7 @@ def list_ledgers(conn: Connection, site_id: int, wanted: Selection) -> Page[Ledg
 
 def account(conn: Connection, site_id: int, account_id: str) -> Account:
     """Return an account with its balances; raises NotFound."""
-    return account_of(*_account(conn, site_id, account_id))
-
-
-def account_balance(conn: Connection, site_id: int, account_id: str) -> AccountBalance:
-    """Return an account's balances; raises NotFound."""
-    return account_balance_of(*_account(conn, site_id, account_id))
+    return account_of(*account_row(conn, site_id, account_id))
 
 
 def list_accounts(conn: Connection, site_id: int, wanted: Selection, category_id: str | None = None) -> Page[Account]:
@@ -94,7 +87,7 @@ def list_accounts(conn: Connection, site_id: int, wanted: Selection, category_id
 
 def account_lines(conn: Connection, site_id: int, account_id: str, wanted: Selection) -> Page[AccountLine]:
     """Return a page of an account's lines, the newest version of the account first; raises NotFound."""
-    _account(conn, site_id, account_id)
+    account_row(conn, site_id, account_id)
     query = (
         select(lines)
         .where(lines.c.site_id == site_id, lines.c.account_id == account_id)
@@ -138,7 +131,8 @@ def list_entries(
     return page_of(_entries(conn, site_id, query), wanted)
 
 
-def _account(conn: Connection, site_id: int, account_id: str) -> tuple[AccountRow, Totals]:
+def account_row(conn: Connection, site_id: int, account_id: str) -> tuple[AccountRow, Totals]:
+    """Return an account as it is stored, with its totals; raises NotFound."""
     found = store.accounts_by_id(conn, site_id, [account_id])
     if not found:
         raise NotFound("account", account_id)

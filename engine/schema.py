@@ -44,6 +44,7 @@ IDEMPOTENCY_SLOTS: Final = 16
 
 _LIVE: Final = text("external_id IS NOT NULL AND status IN ('accepted', 'pending', 'posted')")
 _NAMED: Final = text("external_id IS NOT NULL")
+_SHIFTED: Final = text("effective_at <> created_at")
 
 feeds: Final = Table(
     "feeds",
@@ -275,7 +276,56 @@ lines: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "entry_id", "version", "position"),
     Index("uq_lines_account_version", "site_id", "account_id", "account_lock_version", unique=True),
+    # Lines that took effect when they were booked are found by their version; only the others cost an index.
+    Index(
+        "ix_lines_effective",
+        "site_id",
+        "account_id",
+        "effective_at",
+        "account_lock_version",
+        postgresql_where=_SHIFTED,
+        sqlite_where=_SHIFTED,
+    ),
     CheckConstraint("amount > 0", name="amount"),
+)
+
+# What stretches of an account's lines come to (see engine.spans); made by the worker, and never changed.
+spans: Final = Table(
+    "spans",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("account_id", Id, nullable=False),
+    Column("level", SmallInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("first_at", BigInteger),
+    Column("last_at", BigInteger),
+    Column("posted_debits", BigInteger, nullable=False),
+    Column("posted_credits", BigInteger, nullable=False),
+    Column("pending_debits", BigInteger, nullable=False),
+    Column("pending_credits", BigInteger, nullable=False),
+    Column("parted", Boolean, nullable=False),
+    PrimaryKeyConstraint("site_id", "account_id", "level", "number"),
+)
+
+span_parts: Final = Table(
+    "span_parts",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("account_id", Id, nullable=False),
+    Column("level", SmallInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("site_id", "account_id", "level", "number", "first_at", "place"),
+)
+
+# How far the feed was looked at for accounts that have filled a span.
+span_places: Final = Table(
+    "span_places",
+    metadata,
+    Column("site_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
 )
 
 events: Final = Table(

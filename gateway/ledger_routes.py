@@ -147,10 +147,6 @@ LEDGERS: Final = (
         refusals=("account.closed", "account.not_empty"),
     ),
     Route(
-        method="GET", path="/v1/accounts/{id}/balance", handler=ledgers.get_balance, tag="Accounts",
-        scope="ledger.read", answer=shapes.AccountBalance, etag=True, feed_cursor=True,
-    ),
-    Route(
         method="GET", path="/v1/accounts/{id}/lines", handler=ledgers.list_account_lines, tag="Accounts",
         scope="ledger.read", answer=shapes.AccountLine, page=True, query=(LIMIT, CURSOR), feed_cursor=True,
     ),

@@ -74,12 +74,6 @@ async def close_account(call: Call, _asked: Asked) -> Response:
     return await submit(call, command, call.idempotency(document))
 
 
-async def get_balance(call: Call, _asked: Asked) -> Response:
-    """Return an account's balances."""
-    found = await call.services.engine.ask(call.site, queries.account_balance, call.path_id("account"))
-    return lists.one(found, found.value.lock_version)
-
-
 async def list_account_lines(call: Call, asked: Asked) -> Response:
     """List an account's lines with the balance after each, the newest first."""
     account_id = call.path_id("account")

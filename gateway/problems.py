@@ -37,6 +37,7 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     engine_errors.MonitorArchived: "balance_monitor.archived",
     engine_errors.MonitorLimitReached: "balance_monitor.limit_reached",
     engine_errors.LockVersionConflict: "lock_version_conflict",
+    engine_errors.VersionUnknown: "validation.out_of_range",
     engine_errors.PreconditionFailed: "precondition_failed",
     engine_errors.DuplicateEntry: "duplicate_entry",
     engine_errors.EntryNotPending: "entry.not_pending",

@@ -16,6 +16,7 @@ from engine.queries import BOUND_OPERATORS, Selection
 from gateway.problems import Problem, invalid
 
 Kind = Literal["id", "text", "integer", "boolean", "instant", "choice", "cursor", "metadata", "bounds"]
+"""An `instant` is read as microseconds."""
 
 _PARTS: Final = re.compile(r"([a-z_]+)\[([^\]]*)\]\Z")
 _INTEGER: Final = re.compile(r"[0-9]{1,18}\Z")
@@ -33,6 +34,7 @@ class Parameter:
     minimum: int = 1
     maximum: int = 100
     aliases: tuple[str, ...] = ()
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,11 @@ def read(query: QueryParams, parameters: Sequence[Parameter]) -> Asked:
             _read_metadata(given, family.group(2), text, metadata, faults)
         else:
             _read_bound(parameter, given, family.group(2), text, bounds, faults)
+    faults += [
+        _fault("validation.required_field_missing", each.name, "The parameter is missing.")
+        for each in parameters
+        if each.required and each.name not in query
+    ]
     if faults:
         raise invalid(faults)
     return Asked(values=values, metadata=metadata, bounds=bounds)
@@ -122,6 +129,11 @@ def _read_one(parameter: Parameter, given: str, text: str, values: dict[str, Any
                 faults.append(_fault("validation.invalid_value", given, f"One of {', '.join(parameter.choices)}."))
                 return
             values[parameter.name] = text
+        case "instant":
+            try:
+                values[parameter.name] = parse_instant(text)
+            except ValueError:
+                faults.append(_fault("validation.invalid_time", given, "An RFC 3339 time with an offset."))
         case "cursor":
             if not text.isascii():
                 raise Problem(code="cursor.invalid", detail="The cursor is not usable: it is malformed.")

@@ -11,6 +11,7 @@ from gateway.category_routes import CATEGORIES
 from gateway.ledger_routes import ENTRIES, LEDGERS
 from gateway.query import CURSOR, LIMIT, Parameter
 from gateway.route import Route
+from gateway.statement_routes import STATEMENTS
 from gateway.webhook_routes import REPLAYS, WEBHOOKS
 
 # The table is laid out by hand: what belongs together stands in one line.
@@ -109,4 +110,14 @@ SOCKET_QUERY: Final = (
 PAGES_PATHS: Final = frozenset({"/v1/events/stream", SOCKET_PATH})
 """What a web page may follow, with a ticket in its query."""
 
-ROUTES: Final[tuple[Route, ...]] = (*ENTRIES, *LEDGERS, *CATEGORIES, *_EVENTS, *WEBHOOKS, *REPLAYS, *_AUTH, *_RUNNING)
+ROUTES: Final[tuple[Route, ...]] = (
+    *ENTRIES,
+    *LEDGERS,
+    *STATEMENTS,
+    *CATEGORIES,
+    *_EVENTS,
+    *WEBHOOKS,
+    *REPLAYS,
+    *_AUTH,
+    *_RUNNING,
+)

@@ -1,6 +1,6 @@
-"""What a worker tidies up once an hour, off every path that anybody waits for.
+"""What a worker does off every path that anybody waits for.
 
-Old idempotency records, old signing keys, the log of old attempts.
+Old idempotency records, old signing keys and the log of old attempts go; the spans that accounts have filled are made.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from sqlalchemy import Connection
 from auth.keyformat import ENVIRONMENTS
 from engine import idempotency
 from engine.databases import Site
+from engine.spanning import SpanBuilder
 from gledger.parts import Parts
 
 INTERVAL_S: Final = 3600.0
+SPANS_INTERVAL_S: Final = 5.0
 _log = structlog.get_logger("gledger.housekeeping")
 
 
@@ -32,6 +34,19 @@ async def keep_house(parts: Parts) -> None:
                 await forget_attempts(parts, site)
         except Exception as error:  # noqa: BLE001 - the database is away: nothing of this is urgent
             _log.warning("housekeeping.interrupted", error=str(error))
+
+
+async def keep_spans(parts: Parts) -> None:
+    """Make the spans that accounts have filled, for ever; what is not made yet only makes questions about the past slower."""
+    builder = SpanBuilder(parts.databases)
+    while True:
+        try:
+            for site in await parts.sites():
+                while await builder.run(site):
+                    pass
+        except Exception as error:  # noqa: BLE001 - the database is away: the feed is looked at again from the same place
+            _log.warning("spans.interrupted", error=str(error))
+        await asyncio.sleep(SPANS_INTERVAL_S * (0.5 + random.random()))
 
 
 async def rotate_signing_keys(parts: Parts) -> list[str]:

@@ -29,7 +29,7 @@ from delivery.replay_run import ReplayRunner
 from delivery.sender import Sender
 from delivery.sweep import Sweeper
 from engine.databases import Site
-from gledger.housekeeping import keep_house
+from gledger.housekeeping import keep_house, keep_spans
 from gledger.meters import DeliveryMeter
 from gledger.parts import Parts
 from gledger.replaying import Replaying
@@ -104,7 +104,13 @@ class DeliveryWorker:
         """Work until told to stop, then let requests under way finish, settle them and give the rest back."""
         tasks = [
             asyncio.create_task(each)
-            for each in (self._run_arq(), self._sweep_alone(), self._send_retries(), keep_house(self._parts))
+            for each in (
+                self._run_arq(),
+                self._sweep_alone(),
+                self._send_retries(),
+                keep_house(self._parts),
+                keep_spans(self._parts),
+            )
         ]
         try:
             await stop.wait()

@@ -86,11 +86,11 @@ def problem_codes(route: Route) -> list[str]:
         codes.add("not_found")
     if route.query:
         codes |= {"validation.duplicate_field", "validation.invalid_value", "validation.out_of_range"}
-    if any(each.kind == "bounds" or each.name == "from" for each in route.query):
+    if any(each.kind in {"bounds", "instant"} or each.name == "from" for each in route.query):
         codes.add("validation.invalid_time")
     if any(each.kind == "cursor" for each in route.query):
         codes.add("cursor.invalid")
-    if any(each.name == "after" and each.kind == "integer" for each in route.query):
+    if any(each.required or (each.name == "after" and each.kind == "integer") for each in route.query):
         codes.add("validation.required_field_missing")
     if takes_body:
         codes |= {"request.too_large", "unsupported_media_type", "overloaded"}
@@ -124,6 +124,8 @@ def _path_parameters(route: Route) -> list[Json]:
 
 def _query_parameter(parameter: Parameter) -> Json:
     found: Json = {"name": parameter.name, "in": "query", "description": parameter.meaning}
+    if parameter.required:
+        found["required"] = True
     if parameter.aliases:
         found["description"] += f" Also as {' or '.join(f'`{each}`' for each in parameter.aliases)}."
     if parameter.kind in {"metadata", "bounds"}:

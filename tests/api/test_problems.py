@@ -390,6 +390,7 @@ async def test_every_scope_but_the_right_one_is_not_enough(site: OpenSite, route
 
 
 BODIES = {"/v1/entries/{id}/partial_post": {"lines": [{"id": NOBODY, "amount": 1}]}}
+REQUIRED = {"interval": "day", "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}
 FOUND_AND_REFUSED = {"entry.not_posted", "validation.invalid_value"}
 
 
@@ -403,13 +404,15 @@ async def test_what_is_another_sites_is_not_there(
     path = route.path.replace("{member_id}", member)
     body = None if route.body is None or route.body_optional else BODIES.get(route.path, {"metadata": {"seen": "yes"}})
 
+    query = {each.name: REQUIRED[each.name] for each in route.query if each.required}
+
     async def told(resource_id: str) -> str:
-        answer = await client.request(route.method, path.replace("{id}", resource_id), json=body)
+        answer = await client.request(route.method, path.replace("{id}", resource_id), json=body, params=query)
         found = problem(answer, "not_found")
         return json.dumps(found).replace(resource_id, "ID").replace(found["request_id"], "REQUEST")
 
     assert await told(known) == await told(NOBODY)
-    answer = await neighbour.client.request(route.method, path.replace("{id}", known), json=body)
+    answer = await neighbour.client.request(route.method, path.replace("{id}", known), json=body, params=query)
     # It is there, whether or not it is one of those that can be dealt with like this.
     assert answer.status_code < 300 or answer.json()["code"] in FOUND_AND_REFUSED, answer.text
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from engine import audit, feed, queries
+from engine import audit, feed, statements
 from engine.batch import BatchRun, Committed
 from engine.commands import Command, CreateAccount, CreateLedger, LineDraft, PostEntry
 from engine.databases import Database, Databases, Site
@@ -94,7 +94,7 @@ class Stage:
 
     async def posted(self, account_id: str) -> int:
         """Return an account's posted balance."""
-        return (await self.engine.ask(self.site, queries.account_balance, account_id)).value.posted.amount
+        return (await self.engine.ask(self.site, statements.balance_at, account_id)).value.posted.amount
 
     async def read(self, run: Callable[[Connection], T]) -> T:
         """Read as this site."""

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import func, select
 
-from engine import queries
+from engine import queries, statements
 from engine.commands import (
     ArchiveEntry,
     CloseAccount,
@@ -90,7 +90,7 @@ async def test_mixed_commands_at_once_leave_books_that_prove_themselves(stage: S
     assert sum(event.type == "endpoint.failing" for event in events) == 1
     assert await stage.verify() is None
     for account_id in accounts[:3]:
-        balance = (await stage.engine.ask(stage.site, queries.account_balance, account_id)).value
+        balance = (await stage.engine.ask(stage.site, statements.balance_at, account_id)).value
         assert balance.available.amount >= 0
 
 
@@ -106,7 +106,7 @@ async def test_answer_is_the_resource_as_it_is_read_back_and_as_the_feed_tells_i
     assert (done.resource_id, done.lock_version, done.replayed) == (answer.id, 1, False)
     assert [each.resulting_balances.posted.amount for each in answer.lines] == [250, 250]
     stage.clock.advance(seconds=1)
-    balance = (await stage.engine.ask(stage.site, queries.account_balance, cash)).value
+    balance = (await stage.engine.ask(stage.site, statements.balance_at, cash)).value
     assert (balance.posted.amount, balance.lock_version) == (250, answer.lines[0].account_lock_version)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import queries
+from engine import queries, statements
 from engine.commands import PostPending
 from engine.databases import Database
 from engine.errors import CursorInvalid, NotFound
@@ -136,7 +136,7 @@ async def test_what_is_not_there_is_not_found(stage: Stage) -> None:
     for query, named in (
         (queries.ledger, other.ledger_id),
         (queries.account, there),
-        (queries.account_balance, there),
+        (statements.balance_at, there),
         (queries.entry, made),
         (queries.entry, NOBODY),
     ):

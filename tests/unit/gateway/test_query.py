@@ -166,6 +166,19 @@ def test_whatever_is_asked_is_understood_or_refused(pairs: list[tuple[str, str]]
 
 
 def test_every_route_reads_nothing_as_nothing() -> None:
-    """No parameter of any operation is required by the reading itself."""
+    """What a route does not require may be left out, and then has no value."""
     for route in ROUTES:
-        assert read(QueryParams(), route.query) == Asked(values={}, metadata={}, bounds={})
+        optional = [each for each in route.query if not each.required]
+        assert read(QueryParams(), optional) == Asked(values={}, metadata={}, bounds={})
+
+
+def test_what_is_required_and_left_out_is_named() -> None:
+    """Each of them once; one that was given wrongly is wrong, not missing."""
+    needed = [Parameter(name=name, kind="instant", meaning="A time.", required=True) for name in ("from", "to", "at")]
+    with pytest.raises(Problem) as refused:
+        read(QueryParams("from=x&to=2026-01-01T00:00:00Z"), needed)
+    assert [(each.code, each.pointer) for each in refused.value.faults] == [
+        ("validation.invalid_time", "?from"),
+        ("validation.required_field_missing", "?at"),
+    ]
+    assert read(QueryParams("at=1970-01-01T00:00:01Z"), needed[2:]).values == {"at": 1_000_000}

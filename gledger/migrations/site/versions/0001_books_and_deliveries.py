@@ -37,6 +37,9 @@ _TABLES = (
     "relays",
     "replay_parts",
     "replays",
+    "span_parts",
+    "span_places",
+    "spans",
     "subscriptions",
 )
 _SLOTS = 16
@@ -57,6 +60,7 @@ _CHANGES = {
     "endpoints": "UPDATE, DELETE",
     "subscriptions": "UPDATE, DELETE",
     "relays": "UPDATE",
+    "span_places": "UPDATE",
     "deliveries": "UPDATE",
     "attempts": "DELETE",
     "replays": "UPDATE",
@@ -342,6 +346,48 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("site_id", "entry_id", "version", "position", name=op.f("pk_lines")),
     )
     op.create_index("uq_lines_account_version", "lines", ["site_id", "account_id", "account_lock_version"], unique=True)
+    op.create_index(
+        "ix_lines_effective",
+        "lines",
+        ["site_id", "account_id", "effective_at", "account_lock_version"],
+        unique=False,
+        postgresql_where=sa.text("effective_at <> created_at"),
+        sqlite_where=sa.text("effective_at <> created_at"),
+    )
+    op.create_table(
+        "spans",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("account_id", _ID, nullable=False),
+        sa.Column("level", sa.SmallInteger(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("first_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_at", sa.BigInteger(), nullable=True),
+        sa.Column("posted_debits", sa.BigInteger(), nullable=False),
+        sa.Column("posted_credits", sa.BigInteger(), nullable=False),
+        sa.Column("pending_debits", sa.BigInteger(), nullable=False),
+        sa.Column("pending_credits", sa.BigInteger(), nullable=False),
+        sa.Column("parted", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "account_id", "level", "number", name=op.f("pk_spans")),
+    )
+    op.create_table(
+        "span_parts",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("account_id", _ID, nullable=False),
+        sa.Column("level", sa.SmallInteger(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("first_at", sa.BigInteger(), nullable=False),
+        sa.Column("place", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "site_id", "account_id", "level", "number", "first_at", "place", name=op.f("pk_span_parts")
+        ),
+    )
+    op.create_table(
+        "span_places",
+        sa.Column("site_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", name=op.f("pk_span_places")),
+    )
     op.create_table(
         "attempts",
         sa.Column("site_id", sa.BigInteger(), nullable=False),
