@@ -90,7 +90,7 @@ def _walk_struct(value: dict[str, Any], struct: type[msgspec.Struct], pointer: s
             detail=f"There is no field {name!r} here.",
         )
         for name in value
-        if name not in fields
+        if name not in fields and name != struct.__struct_config__.tag_field
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -16,13 +16,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from auth.principal import Principal
 from engine.cursors import parse_feed_cursor
-from engine.errors import CursorInvalid
+from engine.errors import CursorInvalid, Fault
 from engine.filters import EventFilter
 from engine.money import format_instant
 from gateway import frames, guard, wire
 from gateway.call import CUT, Services, site_of
 from gateway.following import Following
 from gateway.frames import (
+    CLIENT_FRAMES,
     Ack,
     AnyClientFrame,
     Checkpoint,
@@ -36,7 +37,7 @@ from gateway.frames import (
     Unsubscribe,
     Unsubscribed,
 )
-from gateway.problems import Problem, problem_of
+from gateway.problems import Problem, invalid, problem_of
 from gateway.starting import Start, filter_of, narrowed, start_of
 from gateway.tailer import Taken
 from gateway.tickets import SCOPE, open_ticket
@@ -50,6 +51,7 @@ CLOSE_CODES: Final = {
 }
 SUBSCRIPTIONS_MAX: Final = 16
 MESSAGE_MAX: Final = 16 * 1024
+_WORDS: Final[dict[str, type[AnyClientFrame]]] = {str(each.__struct_config__.tag): each for each in CLIENT_FRAMES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,7 +291,12 @@ def _read(message: Any) -> AnyClientFrame:
         detail = f"A message is JSON text of at most {MESSAGE_MAX} characters."
         raise Problem(code="request.malformed", detail=detail)
     document = wire.parse(text.encode("utf-8", "surrogatepass"), "application/json")
-    return cast("AnyClientFrame", wire.decode(document, cast("type[Any]", AnyClientFrame)))
+    kind = document.value.get("type") if isinstance(document.value, dict) else None
+    shape = _WORDS.get(kind) if isinstance(kind, str) else None
+    if shape is None:
+        detail = f"A message is an object whose type is one of {', '.join(_WORDS)}."
+        raise invalid([Fault(code="validation.invalid_value", pointer="/type", detail=detail)])
+    return wire.decode(document, shape)
 
 
 def _refusal(problem: Problem, name: str | UnsetType) -> frames.Error:

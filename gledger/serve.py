@@ -22,6 +22,7 @@ from sqlalchemy import text
 from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from auth.server import OAuthEndpoints
 from gateway.app import build
@@ -132,6 +133,19 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
 
 
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, which also answers what websockets cannot read as a request: uvicorn left it waiting for ever."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a request line or a header that is too long is refused."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            )
+            self.transport.close()
+
+
 class Server(uvicorn.Server):
     """A uvicorn server that tells its streams to end as soon as it is told to."""
 
@@ -193,7 +207,7 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         port=settings.port,
         http=Protocol,
         loop="uvloop",
-        ws="websockets-sansio",
+        ws=SocketProtocol,
         ws_per_message_deflate=False,
         ws_max_size=64 * 1024,
         lifespan="off",
@@ -283,5 +297,6 @@ def documents() -> dict[str, tuple[str, bytes]]:
     folder = files("openapi")
     return {
         "/openapi.json": ("application/json", folder.joinpath("openapi.json").read_bytes()),
+        "/asyncapi.json": ("application/json", folder.joinpath("asyncapi.json").read_bytes()),
         "/openapi.yaml": ("application/yaml", folder.joinpath("openapi.yaml").read_bytes()),
     }

@@ -15,6 +15,7 @@ import yaml
 
 from auth.scopes import SCOPES
 from gateway.routes import ROUTES, SOCKET_PATH
+from openapi import asyncapi
 from openapi.operations import SHARED, operation, refusal, shared_name
 from openapi.schemas import Json, ref, schemas
 
@@ -33,7 +34,7 @@ signed webhooks and on streams that resume without a gap or a duplicate.
 - **Idempotency.** The same `Idempotency-Key` with the same request gets the first answer again.
 - **Concurrency.** `ETag` is the resource's `lock_version`; `If-Match` demands it.
 - **Lists** carry `X-GLedger-Feed-Cursor`, read in the same snapshot: follow the feed from the first page's.
-- **WebSocket.** `{SOCKET_PATH}` carries the same events as `/v1/events/stream`, in JSON arrays.
+- **WebSocket.** `{SOCKET_PATH}` carries the same events as `/v1/events/stream`, in JSON arrays: see `/asyncapi.json`.
 """
 _TAGS: Final = {
     "Entries": "Post balanced entries, or reserve them and decide later.",
@@ -80,10 +81,14 @@ def build() -> Json:
     }
 
 
-def render(document: Json) -> dict[str, str]:
-    """Return the text of each file that is committed."""
+def render(document: Json, streams: Json) -> dict[str, str]:
+    """Return the text of each file that is committed: the API, and its streams."""
     as_yaml = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    return {"openapi.json": json.dumps(document, ensure_ascii=False, indent=2) + "\n", "openapi.yaml": as_yaml}
+    return {
+        "openapi.json": json.dumps(document, ensure_ascii=False, indent=2) + "\n",
+        "openapi.yaml": as_yaml,
+        "asyncapi.json": json.dumps(streams, ensure_ascii=False, indent=2) + "\n",
+    }
 
 
 def difference(committed: str, built: str) -> str | None:
@@ -99,7 +104,7 @@ def difference(committed: str, built: str) -> str | None:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the documents, or with `--check` compare them and return 1 where one differs."""
-    texts = render(build())
+    texts = render(build(), asyncapi.build())
     for name, text in texts.items():
         path = FOLDER / name
         if "--check" not in arguments:

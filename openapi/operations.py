@@ -130,10 +130,11 @@ def _query_parameter(parameter: Parameter) -> Json:
         found["description"] += f" Also as {' or '.join(f'`{each}`' for each in parameter.aliases)}."
     if parameter.kind in {"metadata", "bounds"}:
         found |= {"style": "deepObject", "explode": True}
-    return found | {"schema": _query_schema(parameter)}
+    return found | {"schema": query_schema(parameter)}
 
 
-def _query_schema(parameter: Parameter) -> Json:
+def query_schema(parameter: Parameter) -> Json:
+    """Return what a query parameter may be."""
     time: Json = {"type": "string", "format": "date-time"}
     clean = "^[^\\u0000]*$"
     match parameter.kind:
@@ -237,7 +238,7 @@ def _answer(route: Route) -> Json:
         # No type: OpenAPI 3.1 does not say whether a schema is of the whole stream or of each event in it.
         return {
             "description": "Server-sent events: `id` is the cursor, `event` the event type, `data` the envelope on one line. "
-            "Beside them the events `ready`, `checkpoint` and `closing`, with a cursor to resume from.",
+            "Beside them words about the stream, with a cursor to resume from: see `/asyncapi.json`.",
         }
     return {"type": "object"} if route.media_type in {"application/json", "application/yaml"} else {"type": "string"}
 

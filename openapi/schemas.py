@@ -160,6 +160,11 @@ def schemas() -> Json:
     return {name: _as_ecma(found[name]) for name in sorted(found)}
 
 
+def shapes(types: Iterable[Any]) -> Json:
+    """Return component schemas of shapes that no route names, and of what they refer to."""
+    return {name: _as_ecma(schema) for name, schema in _components(types).items()}
+
+
 def ref(name: str) -> Json:
     """Return a reference to a component schema."""
     return {"$ref": REF + name}

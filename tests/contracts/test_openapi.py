@@ -16,6 +16,7 @@ from auth.scopes import SCOPES
 from gateway.codes import CODES
 from gateway.route import Route
 from gateway.routes import ROUTES
+from openapi import asyncapi
 from openapi import build as builder
 from openapi.operations import CODES_EXTENSION, operation_id, problem_codes
 
@@ -50,14 +51,14 @@ def resolve(pointer: str) -> Any:
 
 def test_the_committed_documents_are_the_built_ones() -> None:
     """Whoever changes the API sees it in the diff."""
-    for name, text in builder.render(builder.build()).items():
+    for name, text in builder.render(builder.build(), asyncapi.build()).items():
         where = builder.difference((builder.FOLDER / name).read_text(encoding="utf-8"), text)
         assert where is None, f"openapi/{name} differs from the route table at {where}; run `make openapi`"
 
 
 def test_both_documents_say_the_same() -> None:
     """JSON and YAML are two spellings of one document."""
-    texts = builder.render(DOCUMENT)
+    texts = builder.render(DOCUMENT, {})
     assert json.loads(texts["openapi.json"]) == yaml.safe_load(texts["openapi.yaml"]) == DOCUMENT
 
 
@@ -143,7 +144,7 @@ def test_a_check_names_the_first_difference(
     assert builder.main([]) == 0
     changed = copy.deepcopy(DOCUMENT)
     changed["paths"]["/v1/entries"]["post"]["summary"] = "Post."
-    (tmp_path / "openapi.json").write_text(builder.render(changed)["openapi.json"], encoding="utf-8")
+    (tmp_path / "openapi.json").write_text(builder.render(changed, {})["openapi.json"], encoding="utf-8")
     assert builder.main(["--check"]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("openapi/openapi.json differs from the route table at /paths/~1v1~1entries/post/summary;")

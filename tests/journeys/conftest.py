@@ -81,6 +81,11 @@ class SiteClient:
         ]
         return {"lines": lines, **fields}
 
+    async def feed_cursor(self, *, at: int = 0) -> str:
+        """Return the cursor of the feed's head, as lists tell it."""
+        async with self.http.get(f"{self.urls[at]}/v1/accounts", headers=self.headers) as answer:
+            return answer.headers["x-gledger-feed-cursor"]
+
     async def feed(self, *, at: int = 0) -> list[bytes]:
         """Return the whole feed's bytes, over the list."""
         found: list[bytes] = []
