@@ -7,6 +7,7 @@ what every ledger, account, entry and line must be.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -14,14 +15,16 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 
 from engine.balances import EMPTY, Totals
 from engine.category_audit import verify_categories
-from engine.events import ENTRY_TYPES, Resource, chain, genesis_hash, moves_lines
+from engine.events import ENTRY_TYPES, EVENT_TYPES, Resource, chain, genesis_hash, moves_lines
 from engine.feed import read_after, read_head
 from engine.finding import Finding as Finding
+from engine.hold_shapes import Hold, hold_of
 from engine.money import format_instant
-from engine.rows import AccountRow, EntryRow, LedgerRow
+from engine.rows import AccountRow, EntryRow, LedgerRow, ResourceRow
 from engine.schema import accounts, balances, entries, events, feeds, ledgers, lines
 from engine.shapes import Account, Entry, Ledger, account_of, entry_of, ledger_of, line_of
 from engine.sql import among
+from engine.store import RESOURCES
 
 T = TypeVar("T")
 
@@ -29,6 +32,24 @@ PAGE: Final = 1_000
 Progress = Callable[[int], None]
 _ACCOUNT_TYPES: Final = ("account.created", "account.updated")
 _LEDGER_TYPES: Final = ("ledger.created", "ledger.updated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """How the resources of a kind look in their events."""
+
+    show: Callable[[ResourceRow], msgspec.Struct]
+    shape: type[msgspec.Struct]
+    types: tuple[str, ...]
+
+
+def _shown(kind: str, shape: type[msgspec.Struct], show: Callable[[ResourceRow], msgspec.Struct]) -> _Shown:
+    return _Shown(
+        show=show, shape=shape, types=tuple(sorted(each for each in EVENT_TYPES if each.startswith(f"{kind}.")))
+    )
+
+
+_SHOWN: Final = {"hold": _shown("hold", Hold, hold_of)}
 
 
 class _Seen(msgspec.Struct):
@@ -67,6 +88,7 @@ def verify(conn: Connection, site_id: int, progress: Progress) -> Finding | None
         or _verify_ledgers(conn, site_id, progress)
         or _verify_accounts(conn, site_id, progress, versions)
         or _verify_entries(conn, site_id, progress)
+        or _verify_resources(conn, site_id, progress)
         or _verify_absent(conn, site_id)
         or _verify_lines(conn, site_id, progress, versions)
         or verify_categories(conn, site_id, progress)
@@ -160,6 +182,22 @@ def _verify_entries(conn: Connection, site_id: int, progress: Progress) -> Findi
     return None
 
 
+def _verify_resources(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
+    """Compare what stands beside the books with the last event that tells of it."""
+    for kind, shown in _SHOWN.items():
+        for page in _pages(conn, RESOURCES[kind], site_id):
+            told = _told(conn, site_id, page, shown.types, shown.shape)
+            for row in page:
+                if not told[row["id"]]:
+                    return Finding(table=RESOURCES[kind].name, row=row["id"], detail="no event tells of it")
+                if shown.show(dict(row)) != told[row["id"]][-1].data:
+                    return Finding(
+                        table=RESOURCES[kind].name, row=row["id"], detail="it is not what its last event says"
+                    )
+            progress(len(page))
+    return None
+
+
 def _wrong_entry(row: Any, versions: dict[int, list[Any]], told: list[_Told[Entry]]) -> Finding | None:
     entry_id, version = row["id"], 0
     before = ""
@@ -203,7 +241,8 @@ def _balanced(present: Sequence[Any]) -> bool:
 
 def _verify_absent(conn: Connection, site_id: int) -> Finding | None:
     """Look for events and lines of what is not there."""
-    for table, types in ((ledgers, _LEDGER_TYPES), (accounts, _ACCOUNT_TYPES), (entries, ENTRY_TYPES)):
+    beside = ((RESOURCES[kind], shown.types) for kind, shown in _SHOWN.items())
+    for table, types in ((ledgers, _LEDGER_TYPES), (accounts, _ACCOUNT_TYPES), (entries, ENTRY_TYPES), *beside):
         query = (
             select(events.c.resource_id)
             .outerjoin(table, and_(table.c.site_id == events.c.site_id, table.c.id == events.c.resource_id))

@@ -6,7 +6,8 @@ It never begins or commits; the writer does. Refused commands leave no trace in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -14,7 +15,7 @@ from engine import feed, idempotency, store
 from engine.balances import Totals
 from engine.books import Books, Decision
 from engine.clock import Clock
-from engine.commands import Command, needs_of
+from engine.commands import Command, ExpireHold, needs_of
 from engine.databases import Site
 from engine.errors import BooksCorrupt, Refused
 from engine.events import Diagnostics, FeedEvent, chain, encode
@@ -23,6 +24,9 @@ from engine.idempotency import Answer, IdempotencyKey
 from engine.ids import IdSource
 from engine.occasion import Occasion
 from engine.posting import decide
+
+EXPIRED_MAX: Final = 100
+"""How many holds a batch lets expire at most before it does what it was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,20 +70,28 @@ class BatchRun:
 
 
 def run_batch(conn: Connection, run: BatchRun, submissions: Sequence[Submission], clock: Clock) -> BatchResult:
-    """Lock the site, decide the submissions in their order and write what they came to.
+    """Lock the site, let holds expire, decide the submissions in their order and write what it all came to.
 
     The time is asked for when the site is locked, and is never before the site's last one.
     """
     site_id = run.site.id
     head = feed.lock_head(conn, site_id)
+    known_due_at = head.holds_due_at
     now = max(clock.now_us(), head.last_at)
     keys = [submission.key.key for submission in submissions if submission.key is not None]
     answered = idempotency.find(conn, site_id, keys, now, run.idempotency_days)
     fresh = [each.command for each in submissions if each.key is None or each.key.key not in answered]
-    books = store.load(conn, site_id, needs_of(fresh))
+    due: list[str] = []
+    if head.holds_due_at is not None and head.holds_due_at <= now:
+        due, holds_due_at = store.due_holds(conn, site_id, now, EXPIRED_MAX)
+        head = replace(head, holds_due_at=holds_due_at)
+    expiring = [ExpireHold(hold_id=hold_id) for hold_id in due]
+    books = store.load(conn, site_id, needs_of([*expiring, *fresh]))
     fold = _Fold(run, books, head, now, answered)
+    for command in expiring:
+        fold.expire(command)
     outcomes = [fold.take(submission) for submission in submissions]
-    if fold.changes.events or fold.remembered:
+    if fold.changes.events or fold.remembered or fold.head.holds_due_at != known_due_at:
         _check_conservation(fold)
         store.save(conn, site_id, fold.changes, fold.remembered, fold.head)
     first = fold.changes.events[0].id if fold.changes.events else None
@@ -100,13 +112,17 @@ class _Fold:
         self._run = run
         self.books = books
         # The batch's own time, also where it makes no event: what it remembers is kept from now on.
-        self.head = Head(sequence=head.sequence, hash=head.hash, last_at=now, epoch=head.epoch)
+        self.head = replace(head, last_at=now)
         self._now = now
         self._answered = answered
         self._occasion = Occasion(site_id=run.site.id, now_us=now, ids=run.ids)
         self.changes = store.Changes()
         self.remembered: list[tuple[IdempotencyKey, Answer]] = []
         self.started: dict[str, Totals | None] = {}
+
+    def expire(self, command: ExpireHold) -> None:
+        """Let a hold expire whose time is over: nobody asked for it."""
+        self._accept(decide(command, self.books, self._occasion), Diagnostics())
 
     def take(self, submission: Submission) -> Outcome:
         """Decide one submission; what it answers stands for the same key later in the batch too."""
@@ -170,7 +186,12 @@ class _Fold:
                     correlation_id=diagnostics.correlation_id,
                 ),
             )
-        self.head = Head(sequence=sequence, hash=previous, last_at=self._now, epoch=self.head.epoch)
+        self.head = replace(self.head, sequence=sequence, hash=previous, last_at=self._now)
+        for kind, row in decision.resources:
+            if kind == "hold" and row["status"] == "open":
+                due_at = self.head.holds_due_at
+                earliest = row["expires_at"] if due_at is None else min(due_at, row["expires_at"])
+                self.head = replace(self.head, holds_due_at=earliest)
 
 
 def _check_conservation(fold: _Fold) -> None:

@@ -80,6 +80,8 @@ class PostEntry:
     effective_at: int | None = None
     external_id: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    held: bool = False
+    """Whether it is the entry of a hold."""
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
@@ -192,6 +194,62 @@ class UpdateEntry(_OnEntry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreateHold:
+    """Reserve funds until a time, a week from now unless given; the entry is one that is pending and held."""
+
+    entry: PostEntry
+    expires_at: int | None = None
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        self.entry.tell(needs)
+
+    @property
+    def weight(self) -> int:
+        """Return how many lines the command writes."""
+        return self.entry.weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OnHold:
+    hold_id: str
+    if_match: int | None = None
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        needs.resource("hold", self.hold_id)
+        needs.entries.add(self.hold_id)
+        needs.periods = True
+
+    @property
+    def weight(self) -> int:
+        """Return how many lines the command writes, roughly."""
+        return 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureHold(_OnHold):
+    """Post what a hold reserves: all of it, one amount where it has two lines, or parts; `final` frees the rest."""
+
+    amount: int | None = None
+    parts: tuple[LinePart, ...] | None = None
+    final: bool = False
+    description: str | None = None
+    effective_at: int | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseHold(_OnHold):
+    """Free what a hold reserves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireHold(_OnHold):
+    """Free what a hold reserves whose time is over: the books do it themselves, before anything else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateLedger(Light):
     """Open a ledger."""
 
@@ -275,6 +333,11 @@ class CloseAccount(Light):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tend(Light):
+    """Do what the books have to do of themselves by now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordFact(Light):
     """Put a fact that is not the ledger's own into the feed; the same key twice makes one event."""
 
@@ -297,11 +360,16 @@ Command = (
     | ReverseEntry
     | ArchiveEntry
     | UpdateEntry
+    | CreateHold
+    | CaptureHold
+    | ReleaseHold
+    | ExpireHold
     | CreateLedger
     | UpdateLedger
     | CreateAccount
     | UpdateAccount
     | CloseAccount
+    | Tend
     | RecordFact
     | CreateCategory
     | UpdateCategory

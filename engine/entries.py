@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast
 from engine import lines as mechanics
 from engine.books import Books, Decision
 from engine.commands import ArchiveEntry, LineDraft, PostEntry, PostPart, PostPending, ReverseEntry, UpdateEntry
-from engine.entry_errors import EntryAlreadyReversed, EntryNotPosted, NothingToPost
+from engine.entry_errors import EntryAlreadyReversed, EntryIsHold, EntryNotPosted, NothingToPost
 from engine.errors import DuplicateEntry, EntryNotPending, NotFound, PreconditionFailed
 from engine.events import BatchPlace
 from engine.journal import Told, changed_row, decided, new_row, tell
@@ -44,6 +44,7 @@ def post_entry(
         external_id=command.external_id,
         metadata=command.metadata,
         effective_at=command.effective_at,
+        held=command.held,
     )
     mechanics.check_period(ledger_id, entry["effective_at"], books)
     moves = Moves(books, occasion)
@@ -56,7 +57,7 @@ def post_entry(
 
 def resolve_entry(command: PostPending | ArchiveEntry, books: Books, occasion: Occasion) -> Decision:
     """Decide to post a pending entry or to give it up. It never fails for balance reasons."""
-    entry = pending(command.entry_id, command.if_match, books)
+    entry = _pending(command.entry_id, command.if_match, books)
     moves = Moves(books, occasion)
     if isinstance(command, PostPending):
         whole = [line["amount"] for line in books.lines(entry["id"])]
@@ -72,7 +73,7 @@ def post_part(command: PostPart, books: Books, occasion: Occasion) -> Decision:
     Where the rest is released, or nothing is left, the entry itself is posted with these amounts; else the part is an
     entry of its own that names it, and the entry stays pending with what is left.
     """
-    entry = pending(command.entry_id, command.if_match, books)
+    entry = _pending(command.entry_id, command.if_match, books)
     reserved = books.lines(entry["id"])
     amounts = mechanics.parts(command.parts, reserved)
     if not any(amounts):
@@ -246,7 +247,7 @@ def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Deci
     lined = moved or command.lines is not None
     changed = changed_row(changed, occasion, lines=lined)
     if lined:
-        pending(entry["id"], None, books)
+        _pending(entry["id"], None, books)
         if command.lines is None:
             _move_in_time(changed, entry["effective_at"], books, moves)
         else:
@@ -256,11 +257,13 @@ def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Deci
     return decided([told], moves)
 
 
-def pending(entry_id: str, if_match: int | None, books: Books) -> EntryRow:
-    """Return an entry that has to be pending."""
+def _pending(entry_id: str, if_match: int | None, books: Books) -> EntryRow:
+    """Return an entry that has to be pending, and no hold."""
     entry = _entry(entry_id, if_match, books)
     if entry["status"] != "pending":
         raise EntryNotPending(entry["id"], entry["status"])
+    if entry["held"]:
+        raise EntryIsHold(entry["id"])
     return entry
 
 

@@ -75,6 +75,51 @@ class PeriodNotOver(Refused):
         self.closed_until = closed_until
 
 
+class EntryIsHold(Refused):
+    """What a hold reserves is captured or released as a hold; its entry follows."""
+
+    def __init__(self, entry_id: str) -> None:
+        """Name the entry, whose id is the hold's."""
+        super().__init__(f"Entry {entry_id} is a hold: capture or release /v1/holds/{entry_id}.")
+        self.entry_id = entry_id
+
+
+class HoldNotOpen(Refused):
+    """A hold ends once: captured, released or expired."""
+
+    def __init__(self, hold_id: str, status: str) -> None:
+        """Name the hold and how it ended."""
+        super().__init__(f"Hold {hold_id} is {status}.")
+        self.hold_id = hold_id
+        self.status = status
+
+
+class CaptureExceeds(Refused):
+    """More was to be captured than is still held."""
+
+    def __init__(self, held: int, *, pointer: str) -> None:
+        """Tell what is still held, in minor units, and where more was asked for."""
+        super().__init__(f"Only {held} is still held.", pointer=pointer)
+        self.held = held
+
+
+class CaptureNeedsLines(Refused):
+    """One amount says nothing of a hold of more than two lines."""
+
+    def __init__(self) -> None:
+        """Need nothing."""
+        super().__init__("The hold has more than two lines: name the amount of each in `lines`.", pointer="/amount")
+
+
+class HoldExpiryPast(Refused):
+    """A hold expires later than it is made."""
+
+    def __init__(self, expires_at: int) -> None:
+        """Name the time that was given, in microseconds."""
+        super().__init__(f"{format_instant(expires_at)} is over.", pointer="/expires_at")
+        self.expires_at = expires_at
+
+
 class ConditionFailed(Refused):
     """A balance would not be what a line of the entry demands of it."""
 

@@ -30,6 +30,11 @@ EngineError
 │   ├── NothingToPost           of no line anything is wanted
 │   ├── PeriodClosed            the ledger takes no entries of this effective time any more
 │   ├── PeriodNotOver           a ledger cannot be closed ahead of time
+│   ├── EntryIsHold             a hold's entry is resolved by capturing or releasing the hold
+│   ├── HoldNotOpen             a hold ends once
+│   ├── CaptureExceeds          more was to be captured than is still held
+│   ├── CaptureNeedsLines       one amount for a hold of more than two lines
+│   ├── HoldExpiryPast          a hold would expire before it is made
 │   ├── ConditionFailed         a balance would not be what a line demands of it
 │   ├── CurrencyExponentUnknown a currency outside ISO 4217 comes without its exponent
 │   ├── IdempotencyKeyReused    the key was used for another request

@@ -23,7 +23,7 @@ from engine.sql import among, contains
 SEARCHED_EVENTS: Final = 5_000
 """How many bodies one statement searches at most."""
 
-_HEAD = select(feeds.c.head, feeds.c.head_hash, feeds.c.last_at, feeds.c.epoch, feeds.c.state)
+_HEAD = select(feeds.c.head, feeds.c.head_hash, feeds.c.last_at, feeds.c.epoch, feeds.c.state, feeds.c.holds_due_at)
 _EVENT = select(
     events.c.sequence,
     events.c.id,
@@ -37,12 +37,16 @@ _EVENT = select(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """Where a feed ends: its last sequence, that event's hash and time, and the feed's epoch."""
+    """Where a feed ends: its last sequence, that event's hash and time, and the feed's epoch.
+
+    No hold of the site expires before `holds_due_at`.
+    """
 
     sequence: int
     hash: bytes
     last_at: int
     epoch: str
+    holds_due_at: int | None = None
 
     def cursor(self) -> str:
         """Return the cursor that stands after everything there is."""
@@ -212,7 +216,13 @@ def _hash_at(conn: Connection, site_id: int, head: Head, sequence: int) -> bytes
 def _head(row: Row[*tuple[Any, ...]] | None, site_id: int) -> Head:
     if row is None or row.state != "active":
         raise SiteUnknown(site_id)
-    return Head(sequence=row.head, hash=bytes(row.head_hash), last_at=row.last_at, epoch=row.epoch)
+    return Head(
+        sequence=row.head,
+        hash=bytes(row.head_hash),
+        last_at=row.last_at,
+        epoch=row.epoch,
+        holds_due_at=row.holds_due_at,
+    )
 
 
 def _event(row: Row[*tuple[Any, ...]]) -> FeedEvent:

@@ -28,6 +28,7 @@ def new_row(
     external_id: str | None = None,
     reverses: str | None = None,
     partially_posts: str | None = None,
+    held: bool = False,
 ) -> EntryRow:
     """Return the row of a new entry; it takes effect now where no time is given."""
     now = occasion.now_us
@@ -46,6 +47,7 @@ def new_row(
         "reverses": reverses,
         "reversed_by": None,
         "partially_posts": partially_posts,
+        "held": held,
         "business_event_id": None,
         "created_at": now,
         "updated_at": now,

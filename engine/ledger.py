@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from engine import feed
 from engine.batch import BatchRun, Committed, Submission
 from engine.clock import Clock
-from engine.commands import Command
+from engine.commands import Command, Tend
 from engine.cursors import feed_cursor
 from engine.databases import Database, Databases, Site, is_outage
 from engine.errors import Unavailable
@@ -117,6 +117,17 @@ class Engine:
             return Answered(value=query(conn, site.id, *args, **kwargs), feed_cursor=head.cursor())
 
         return await self._read(site, read)
+
+    async def tend(self, site: Site) -> int | None:
+        """Do what the books have to do of themselves by now: let holds expire.
+
+        Return when there will be something to do, or None. Raises as `submit` does.
+        """
+        while True:
+            due_at = (await self.head(site)).holds_due_at
+            if due_at is None or due_at > self._clock.now_us():
+                return due_at
+            await self.submit(site, Tend())
 
     async def head(self, site: Site) -> Head:
         """Return where the site's feed ends."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine import categories, chart, entries, monitors
+from engine import categories, chart, entries, holds, monitors
 from engine.books import Books, Decision
 from engine.category_commands import (
     ArchiveMonitor,
@@ -21,16 +21,21 @@ from engine.category_commands import (
 )
 from engine.commands import (
     ArchiveEntry,
+    CaptureHold,
     CloseAccount,
     Command,
     CreateAccount,
+    CreateHold,
     CreateLedger,
+    ExpireHold,
     PostBatch,
     PostEntry,
     PostPart,
     PostPending,
     RecordFact,
+    ReleaseHold,
     ReverseEntry,
+    Tend,
     UpdateAccount,
     UpdateEntry,
     UpdateLedger,
@@ -56,6 +61,14 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
             return entries.reverse_entry(command, books, occasion)
         case UpdateEntry():
             return entries.update_entry(command, books, occasion)
+        case CreateHold():
+            return holds.create_hold(command, books, occasion)
+        case CaptureHold():
+            return holds.capture_hold(command, books, occasion)
+        case ReleaseHold():
+            return holds.release_hold(command, books, occasion)
+        case ExpireHold():
+            return holds.expire_hold(command, books, occasion)
         case CreateLedger():
             return chart.create_ledger(command, occasion)
         case UpdateLedger():
@@ -66,6 +79,8 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
             return chart.update_account(command, books, occasion)
         case CloseAccount():
             return chart.close_account(command, books, occasion)
+        case Tend():
+            return Decision(answer=b"{}", resource_id=None, lock_version=None, events=[])
         case RecordFact():
             return record_fact(command, books, occasion)
         case CreateCategory() | UpdateCategory() | PlaceAccount() | LinkCategory():

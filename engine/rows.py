@@ -14,6 +14,7 @@ ResourceRow = dict[str, Any]
 RESOURCE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "account_category": ("external_id",),
     "balance_monitor": (),
+    "hold": (),
 }
 """The kinds of resources beside the books, and by which columns besides `id` each of them is looked up."""
 
@@ -77,6 +78,7 @@ class EntryRow(TypedDict):
     reverses: str | None
     reversed_by: str | None
     partially_posts: str | None
+    held: bool
     business_event_id: str | None
     created_at: int
     updated_at: int

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -16,28 +15,23 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
     String,
     Table,
     Text,
-    Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
-metadata: Final = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "pk": "pk_%(table_name)s",
-    },
-)
-
-Id: Final = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
-Json: Final = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+from engine.columns import Id as Id
+from engine.columns import Json as Json
+from engine.columns import metadata as metadata
+from engine.resource_schema import account_categories as account_categories
+from engine.resource_schema import balance_monitors as balance_monitors
+from engine.resource_schema import category_accounts as category_accounts
+from engine.resource_schema import category_balances as category_balances
+from engine.resource_schema import category_links as category_links
+from engine.resource_schema import holds as holds
 
 IDEMPOTENCY_SLOTS: Final = 16
 """Idempotency keys live in slots by day, so that the index of random keys that a day writes to stays small."""
@@ -57,6 +51,8 @@ feeds: Final = Table(
     Column("head", BigInteger, nullable=False),
     Column("head_hash", LargeBinary, nullable=False),
     Column("last_at", BigInteger, nullable=False),
+    # No hold expires before it.
+    Column("holds_due_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     CheckConstraint("head >= 0", name="head"),
 )
@@ -133,96 +129,6 @@ balances: Final = Table(
     postgresql_with={"fillfactor": 50},
 )
 
-account_categories: Final = Table(
-    "account_categories",
-    metadata,
-    Column("site_id", BigInteger, nullable=False),
-    Column("id", Id, nullable=False),
-    Column("ledger_id", Id),
-    Column("name", Text, nullable=False),
-    Column("description", Text),
-    Column("normal_balance", String(6), nullable=False),
-    Column("currency", String(16), nullable=False),
-    Column("currency_exponent", SmallInteger, nullable=False),
-    Column("external_id", Text),
-    Column("limits", Json, nullable=False),
-    Column("monitors", Integer, nullable=False),
-    Column("metadata", Json, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("site_id", "id"),
-    Index(
-        "uq_account_categories_external_id",
-        "site_id",
-        "external_id",
-        unique=True,
-        postgresql_where=_NAMED,
-        sqlite_where=_NAMED,
-    ),
-    Index("ix_account_categories_ledger", "site_id", "ledger_id", "id"),
-)
-
-# What the accounts of a category, each counted once, add up to; moved in the transaction that moves them.
-category_balances: Final = Table(
-    "category_balances",
-    metadata,
-    Column("site_id", BigInteger, nullable=False),
-    Column("category_id", Id, nullable=False),
-    Column("posted_debits", BigInteger, nullable=False),
-    Column("posted_credits", BigInteger, nullable=False),
-    Column("pending_debits", BigInteger, nullable=False),
-    Column("pending_credits", BigInteger, nullable=False),
-    Column("lock_version", BigInteger, nullable=False),
-    PrimaryKeyConstraint("site_id", "category_id"),
-    CheckConstraint(
-        "posted_debits >= 0 AND posted_credits >= 0 AND pending_debits >= 0 AND pending_credits >= 0",
-        name="totals",
-    ),
-    postgresql_with={"fillfactor": 50},
-)
-
-category_accounts: Final = Table(
-    "category_accounts",
-    metadata,
-    Column("site_id", BigInteger, nullable=False),
-    Column("category_id", Id, nullable=False),
-    Column("account_id", Id, nullable=False),
-    PrimaryKeyConstraint("site_id", "category_id", "account_id"),
-    Index("ix_category_accounts_account", "site_id", "account_id", "category_id"),
-)
-
-category_links: Final = Table(
-    "category_links",
-    metadata,
-    Column("site_id", BigInteger, nullable=False),
-    Column("parent_id", Id, nullable=False),
-    Column("child_id", Id, nullable=False),
-    PrimaryKeyConstraint("site_id", "parent_id", "child_id"),
-    Index("ix_category_links_child", "site_id", "child_id", "parent_id"),
-)
-
-balance_monitors: Final = Table(
-    "balance_monitors",
-    metadata,
-    Column("site_id", BigInteger, nullable=False),
-    Column("id", Id, nullable=False),
-    Column("subject", String(20), nullable=False),
-    Column("subject_id", Id, nullable=False),
-    Column("description", Text),
-    Column("field", String(20), nullable=False),
-    Column("operator", String(3), nullable=False),
-    Column("value", BigInteger, nullable=False),
-    Column("status", String(10), nullable=False),
-    Column("triggered", Boolean, nullable=False),
-    Column("observed", BigInteger, nullable=False),
-    Column("metadata", Json, nullable=False),
-    Column("lock_version", BigInteger, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("site_id", "id"),
-    Index("ix_balance_monitors_subject", "site_id", "subject_id", "id"),
-)
-
 entries: Final = Table(
     "entries",
     metadata,
@@ -240,6 +146,7 @@ entries: Final = Table(
     Column("reverses", Id),
     Column("reversed_by", Id),
     Column("partially_posts", Id),
+    Column("held", Boolean, nullable=False),
     Column("business_event_id", Id),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),

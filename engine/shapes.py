@@ -121,6 +121,7 @@ class Entry(msgspec.Struct, frozen=True):
     reverses: str | None
     reversed_by: str | None
     partially_posts: str | None
+    hold_id: str | None
     business_event_id: str | None
     lock_version: int
     created_at: str
@@ -228,7 +229,7 @@ def line_of(row: LineRow) -> Line:
         row["status"],
         row["metadata"],
         row["account_lock_version"],
-        balances_of(_resulting(row), row["normal_balance"]),
+        resulting_of(row),
     )
 
 
@@ -244,7 +245,7 @@ def account_line_of(row: LineRow) -> AccountLine:
         status=row["status"],
         metadata=row["metadata"],
         account_lock_version=row["account_lock_version"],
-        resulting_balances=balances_of(_resulting(row), row["normal_balance"]),
+        resulting_balances=resulting_of(row),
         effective_at=format_instant(row["effective_at"]),
         created_at=format_instant(row["created_at"]),
     )
@@ -267,6 +268,7 @@ def entry_of(row: EntryRow, lines: Sequence[LineRow]) -> Entry:
         row["reverses"],
         row["reversed_by"],
         row["partially_posts"],
+        row["id"] if row["held"] else None,
         row["business_event_id"],
         row["lock_version"],
         format_instant(row["created_at"]),
@@ -274,11 +276,13 @@ def entry_of(row: EntryRow, lines: Sequence[LineRow]) -> Entry:
     )
 
 
-def _resulting(row: LineRow) -> Totals:
-    return Totals(
+def resulting_of(row: LineRow) -> Balances:
+    """Return a line's account's balances right after it."""
+    totals = Totals(
         row["posted_debits"],
         row["posted_credits"],
         row["pending_debits"],
         row["pending_credits"],
         row["account_lock_version"],
     )
+    return balances_of(totals, row["normal_balance"])

@@ -25,6 +25,7 @@ from engine.schema import (
     events,
     facts,
     feeds,
+    holds,
     ledgers,
     lines,
 )
@@ -32,7 +33,11 @@ from engine.sql import Insert, Update, among, write
 
 _KEY: Final = ("site_id", "id")
 
-RESOURCES: Final[Mapping[str, Table]] = {"account_category": account_categories, "balance_monitor": balance_monitors}
+RESOURCES: Final[Mapping[str, Table]] = {
+    "account_category": account_categories,
+    "balance_monitor": balance_monitors,
+    "hold": holds,
+}
 """Where each kind of resource beside the books is kept, every table keyed by site and id."""
 
 
@@ -119,6 +124,19 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     return books
 
 
+def due_holds(conn: Connection, site_id: int, now_us: int, limit: int) -> tuple[list[str], int | None]:
+    """Return at most so many open holds whose time is over, and when the next one's is."""
+    query = (
+        select(holds.c.id, holds.c.expires_at)
+        .where(holds.c.site_id == site_id, holds.c.status == "open")
+        .order_by(holds.c.expires_at, holds.c.id)
+        .limit(limit + 1)
+    )
+    rows = conn.execute(query).all()
+    due = [row for row in rows[:limit] if row.expires_at <= now_us]
+    return [row.id for row in due], rows[len(due)].expires_at if len(rows) > len(due) else None
+
+
 def save(
     conn: Connection,
     site_id: int,
@@ -131,7 +149,9 @@ def save(
     totals = [
         {"site_id": site_id, "account_id": account_id, **each._asdict()} for account_id, each in changes.totals.items()
     ]
-    feed_row = {"site_id": site_id, "head": head.sequence, "head_hash": head.hash, "last_at": head.last_at}
+    feed_row: dict[str, Any] = {"site_id": site_id, "holds_due_at": head.holds_due_at}
+    if changes.events:
+        feed_row |= {"head": head.sequence, "head_hash": head.hash, "last_at": head.last_at}
     # First and by itself: an entry that was archived gives up the external id that a new one may have taken since.
     write(conn, [Update(table=entries, keys=_KEY, rows=list(changes.changed_entries.values()))])
     write(
@@ -161,7 +181,7 @@ def save(
             ),
             *category_store.moved(site_id, changes.new_category_totals, changes.category_totals),
             idempotency.records(site_id, remembered, head.last_at),
-            Update(table=feeds, keys=("site_id",), rows=[feed_row] if changes.events else []),
+            Update(table=feeds, keys=("site_id",), rows=[feed_row]),
         ],
     )
     category_store.save_places(conn, site_id, changes.placed, changes.linked)

@@ -87,6 +87,9 @@ CODES: Final[dict[str, Code]] = {
     "hold.capture_exceeds": _code(409, "Capture exceeds hold", "More was to be captured than the hold still reserves."),
     "entry.not_pending": _code(409, "Entry not pending", "Only a pending entry can be posted, archived or changed."),
     "entry.not_posted": _code(409, "Entry not posted", "Only a posted entry can be reversed."),
+    "entry.is_hold": _code(
+        409, "Entry is a hold", "A hold's entry is posted and archived by capturing and releasing the hold."
+    ),
     "entry.part_exceeds": _code(409, "Part exceeds line", "More of a line is wanted than it has."),
     "ledger.period_closed": _code(
         409,

@@ -175,7 +175,7 @@ class EntryChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             description=None if self.description is UNSET else self.description,
             clear_description=self.description is None,
             metadata=None if self.metadata is UNSET else self.metadata,
-            lines=None if self.lines is UNSET else _drafts(self.lines),
+            lines=None if self.lines is UNSET else drafts_of(self.lines),
             effective_at=effective_at_of(self.effective_at, self.effective_date),
         )
 
@@ -207,7 +207,7 @@ class EntryPartialPost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return PostPart(
             entry_id=entry_id,
             if_match=if_match,
-            parts=_parts(self.lines),
+            parts=parts_of(self.lines),
             release_rest=self.rest == "released",
             description=self.description,
             effective_at=effective_at_of(self.effective_at, self.effective_date),
@@ -230,7 +230,7 @@ class EntryReverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return ReverseEntry(
             entry_id=entry_id,
             if_match=if_match,
-            parts=None if self.lines is None else _parts(self.lines),
+            parts=None if self.lines is None else parts_of(self.lines),
             description=self.description,
             effective_at=effective_at_of(self.effective_at, self.effective_date),
             external_id=self.external_id,
@@ -238,11 +238,13 @@ class EntryReverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         )
 
 
-def _drafts(lines: list[LineCreate]) -> tuple[LineDraft, ...]:
+def drafts_of(lines: list[LineCreate]) -> tuple[LineDraft, ...]:
+    """Return lines as the books take them."""
     return tuple(line.draft(f"/lines/{position}") for position, line in enumerate(lines))
 
 
-def _parts(parts: list[PartCreate]) -> tuple[LinePart, ...]:
+def parts_of(parts: list[PartCreate]) -> tuple[LinePart, ...]:
+    """Return parts of lines as the books take them."""
     return tuple(
         LinePart(line_id=part.id, amount=amount_of(part.amount, f"/lines/{position}/amount"))
         for position, part in enumerate(parts)

@@ -1,11 +1,11 @@
-"""The operations of the books: entries, ledgers, accounts."""
+"""The operations of the books: entries, holds, ledgers, accounts."""
 
 from __future__ import annotations
 
 from typing import Final, get_args
 
-from engine import shapes
-from gateway import bodies, entries, entry_bodies, ledgers, wire
+from engine import hold_shapes, shapes
+from gateway import bodies, entries, entry_bodies, hold_bodies, holds, ledgers, wire
 from gateway.query import CREATED, CURSOR, LIMIT, METADATA, Parameter
 from gateway.route import Route
 
@@ -58,18 +58,18 @@ ENTRIES: Final = (
     Route(
         method="PATCH", path="/v1/entries/{id}", handler=entries.change_entry, tag="Entries", scope="ledger.write",
         body=entry_bodies.EntryChange, answer=shapes.Entry, idempotent=True, conditional=True, etag=True,
-        refusals=("entry.not_pending", *_POSTING),
+        refusals=("entry.not_pending", "entry.is_hold", *_POSTING),
     ),
     Route(
         method="POST", path="/v1/entries/{id}/post", handler=entries.post_pending, tag="Entries",
         scope="ledger.write", body=entry_bodies.EntryPost, body_optional=True, answer=shapes.Entry, idempotent=True,
-        conditional=True, etag=True, refusals=("entry.not_pending", "amount_out_of_range", "ledger.period_closed"),
+        conditional=True, etag=True, refusals=("entry.not_pending", "entry.is_hold", "amount_out_of_range", "ledger.period_closed"),
     ),
     Route(
         method="POST", path="/v1/entries/{id}/partial_post", handler=entries.post_part, tag="Entries",
         scope="ledger.write", body=entry_bodies.EntryPartialPost, answer=shapes.Entry, idempotent=True, conditional=True,
         etag=True,
-        refusals=("entry.not_pending", "entry.part_exceeds", "unbalanced_entry", "amount_out_of_range", "ledger.period_closed"),
+        refusals=("entry.not_pending", "entry.is_hold", "entry.part_exceeds", "unbalanced_entry", "amount_out_of_range", "ledger.period_closed"),
     ),
     Route(
         method="POST", path="/v1/entries/{id}/reverse", handler=entries.reverse_entry, tag="Entries",
@@ -89,7 +89,39 @@ ENTRIES: Final = (
     Route(
         method="POST", path="/v1/entries/{id}/archive", handler=entries.archive_entry, tag="Entries",
         scope="ledger.write", answer=shapes.Entry, idempotent=True, conditional=True, etag=True,
-        refusals=("entry.not_pending",),
+        refusals=("entry.not_pending", "entry.is_hold"),
+    ),
+)
+HOLDS: Final = (
+    Route(
+        method="POST", path="/v1/holds", handler=holds.create_hold, tag="Holds", scope="ledger.write",
+        body=hold_bodies.HoldCreate, answer=hold_shapes.Hold, status=201, idempotent=True, etag=True, refusals=_POSTING,
+    ),
+    Route(
+        method="GET", path="/v1/holds", handler=holds.list_holds, tag="Holds", scope="ledger.read",
+        answer=hold_shapes.Hold, page=True, feed_cursor=True,
+        query=(
+            LIMIT, CURSOR,
+            Parameter(name="ledger_id", kind="id", meaning="Only holds in this ledger."),
+            Parameter(name="account_id", kind="id", meaning="Only holds with a line on this account."),
+            Parameter(name="status", kind="choice", choices=get_args(hold_shapes.HoldStatus), meaning="Only of this status."),
+            Parameter(name="external_id", kind="text", meaning="Only holds with this external id."),
+            METADATA, CREATED,
+            Parameter(name="expires_at", kind="bounds", meaning="`expires_at[lt]=time`: bounds, also lte, gt, gte."),
+        ),
+    ),
+    Route(
+        method="GET", path="/v1/holds/{id}", handler=holds.get_hold, tag="Holds", scope="ledger.read",
+        answer=hold_shapes.Hold, etag=True, feed_cursor=True,
+    ),
+    Route(
+        method="POST", path="/v1/holds/{id}/capture", handler=holds.capture_hold, tag="Holds", scope="ledger.write",
+        body=hold_bodies.HoldCapture, body_optional=True, answer=hold_shapes.Hold, idempotent=True, conditional=True,
+        etag=True, refusals=("hold.not_open", "hold.capture_exceeds", "unbalanced_entry", "ledger.period_closed"),
+    ),
+    Route(
+        method="POST", path="/v1/holds/{id}/release", handler=holds.release_hold, tag="Holds", scope="ledger.write",
+        answer=hold_shapes.Hold, idempotent=True, conditional=True, etag=True, refusals=("hold.not_open",),
     ),
 )
 LEDGERS: Final = (

@@ -8,7 +8,7 @@ from engine.events import Envelope
 from engine.shapes import BalanceImpact
 from gateway import api_keys, bodies, documents, entries, events, oauth, operations, starting, tickets
 from gateway.category_routes import CATEGORIES
-from gateway.ledger_routes import ENTRIES, LEDGERS
+from gateway.ledger_routes import ENTRIES, HOLDS, LEDGERS
 from gateway.query import CURSOR, LIMIT, Parameter
 from gateway.route import Route
 from gateway.statement_routes import STATEMENTS
@@ -113,6 +113,7 @@ PAGES_PATHS: Final = frozenset({"/v1/events/stream", SOCKET_PATH})
 
 ROUTES: Final[tuple[Route, ...]] = (
     *ENTRIES,
+    *HOLDS,
     *LEDGERS,
     *STATEMENTS,
     *CATEGORIES,

@@ -33,6 +33,7 @@ from gledger.housekeeping import keep_house, keep_spans
 from gledger.meters import DeliveryMeter
 from gledger.parts import Parts
 from gledger.replaying import Replaying
+from gledger.tending import Tending
 from gledger.wakeups import WakeUp
 
 POLL_S: Final = 0.25
@@ -71,6 +72,7 @@ class DeliveryWorker:
         )
         runner = ReplayRunner(parts.databases, clock=parts.clock, ids=parts.ids)
         self._replaying = Replaying(runner, parts.clock, self.due)
+        self._tending = Tending(parts.engine, parts.clock)
         self._sites: dict[int, _Followed] = {}
         self._retries: dict[tuple[int, str], tuple[Site, int]] = {}
         self._retry_waits = asyncio.Event()
@@ -82,6 +84,7 @@ class DeliveryWorker:
         if followed is None:
             followed = self._sites[site.id] = _Followed(self._follow_once, site)
         followed.wake()
+        self._tending.wake(site)
 
     def due(self, site: Site, endpoint_id: str) -> None:
         """Say that an endpoint has something due."""
@@ -120,6 +123,7 @@ class DeliveryWorker:
             for followed in self._sites.values():
                 followed.stop()
             await self._replaying.stop()
+            await self._tending.stop()
             await asyncio.gather(*tasks, *(each.task for each in self._sites.values()), return_exceptions=True)
             for timer in self._timers:
                 timer.cancel()

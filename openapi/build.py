@@ -38,6 +38,7 @@ signed webhooks and on streams that resume without a gap or a duplicate.
 """
 _TAGS: Final = {
     "Entries": "Post balanced entries, or reserve them and decide later.",
+    "Holds": "Reserve funds, then capture them whole or in part, or release them; what is not, expires.",
     "Ledgers": "Books of accounts.",
     "Accounts": "Accounts, their balances and their lines.",
     "Categories": "Accounts grouped, and groups grouped: what they come to together, each account counted once.",

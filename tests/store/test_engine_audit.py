@@ -14,9 +14,12 @@ from engine import audit
 from engine.audit import Finding, verify
 from engine.commands import (
     ArchiveEntry,
+    CaptureHold,
+    CreateHold,
     LinePart,
     PostPart,
     PostPending,
+    ReleaseHold,
     ReverseEntry,
     UpdateAccount,
     UpdateEntry,
@@ -58,6 +61,10 @@ async def stage(
         await stage.run(PostPart(entry_id=split["id"], parts=some))
         await stage.run(UpdateEntry(entry_id=split["id"], lines=entry(sales, cash, 3).lines, effective_at=START_US - 9))
         await stage.run(PostPending(entry_id=split["id"], effective_at=START_US))
+        reserved = entry(cash, sales, 4, status="pending", held=True)
+        for ending in (ReleaseHold, CaptureHold):
+            await stage.run(ending(hold_id=(await stage.run(CreateHold(entry=reserved)))["id"]))
+        await stage.run(CaptureHold(hold_id=(await stage.run(CreateHold(entry=reserved)))["id"], amount=1))
         await stage.run(UpdateAccount(account_id=cash, name="Till"))
         await stage.run(UpdateLedger(ledger_id=stage.ledger_id, name="Books"))
         yield stage
@@ -102,7 +109,7 @@ CASES = [
     ("events", "DELETE FROM events WHERE sequence = 3"),
     ("events", ("UPDATE events SET sequence = 99 WHERE sequence = 3; UPDATE events SET sequence = 3 WHERE sequence = 4; "
                "UPDATE events SET sequence = 4 WHERE sequence = 99")),
-    ("events", (f"INSERT INTO events SELECT site_id, 99, '{NOBODY}', type, resource_id, created_at, body, hash FROM events "
+    ("events", (f"INSERT INTO events SELECT site_id, 99, '{NOBODY}', type, resource_id, created_at, body, hash, correlation_id FROM events "
                "WHERE sequence = 3")),
     ("feeds", "DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events)"),
     ("feeds", "UPDATE feeds SET head = head + 1"),
@@ -129,7 +136,7 @@ CASES = [
     ("entries", f"UPDATE entries SET lock_version = 2 {ONE_ENTRY}"),
     ("entries", f"DELETE FROM entries {ONE_ENTRY}"),
     ("entries", (f"INSERT INTO entries SELECT site_id, '{NOBODY}', ledger_id, status, description, 'x9', metadata, "
-                "effective_at, posted_at, lines_version, lock_version, reverses, reversed_by, partially_posts, business_event_id, created_at, "
+                "effective_at, posted_at, lines_version, lock_version, reverses, reversed_by, partially_posts, held, business_event_id, created_at, "
                 f"updated_at FROM entries {ONE_ENTRY}")),
     ("entries", "UPDATE entries SET lines_version = 1 WHERE status = 'archived'"),
     # Lines: alone, and with everything that hangs on them made to fit.
@@ -158,6 +165,15 @@ CASES = [
     ("lines", ("INSERT INTO lines SELECT site_id, entry_id, 2, position, id, account_id, direction, amount, currency, "
               "normal_balance, status, metadata, posted_moved, pending_moved, account_lock_version + 90, posted_debits, posted_credits, pending_debits, "
               f"pending_credits, effective_at, created_at FROM lines WHERE {POSTED_5}")),
+    # Holds.
+    ("holds", "UPDATE holds SET status = 'released' WHERE status = 'open'"),
+    ("holds", "UPDATE holds SET expires_at = expires_at + 1 WHERE status = 'open'"),
+    ("holds", "UPDATE holds SET captures = '[]' WHERE status = 'captured'"),
+    ("holds", "UPDATE holds SET lines = '[]' WHERE status = 'open'"),
+    ("holds", "UPDATE holds SET lock_version = 9 WHERE status = 'open'"),
+    ("holds", "DELETE FROM holds WHERE status = 'released'"),
+    ("holds", f"UPDATE holds SET id = '{NOBODY}' WHERE status = 'released'"),
+    ("entries", "UPDATE entries SET held = NOT held WHERE status = 'pending'"),
     # Balances.
     ("balances", "UPDATE balances SET posted_debits = posted_debits + 1 WHERE posted_debits > 0"),
     ("balances", "UPDATE balances SET pending_credits = pending_credits + 1 WHERE posted_debits > 0"),

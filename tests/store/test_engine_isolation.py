@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from engine.category_commands import CreateCategory, CreateMonitor, LinkCategory, PlaceAccount
+from engine.commands import CreateHold
 from engine.databases import Database
 from engine.schema import accounts, balances, entries, events, feeds, idempotency_keys, ledgers, lines, metadata
 from tests.databases import PostgresDatabase
@@ -44,6 +45,7 @@ async def stages(postgres_database: PostgresDatabase) -> AsyncIterator[tuple[Sta
         await stage.run(PlaceAccount(category_id=low, account_id=cash, inside=True))
         await stage.run(LinkCategory(category_id=top, child_id=low, inside=True))
         await stage.run(CreateMonitor(subject="account", subject_id=cash, field="posted", operator="gt", value=1))
+        await stage.run(CreateHold(entry=entry(cash, sales, 5, status="pending", held=True)))
         made.append(stage)
     yield made[0], made[1]
     await database.close()

@@ -17,14 +17,19 @@ from engine.category_commands import (
 )
 from engine.commands import (
     ArchiveEntry,
+    CaptureHold,
     CloseAccount,
     Command,
     CreateAccount,
+    CreateHold,
     CreateLedger,
+    ExpireHold,
     PostPart,
     PostPending,
     RecordFact,
+    ReleaseHold,
     ReverseEntry,
+    Tend,
     UpdateAccount,
     UpdateEntry,
     UpdateLedger,
@@ -50,6 +55,12 @@ CASES: list[tuple[Command, Needs]] = [
         UpdateEntry(entry_id="e", lines=entry("a", "external_id:b", 1).lines),
         Needs(entries={"e"}, accounts={"a"}, account_external_ids={"b"}, periods=True),
     ),
+    (CreateHold(entry=entry("a", "b", 1, external_id="x")), Needs(accounts={"a", "b"}, entry_external_ids={"x"})),
+    *(
+        (of_hold(hold_id="h"), Needs(entries={"h"}, resources={("hold", "id"): {"h"}}, periods=True))
+        for of_hold in (CaptureHold, ReleaseHold, ExpireHold)
+    ),
+    (Tend(), Needs()),
     (CreateLedger(name="n"), Needs()),
     (UpdateLedger(ledger_id="l"), Needs(ledgers={"l"})),
     (CreateAccount(ledger_id="l", name="n", type="asset", currency="EUR"), Needs(ledgers={"l"})),
@@ -101,13 +112,17 @@ def test_needs_of_a_batch_are_those_of_all_its_commands() -> None:
         ledgers={"l"},
         accounts={"a", "b"},
         account_external_ids={"b", "c:d", "x"},
-        entries={"e"},
+        entries={"e", "h"},
         entry_external_ids={"x"},
         facts={"k"},
         periods=True,
         categories={"c", "d"},
         links=[("c", "d", False)],
-        resources={("account_category", "external_id"): {"x"}, ("balance_monitor", "id"): {"m"}},
+        resources={
+            ("account_category", "external_id"): {"x"},
+            ("balance_monitor", "id"): {"m"},
+            ("hold", "id"): {"h"},
+        },
     )
 
 

@@ -30,6 +30,7 @@ _TABLES = (
     "events",
     "facts",
     "feeds",
+    "holds",
     "idempotency_keys",
     "ledgers",
     "lines",
@@ -56,6 +57,7 @@ _CHANGES = {
     "category_links": "DELETE",
     "balance_monitors": "UPDATE",
     "entries": "UPDATE",
+    "holds": "UPDATE",
     "idempotency_keys": "DELETE",
     "endpoints": "UPDATE, DELETE",
     "subscriptions": "UPDATE, DELETE",
@@ -76,6 +78,7 @@ _FIXED = (
     "external_id",
     "reverses",
     "partially_posts",
+    "held",
     "business_event_id",
     "created_at",
 )
@@ -233,6 +236,7 @@ def upgrade() -> None:
         sa.Column("reverses", _ID, nullable=True),
         sa.Column("reversed_by", _ID, nullable=True),
         sa.Column("partially_posts", _ID, nullable=True),
+        sa.Column("held", sa.Boolean(), nullable=False),
         sa.Column("business_event_id", _ID, nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
@@ -288,9 +292,44 @@ def upgrade() -> None:
         sa.Column("head", sa.BigInteger(), nullable=False),
         sa.Column("head_hash", sa.LargeBinary(), nullable=False),
         sa.Column("last_at", sa.BigInteger(), nullable=False),
+        sa.Column("holds_due_at", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("head >= 0", name=op.f("ck_feeds_head")),
         sa.PrimaryKeyConstraint("site_id", name=op.f("pk_feeds")),
+    )
+    op.create_table(
+        "holds",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("ledger_id", _ID, nullable=False),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("lines", _JSON, nullable=False),
+        sa.Column("captures", _JSON, nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_holds")),
+    )
+    op.create_index(
+        "ix_holds_due",
+        "holds",
+        ["site_id", "expires_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("status = 'open'"),
+        sqlite_where=sa.text("status = 'open'"),
+    )
+    op.create_index("ix_holds_status", "holds", ["site_id", "status", "id"], unique=False)
+    op.create_index(
+        "ix_holds_external_id",
+        "holds",
+        ["site_id", "external_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+        sqlite_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_table(
         "idempotency_keys",

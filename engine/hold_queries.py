@@ -1,0 +1,27 @@
+"""What holds can be asked: one of them, a page of them."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from engine.errors import NotFound
+from engine.hold_shapes import Hold, hold_of
+from engine.queries import Page, Selection, page_of, selected
+from engine.schema import holds, lines
+
+
+def hold(conn: Connection, site_id: int, hold_id: str) -> Hold:
+    """Return a hold; raises NotFound."""
+    row = conn.execute(select(holds).where(holds.c.site_id == site_id, holds.c.id == hold_id)).mappings().first()
+    if row is None:
+        raise NotFound("hold", hold_id)
+    return hold_of(dict(row))
+
+
+def list_holds(conn: Connection, site_id: int, wanted: Selection, account_id: str | None = None) -> Page[Hold]:
+    """Return a page of holds, only those with a line on an account where one is given."""
+    query = selected(conn, select(holds), holds, site_id, wanted)
+    if account_id is not None:
+        touching = select(lines.c.entry_id).where(lines.c.site_id == site_id, lines.c.account_id == account_id)
+        query = query.where(holds.c.id.in_(touching))
+    return page_of([hold_of(dict(row)) for row in conn.execute(query).mappings()], wanted)
