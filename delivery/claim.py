@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlalchemy import Connection
 
+from delivery.pace import AHEAD_US, after_slot, free_slots
 from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT
 from delivery.store.deliveries import insert_attempts, update_deliveries
+from delivery.store.endpoints import save_standings
 from delivery.store.leases import read_waiting
+from delivery.store.order import any_unfinished
 from delivery.store.replays import count_outcomes
 from delivery.subscriptions import SKIPPED_DELETED
 from engine import feed
@@ -34,20 +37,25 @@ BODIES_MAX_BYTES: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A delivery that is ours until its `due_at`, with what is needed to send it."""
+    """A delivery that is ours until its `due_at`, with what is needed to send it, `wait_us` after it was claimed."""
 
     delivery: DeliveryRow
     endpoint: EndpointRow
     event: FeedEvent
+    wait_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What was claimed; endpoints with more due than they may have in flight; endpoints there was no free place for."""
+    """What was claimed; endpoints with more due than they may have in flight; endpoints there was no free place for.
+
+    `later` are endpoints that have more due than their rate allows now, and when (micros) to claim at them again.
+    """
 
     claimed: list[Claimed]
     more: frozenset[str]
     unserved: list[str]
+    later: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,43 +140,89 @@ def claim(
 
     No endpoint gets more than a quarter of what is free, but always one.
     """
-    limits = {row.id: row.circuit.limit(row.max_in_flight, now_us) for row in locked.values() if row.status == "active"}
-    # Where the circuit is open nothing is read: what waits there may be very much, and none of it goes.
-    asked = [locked[one] for one in endpoint_ids if one in locked and limits.get(one) != 0]
+    now = _Round(now_us=now_us, free=free, settle_margin_us=settle_margin_us)
+    asked = [locked[one] for one in endpoint_ids if one in locked and now.admits(locked[one])]
     waiting = read_waiting(conn, site_id, asked, now_us)
-    taken: list[DeliveryRow] = []
-    given_back: list[DeliveryRow] = []
-    interrupted: list[DeliveryRow] = []
-    more: set[str] = set()
-    unserved: list[str] = []
-    for endpoint_id in endpoint_ids:
-        endpoint = locked.get(endpoint_id)
-        if endpoint is None:
-            continue
-        if endpoint_id not in waiting:
-            more.add(endpoint_id)
-            continue
-        here = Waiting.sort(waiting[endpoint_id], now_us)
-        if endpoint.status != "active":
-            given_back += [_give_back(row, endpoint, now_us) for row in here.expired]
-            interrupted += here.expired
-            continue
-        places = free - len(taken)
-        limit = limits[endpoint_id]
-        picked = here.pick(limit, min(places, max(1, places // 4)))
-        taken += [_lease(row, endpoint, now_us, settle_margin_us) for row in picked]
-        interrupted += [row for row in picked if row.lane == LANE_IN_FLIGHT]
-        if _has_more(here, len(picked), limit):
-            (more.add if picked or here.live else unserved.append)(endpoint_id)
-    update_deliveries(conn, site_id, [*taken, *given_back])
-    count_outcomes(conn, site_id, given_back)
-    insert_attempts(conn, site_id, [_interrupted(row, now_us) for row in interrupted])
-    events = bodies.read(conn, site_id, {row.sequence for row in taken}) if taken else {}
+    for endpoint in asked:
+        rows = waiting[endpoint.id]
+        if endpoint.ordering_from and any_unfinished(conn, site_id, endpoint.id, endpoint.ordering_from):
+            rows = [
+                row for row in rows if row.endpoint_sequence <= endpoint.ordering_from or row.trigger != "scheduled"
+            ]
+        elif endpoint.ordering_from:
+            endpoint = now.changed[endpoint.id] = replace(endpoint, ordering_from=0)  # noqa: PLW2901 - it is the same endpoint
+        now.take(endpoint, Waiting.sort(rows, now_us))
+    update_deliveries(conn, site_id, [*now.taken, *now.given_back])
+    count_outcomes(conn, site_id, now.given_back)
+    insert_attempts(conn, site_id, [_interrupted(row, now_us) for row in now.interrupted])
+    save_standings(conn, site_id, now.changed.values())
+    events = bodies.read(conn, site_id, {row.sequence for row in now.taken}) if now.taken else {}
     return Claim(
-        claimed=[Claimed(delivery=row, endpoint=locked[row.endpoint_id], event=events[row.sequence]) for row in taken],
-        more=frozenset(more),
-        unserved=unserved,
+        claimed=[
+            Claimed(
+                delivery=row,
+                endpoint=locked[row.endpoint_id],
+                event=events[row.sequence],
+                wait_us=now.slots.get(row.id, now_us) - now_us,
+            )
+            for row in now.taken
+        ],
+        more=frozenset(now.more),
+        unserved=now.unserved,
+        later=now.later,
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Round:
+    """What is claimed in one transaction, endpoint after endpoint."""
+
+    now_us: int
+    free: int
+    settle_margin_us: int
+    taken: list[DeliveryRow] = field(default_factory=list)
+    given_back: list[DeliveryRow] = field(default_factory=list)
+    interrupted: list[DeliveryRow] = field(default_factory=list)
+    more: set[str] = field(default_factory=set)
+    unserved: list[str] = field(default_factory=list)
+    later: dict[str, int] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, EndpointRow] = field(default_factory=dict)
+
+    def admits(self, endpoint: EndpointRow) -> bool:
+        """Tell whether it is of use to read what waits at the endpoint: that may be very much."""
+        if endpoint.status != "active":
+            return True
+        if endpoint.circuit.limit(endpoint.max_in_flight, self.now_us) == 0:
+            self.more.add(endpoint.id)
+            return False
+        if endpoint.rate_limit is not None and not free_slots(endpoint.rate_next_at, endpoint.rate_limit, self.now_us):
+            self.later[endpoint.id] = (endpoint.rate_next_at or self.now_us) - AHEAD_US
+            return False
+        return True
+
+    def take(self, endpoint: EndpointRow, here: Waiting) -> None:
+        """Take what goes out at one endpoint; at one that is not active give back what was left in flight."""
+        if endpoint.status != "active":
+            self.given_back += [_give_back(row, endpoint, self.now_us) for row in here.expired]
+            self.interrupted += here.expired
+            return
+        places = self.free - len(self.taken)
+        limit = endpoint.circuit.limit(endpoint.max_in_flight, self.now_us)
+        room = min(places, max(1, places // 4))
+        rate = endpoint.rate_limit
+        slots = None if rate is None else free_slots(endpoint.rate_next_at, rate, self.now_us)
+        picked = here.pick(limit, room if slots is None else min(room, len(slots)))
+        self.taken += [_lease(row, endpoint, self.now_us, self.settle_margin_us) for row in picked]
+        self.interrupted += [row for row in picked if row.lane == LANE_IN_FLIGHT]
+        if rate is not None and slots is not None and picked:
+            self.slots.update(zip((row.id for row in picked), slots, strict=False))
+            next_at = after_slot(slots[len(picked) - 1], rate)
+            self.changed[endpoint.id] = replace(endpoint, rate_next_at=next_at)
+            if len(picked) == len(slots):
+                self.later[endpoint.id] = next_at - AHEAD_US
+        if _has_more(here, len(picked), limit):
+            (self.more.add if picked or here.live else self.unserved.append)(endpoint.id)
 
 
 def _has_more(here: Waiting, picked: int, limit: int) -> bool:

@@ -20,6 +20,7 @@ import structlog
 from delivery.claim import Bodies, Claimed
 from delivery.keyring import Keyring
 from delivery.message import masked, merged, message_headers
+from delivery.order import PARALLEL
 from delivery.retry import DEFAULT_SCHEDULE_S, Delivered, Disabled, Exhausted, Failure, Outcome, Reply, Retry
 from delivery.sender import Sender
 from delivery.settle import Finished, Settlement
@@ -106,6 +107,7 @@ class Dispatcher:
         self._bodies = Bodies()
         self._lanes: dict[int, _Lane] = {}
         self._loops: set[asyncio.Task[None]] = set()
+        self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}
         self._out = 0
         self._stopping = False
         self._quiet = asyncio.Event()
@@ -135,6 +137,8 @@ class Dispatcher:
         What cannot be settled either, because the database is away, is found by its lease.
         """
         self._stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
         for lane in self._lanes.values():
             lane.signal.set()
         try:
@@ -179,7 +183,12 @@ class Dispatcher:
     async def _take_turn(self, lane: _Lane, database: Database) -> None:
         """Settle what finished and claim for whom there may be something, in one transaction; then send."""
         finished = lane.finished[: 1 if lane.narrow else ATTEMPTS_A_TURN]
-        freed = {one.claimed.endpoint.id for one in finished} & lane.more
+        freed = {
+            one.claimed.endpoint.id
+            for one in finished
+            # Where order is kept the next is let go by the very settling of this one.
+            if one.claimed.endpoint.id in lane.more or one.claimed.endpoint.ordering != PARALLEL
+        }
         free = self._settings.in_flight_total - self._out
         lane.starved = free <= 0
         # Or an endpoint that hangs would be locked and read again at every event, at the expense of the others.
@@ -228,7 +237,20 @@ class Dispatcher:
         lane.more = (lane.more - freed) | got.more
         for one in claimed:
             self._begin(lane, one, began)
+        for endpoint_id, at_us in got.later.items():
+            self._wake_later(lane.site, endpoint_id, (at_us - now_us) / 1_000_000)
         self._tell(lane.site, settlement)
+
+    def _wake_later(self, site: Site, endpoint_id: str, wait_s: float) -> None:
+        """Wake an endpoint when its rate lets the next request begin; the sweep finds it if this process ends before."""
+
+        def wake() -> None:
+            del self._timers[site.id, endpoint_id]
+            self.wake(site, endpoint_id)
+
+        if (site.id, endpoint_id) not in self._timers and not self._stopping:
+            timer = asyncio.get_running_loop().call_later(max(wait_s, 0), wake)
+            self._timers[site.id, endpoint_id] = timer
 
     def _put_aside(self, lane: _Lane, turn: Turn, now_us: int) -> None:
         # Put last, so that others go first; an attempt whose lease has run out is nobody's to settle for certain.
@@ -263,6 +285,9 @@ class Dispatcher:
         """Send one delivery; whatever happens becomes a result that can be settled."""
         endpoint, body = claimed.endpoint, claimed.event.body
         loop = asyncio.get_running_loop()
+        if claimed.wait_us:
+            await asyncio.sleep(claimed.wait_us / 1_000_000)
+            at_us += claimed.wait_us
         try:
             keys, custom = await self._keyring.open(site, endpoint, at_us)
         except Exception:

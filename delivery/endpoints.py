@@ -20,6 +20,8 @@ from delivery.breaker import Circuit
 from delivery.egress import EgressPolicy
 from delivery.errors import EndpointDisabled, EndpointLimitReached, EndpointNotFound
 from delivery.facts import RecordFact
+from delivery.order import reorder
+from delivery.order_keys import check_ordering
 from delivery.registration import Defaults as Defaults
 from delivery.registration import check_registration, endpoint_fact, merge_change
 from delivery.rows import EndpointRow, Fact, StoredSecret
@@ -28,6 +30,7 @@ from delivery.signing import SECRET_BYTES, format_secret
 from delivery.store import endpoints as store
 from delivery.store.deliveries import skip_waiting
 from delivery.store.facts import insert_facts
+from delivery.store.order import forget_keys
 from delivery.store.replays import count_abandoned
 from delivery.subscriptions import SKIPPED_DELETED
 from delivery.vault import HEADERS_COLUMN, SECRET_COLUMN, TABLE, Vault, site_name
@@ -102,6 +105,7 @@ class Endpoints:
     async def create(self, site: Site, draft: EndpointCreate, *, key: IdempotencyKey | None = None) -> Written:
         """Register an endpoint; it receives what is committed from now on. Raises InvalidEndpoint, EndpointLimitReached."""
         check_registration(self._egress, draft.url, draft.event_types, draft.headers)
+        check_ordering(draft.ordering, draft.ordering_key)
         now_us = self._clock.now_us()
         secret = self._entropy(SECRET_BYTES)
         endpoint_id = self._ids.draw(now_us)
@@ -116,6 +120,10 @@ class Endpoints:
             secrets=(StoredSecret(sealed=await self._seal_secret(site, endpoint_id, secret), expires_at=None),),
             timeout_s=draft.timeout_s or self._defaults.timeout_s,
             max_in_flight=draft.max_in_flight or self._defaults.max_in_flight,
+            ordering=draft.ordering,
+            ordering_key=draft.ordering_key,
+            on_exhausted=draft.on_exhausted,
+            rate_limit=draft.rate_limit,
             retry_schedule=None if draft.retry_schedule is None else tuple(draft.retry_schedule),
             status="active",
             status_reason=None,
@@ -123,6 +131,9 @@ class Endpoints:
             failing_since=None,
             exhausted_since=0,
             circuit=Circuit(),
+            ordering_from=0,
+            passed_over=0,
+            rate_next_at=None,
             lock_version=1,
             created_at=now_us,
             updated_at=now_us,
@@ -178,6 +189,7 @@ class Endpoints:
             merged = merge_change(row, change, self._defaults)
             if headers is not UNSET:
                 merged = replace(merged, header_names=tuple(headers), headers_sealed=sealed)
+            merged = reorder(conn, site.id, row, merged, now_us)
             changed = replace(merged, lock_version=row.lock_version + 1, updated_at=now_us)
             store.save_endpoint(conn, site.id, changed)
             if changed.event_types != row.event_types:
@@ -185,7 +197,7 @@ class Endpoints:
                 store.put_subscription(conn, site.id, row.id, version, now_us)
             return changed
 
-        return self._show(await self._transact(site, endpoint_id, apply, if_match=if_match))
+        return self._told(site, await self._transact(site, endpoint_id, apply, if_match=if_match))
 
     async def delete(self, site: Site, endpoint_id: str, *, if_match: int | None = None) -> None:
         """Remove an endpoint: what waits is skipped and keeps its numbers, its secrets are gone. Raises EndpointNotFound."""
@@ -203,6 +215,7 @@ class Endpoints:
             )
             count_abandoned(conn, site.id, row.id)
             skip_waiting(conn, site.id, row.id, SKIPPED_DELETED, now_us)
+            forget_keys(conn, site.id, row.id)
             return removed
 
         await self._transact(site, endpoint_id, apply, if_match=if_match)

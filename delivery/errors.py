@@ -5,12 +5,14 @@ DeliveryError
 │   ├── EndpointNotFound(endpoint_id)
 │   ├── DeliveryNotFound(delivery_id)
 │   └── ReplayNotFound(replay_id)
+├── DeliveryNotSkippable(delivery_id, status)  one that is under way or was delivered cannot be skipped
 ├── EndpointDisabled(endpoint_id)          a disabled endpoint is neither replayed to, tested, paused nor resumed
 ├── EndpointLimitReached(limit)            a site has as many endpoints as it may have
 ├── InvalidEndpoint(field)                 what was sent about an endpoint cannot be kept
 │   ├── InvalidUrl(reason, detail)
 │   ├── UnknownEventTypes(patterns)
-│   └── ReservedHeaders(names)
+│   ├── ReservedHeaders(names)
+│   └── InvalidOrdering()
 ├── InvalidReplay(pointer)                 what was sent about a replay selects nothing that can be replayed
 ├── ReplayFinished(replay_id)              a replay that was canceled, or has queued everything, cannot be steered
 ├── DestinationNotAllowed(host)            an address that the egress policy forbids; also an OSError
@@ -72,6 +74,15 @@ class ReplayFinished(DeliveryError):
         self.status = status
 
 
+class DeliveryNotSkippable(DeliveryError):
+    """The delivery is under way, or was delivered."""
+
+    def __init__(self, delivery_id: str, status: str) -> None:
+        super().__init__(f"delivery {delivery_id} is {status} and cannot be skipped")
+        self.delivery_id = delivery_id
+        self.status = status
+
+
 class EndpointDisabled(DeliveryError):
     """The endpoint is disabled; enabling it comes first."""
 
@@ -122,6 +133,13 @@ class ReservedHeaders(InvalidEndpoint):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__("headers", f"these header names are reserved: {', '.join(names)}")
         self.names = tuple(names)
+
+
+class InvalidOrdering(InvalidEndpoint):
+    """The ordering and its key do not go together."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("ordering_key", detail)
 
 
 class DestinationNotAllowed(DeliveryError, OSError):

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from delivery.breaker import Circuit
 from delivery.egress import EgressPolicy, check_url
 from delivery.message import check_header_names
+from delivery.order_keys import check_ordering
 from delivery.retry import DEFAULT_SCHEDULE_S
 from delivery.rows import EndpointRow, Fact
 from delivery.shapes import Endpoint, EndpointChange, EventPatterns, encode
@@ -37,7 +38,10 @@ def check_registration(
 
 
 def merge_change(row: EndpointRow, change: EndpointChange, defaults: Defaults) -> EndpointRow:
-    """Return the endpoint with what is given changed, but for its headers, which are sealed elsewhere."""
+    """Return the endpoint with what is given changed, but for its headers, which are sealed elsewhere.
+
+    Raises InvalidOrdering where ordering and key do not go together.
+    """
     if change.url is not UNSET:
         # How another address answered says nothing about this one.
         row = replace(row, url=change.url, circuit=row.circuit if change.url == row.url else Circuit())
@@ -53,6 +57,20 @@ def merge_change(row: EndpointRow, change: EndpointChange, defaults: Defaults) -
         row = replace(row, max_in_flight=change.max_in_flight or defaults.max_in_flight)
     if change.retry_schedule is not UNSET:
         row = replace(row, retry_schedule=tuple(change.retry_schedule or ()) or None)
+    if change.rate_limit is not UNSET:
+        row = replace(row, rate_limit=change.rate_limit)
+    return _merge_ordering(row, change)
+
+
+def _merge_ordering(row: EndpointRow, change: EndpointChange) -> EndpointRow:
+    if change.ordering is not UNSET:
+        # Another ordering brings its own key, or has none.
+        row = replace(row, ordering=change.ordering, ordering_key=None)
+    if change.ordering_key is not UNSET:
+        row = replace(row, ordering_key=change.ordering_key)
+    if change.on_exhausted is not UNSET:
+        row = replace(row, on_exhausted=change.on_exhausted)
+    check_ordering(row.ordering, row.ordering_key)
     return row
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from delivery.order import park
 from delivery.retry import DEFAULT_SCHEDULE_S
 from delivery.rows import DeliveryRow, EndpointRow
 from delivery.schema import LANE_FIRST
@@ -87,6 +88,7 @@ class Relay:
         plan = plan_page(events, versions)
         locked = lock_endpoints(conn, site_id, {endpoint_id for _, who in plan for endpoint_id, _ in who})
         rows = self._number(plan, locked, now_us)
+        rows = park(conn, site_id, rows, {event.sequence: event for event in events}, locked)
         insert_deliveries(conn, site_id, rows)
         number_deliveries(conn, site_id, {row.endpoint_id: row.endpoint_sequence for row in rows})
         move_relay(conn, site_id, plan[-1][0].sequence, now_us)
@@ -95,7 +97,7 @@ class Relay:
             endpoints_woken=frozenset(
                 row.endpoint_id
                 for row in rows
-                if row.due_at is not None and _takes_now(locked[row.endpoint_id], now_us)
+                if row.due_at is not None and not row.waits_for and _takes_now(locked[row.endpoint_id], now_us)
             ),
             behind=len(plan) < len(events) or len(events) == self._page_events,
         )

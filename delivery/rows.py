@@ -29,6 +29,10 @@ class EndpointRow:
     secrets: tuple[StoredSecret, ...]
     timeout_s: int
     max_in_flight: int
+    ordering: str
+    ordering_key: str | None
+    on_exhausted: str
+    rate_limit: int | None
     retry_schedule: tuple[int, ...] | None
     status: str
     status_reason: str | None
@@ -36,6 +40,9 @@ class EndpointRow:
     failing_since: int | None
     exhausted_since: int
     circuit: Circuit
+    ordering_from: int
+    passed_over: int
+    rate_next_at: int | None
     lock_version: int
     created_at: int
     updated_at: int
@@ -70,6 +77,7 @@ class DeliveryRow:
     last_status: int | None = None
     last_error: str | None = None
     replay_id: str | None = None
+    waits_for: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ metadata: Final = MetaData(naming_convention=books.naming_convention)
 LANE_IN_FLIGHT: Final = 0
 LANE_FIRST: Final = 1
 LANE_AGAIN: Final = 2
+LANE_PARKED: Final = 3
 
 _UNFINISHED: Final = text("due_at IS NOT NULL")
 _TROUBLED: Final = text("state IN ('retrying', 'exhausted', 'skipped')")
@@ -53,6 +54,12 @@ endpoints: Final = Table(
     Column("secrets", Json, nullable=False),
     Column("timeout_s", Integer, nullable=False),
     Column("max_in_flight", Integer, nullable=False),
+    # parallel, ordered, or ordered_by with its key; what an exhausted delivery does to those behind it: block or skip_and_flag.
+    Column("ordering", String(10), nullable=False),
+    Column("ordering_key", Text),
+    Column("on_exhausted", String(14), nullable=False),
+    # Requests a second at most.
+    Column("rate_limit", Integer),
     Column("retry_schedule", Json),
     # active, paused, disabled or deleted.
     Column("status", String(10), nullable=False),
@@ -67,6 +74,12 @@ endpoints: Final = Table(
     Column("circuit_trips", Integer, nullable=False),
     Column("circuit_opened_at", BigInteger),
     Column("circuit_probe_at", BigInteger),
+    # While it is not 0: what has a larger endpoint sequence waits until everything up to this one is finished.
+    Column("ordering_from", BigInteger, nullable=False),
+    # How many exhausted deliveries did not hold up those behind them.
+    Column("passed_over", Integer, nullable=False),
+    # When the next request may begin, of an endpoint with a rate limit.
+    Column("rate_next_at", BigInteger),
     Column("lock_version", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
@@ -118,7 +131,7 @@ deliveries: Final = Table(
     Column("trigger", String(10), nullable=False),
     # When somebody must look at this row next: the next attempt, or the end of the lease. NULL: never, it is finished.
     Column("due_at", BigInteger),
-    # Who waits: what is in flight, first attempts, everything that is sent again.
+    # Who waits: what is in flight, first attempts, everything that is sent again, what waits for others to be finished.
     Column("lane", SmallInteger, nullable=False),
     # Grows with every claim, so that only the last claimer can settle.
     Column("generation", Integer, nullable=False),
@@ -129,6 +142,8 @@ deliveries: Final = Table(
     Column("last_error", String(40)),
     # The replay that queued it last and counts what becomes of it.
     Column("replay_id", Id),
+    # How many of its order keys an earlier unfinished delivery holds: parked until that is 0.
+    Column("waits_for", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "id"),
@@ -163,6 +178,19 @@ deliveries: Final = Table(
     ),
     # Rows are rewritten twice in their first second: room on the page keeps the new versions beside the old.
     postgresql_with={"fillfactor": 70},
+)
+
+# What keeps deliveries in order: the keys of those that are not finished, of endpoints that ask for an order.
+order_keys: Final = Table(
+    "order_keys",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("endpoint_id", Id, nullable=False),
+    Column("key", String(32), nullable=False),
+    Column("endpoint_sequence", BigInteger, nullable=False),
+    Column("delivery_id", Id, nullable=False),
+    PrimaryKeyConstraint("site_id", "endpoint_id", "key", "endpoint_sequence"),
+    Index("ix_order_keys_delivery", "site_id", "delivery_id"),
 )
 
 attempts: Final = Table(

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from delivery.claim import Claimed
+from delivery.order import PARALLEL, release
 from delivery.registration import endpoint_fact
 from delivery.retry import Delivered, Disabled, Exhausted, Failure, History, Outcome, Reply, Retry, judge
 from delivery.rows import AttemptRow, DeliveryRow, EndpointRow, Fact
@@ -110,6 +111,7 @@ def settle(
         settled.append((one, outcome))
     update_deliveries(conn, site_id, rows)
     count_outcomes(conn, site_id, rows)
+    _let_go(conn, site_id, rows, standings, now_us)
     due = {row.id: row.due_at for row in rows}
     insert_attempts(conn, site_id, [_attempt(one, outcome, due) for one, outcome in settled])
     facts = [fact for one in standings.values() for fact in _store(conn, site_id, one, head, now_us, schedule_s)]
@@ -150,6 +152,27 @@ def _after(row: DeliveryRow, outcome: Outcome, endpoint: EndpointRow, now_us: in
             return replace(over, state="exhausted", reason=error_class, failures=row.failures + 1)
         case Retry(after_us=after_us, charged=charged):
             return replace(over, state="retrying", due_at=now_us + after_us, failures=row.failures + charged)
+
+
+def _let_go(
+    conn: Connection,
+    site_id: int,
+    rows: Sequence[DeliveryRow],
+    standings: Mapping[str, _Standing],
+    now_us: int,
+) -> None:
+    """Let go what waited for deliveries that are finished, at endpoints that keep an order."""
+    for endpoint_id, standing in standings.items():
+        endpoint = standing.row
+        if endpoint.ordering == PARALLEL:
+            continue
+        here = [row for row in rows if row.endpoint_id == endpoint_id]
+        passed = {row.id for row in here if row.state == "exhausted" and endpoint.on_exhausted != "block"}
+        finished = [row.id for row in here if row.state in {"delivered", "skipped"} or row.id in passed]
+        flagged = len(passed & release(conn, site_id, endpoint_id, finished, now_us)) if finished else 0
+        if flagged:
+            standing.row = replace(endpoint, passed_over=endpoint.passed_over + flagged)
+            standing.changed = True
 
 
 def _judge_endpoint(standing: _Standing, row: DeliveryRow, outcome: Outcome, now_us: int, chance: float) -> None:

@@ -13,6 +13,9 @@ from engine.money import format_instant
 
 RETRY_DELAY_MAX_S: Final = 7 * 24 * 3600
 
+WAITS_FOR_ORDER: Final = "waits_for_order"
+"""The reason of a pending delivery that earlier ones have to go before."""
+
 MASK: Final = "***"
 """Stands where a custom header's value would be: it may be a credential, and none is shown twice."""
 
@@ -50,6 +53,31 @@ RetrySchedule = Annotated[
     Meta(min_length=1, max_length=32, description="Seconds to wait before each attempt, the first one included."),
 ]
 
+Ordering = Annotated[
+    Literal["parallel", "ordered", "ordered_by"],
+    Meta(
+        description="`parallel`: as fast as they come. `ordered`: by endpoint sequence, one in flight. `ordered_by`: by endpoint "
+        "sequence among those that share the `ordering_key`.",
+    ),
+]
+OrderingKey = Annotated[
+    str,
+    Meta(
+        max_length=120,
+        pattern=r"^(account|ledger|resource|metadata\.[^\x00]{1,100})$(?!\n)",
+        description="What `ordered_by` goes by: `account` (each one that the event touches), `ledger`, `resource`, or "
+        "`metadata.NAME`. An event without it waits for nobody.",
+    ),
+]
+OnExhausted = Annotated[
+    Literal["block", "skip_and_flag"],
+    Meta(
+        description="What an exhausted delivery does where order is kept: `block` those behind it until it is replayed with "
+        "success or skipped, or let them pass and count it in `passed_over`.",
+    ),
+]
+RateLimit = Annotated[int, Meta(ge=1, le=1000, description="Requests a second at most, evenly spaced.")]
+
 EndpointStatus = Literal["active", "paused", "disabled"]
 DeliveryStatus = Literal["pending", "in_flight", "retrying", "delivered", "exhausted", "skipped"]
 Trigger = Literal["scheduled", "manual", "replay"]
@@ -66,6 +94,10 @@ class EndpointCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_s: TimeoutSeconds | None = None
     max_in_flight: MaxInFlight | None = None
     retry_schedule: RetrySchedule | None = None
+    ordering: Ordering = "parallel"
+    ordering_key: OrderingKey | None = None
+    on_exhausted: OnExhausted = "block"
+    rate_limit: RateLimit | None = None
 
 
 class EndpointChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +111,10 @@ class EndpointChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_s: TimeoutSeconds | UnsetType | None = UNSET
     max_in_flight: MaxInFlight | UnsetType | None = UNSET
     retry_schedule: RetrySchedule | UnsetType | None = UNSET
+    ordering: Ordering | UnsetType = UNSET
+    ordering_key: OrderingKey | UnsetType | None = UNSET
+    on_exhausted: OnExhausted | UnsetType = UNSET
+    rate_limit: RateLimit | UnsetType | None = UNSET
 
 
 class CircuitState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,6 +141,11 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeout_s: int
     max_in_flight: int
     retry_schedule: list[int]
+    ordering: Ordering
+    ordering_key: str | None
+    on_exhausted: OnExhausted
+    passed_over: int
+    rate_limit: int | None
     status: EndpointStatus
     status_reason: str | None
     last_sequence: int
@@ -208,6 +249,11 @@ def show_endpoint(row: EndpointRow, default_schedule_s: Sequence[int]) -> Endpoi
         timeout_s=row.timeout_s,
         max_in_flight=row.max_in_flight,
         retry_schedule=list(row.retry_schedule or default_schedule_s),
+        ordering=cast("Ordering", row.ordering),
+        ordering_key=row.ordering_key,
+        on_exhausted=cast("OnExhausted", row.on_exhausted),
+        passed_over=row.passed_over,
+        rate_limit=row.rate_limit,
         status=cast("EndpointStatus", row.status),
         status_reason=row.status_reason,
         last_sequence=row.last_sequence,
@@ -234,11 +280,12 @@ def show_delivery(row: DeliveryRow, event: bytes | None = None) -> Delivery:
         sequence=row.sequence,
         endpoint_sequence=row.endpoint_sequence,
         status=cast("DeliveryStatus", row.state),
-        reason=row.reason,
+        reason=row.reason or (WAITS_FOR_ORDER if row.waits_for else None),
         attempts=row.attempts,
         last_status=row.last_status,
         last_error=row.last_error,
-        next_attempt_at=_instant(row.due_at) if row.state in {"pending", "retrying"} else None,
+        # What waits for its turn is due when the one before it is finished, and nobody knows when that is.
+        next_attempt_at=_instant(row.due_at) if row.state in {"pending", "retrying"} and not row.waits_for else None,
         delivered_at=_instant(row.delivered_at),
         created_at=format_instant(row.created_at),
         updated_at=format_instant(row.updated_at),

@@ -17,6 +17,7 @@ from delivery.endpoints import Endpoints
 from delivery.log import Log
 from delivery.replay import Replay
 from delivery.replay_jobs import Replays
+from delivery.skip import Skip
 from engine.clock import Clock
 from engine.databases import Site
 from engine.errors import Fault, NotFound
@@ -86,6 +87,7 @@ class Services:
     log: Log
     replay: Replay
     replays: Replays
+    skip: Skip
     api_keys: ApiKeys
     authenticator: Authenticator
     oauth: OAuth

@@ -83,6 +83,11 @@ CODES: Final[dict[str, Code]] = {
         "Replay finished",
         "The replay was canceled, or has queued everything it found: it cannot be paused, resumed or canceled.",
     ),
+    "delivery.not_skippable": _code(
+        409,
+        "Delivery not skippable",
+        "Only a delivery that waits or was given up can be skipped: this one is under way, or was delivered.",
+    ),
     "hold.not_open": _code(409, "Hold not open", "The hold was captured, released or expired before."),
     "hold.capture_exceeds": _code(409, "Capture exceeds hold", "More was to be captured than the hold still reserves."),
     "entry.not_pending": _code(409, "Entry not pending", "Only a pending entry can be posted, archived or changed."),

@@ -86,11 +86,13 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     delivery_errors.ReplayNotFound: "not_found",
     delivery_errors.InvalidReplay: "validation.invalid_value",
     delivery_errors.ReplayFinished: "replay.finished",
+    delivery_errors.DeliveryNotSkippable: "delivery.not_skippable",
     delivery_errors.EndpointDisabled: "endpoint.disabled",
     delivery_errors.EndpointLimitReached: "endpoint.limit_reached",
     delivery_errors.InvalidUrl: "validation.destination_not_allowed",
     delivery_errors.UnknownEventTypes: "validation.invalid_value",
     delivery_errors.ReservedHeaders: "validation.invalid_value",
+    delivery_errors.InvalidOrdering: "validation.invalid_value",
     delivery_errors.DestinationNotAllowed: "validation.destination_not_allowed",
     delivery_errors.InvalidSecret: "internal",
     delivery_errors.SignatureRejected: "internal",
@@ -104,6 +106,7 @@ _POINTERS: Final[dict[type[Exception], str]] = {
     delivery_errors.InvalidUrl: "/url",
     delivery_errors.UnknownEventTypes: "/event_types",
     delivery_errors.ReservedHeaders: "/headers",
+    delivery_errors.InvalidOrdering: "/ordering_key",
 }
 
 _OURS_TO_KNOW: Final = (

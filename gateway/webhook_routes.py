@@ -103,6 +103,10 @@ WEBHOOKS: Final = (
         scope="webhooks.read", answer=webhook_shapes.Attempt, page=True,
     ),
     Route(
+        method="POST", path="/v1/deliveries/{id}/skip", handler=webhooks.skip_delivery, tag="Deliveries",
+        scope="webhooks.write", answer=webhook_shapes.Delivery, refusals=("delivery.not_skippable",),
+    ),
+    Route(
         method="POST", path="/v1/deliveries/{id}/replay", handler=webhooks.replay_delivery, tag="Deliveries",
         scope="webhooks.write", answer=webhook_shapes.Delivery, status=202, refusals=("endpoint.disabled",),
     ),

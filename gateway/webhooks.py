@@ -159,6 +159,12 @@ async def replay_delivery(call: Call, _asked: Asked) -> Response:
     return _delivery(await call.services.replay.replay_one(call.site, call.path_id("delivery")), status=202)
 
 
+async def skip_delivery(call: Call, _asked: Asked) -> Response:
+    """Give a delivery up: what waits for it in an ordered endpoint goes on."""
+    await call.empty_document()
+    return _delivery(await call.services.skip.skip_one(call.site, call.path_id("delivery")))
+
+
 def _beside(at_us: int | None, step: int) -> int | None:
     return None if at_us is None else at_us + step
 

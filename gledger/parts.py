@@ -23,6 +23,7 @@ from delivery.facts import Fact
 from delivery.log import Log
 from delivery.replay import Replay
 from delivery.replay_jobs import Replays
+from delivery.skip import Skip
 from engine.clock import SystemClock
 from engine.commands import RecordFact
 from engine.databases import Database, Databases, Site
@@ -77,6 +78,7 @@ class Parts:
     log: Log
     replay: Replay
     replays: Replays
+    skip: Skip
     egress: EgressPolicy
     redis: Redis
     wakeups: WakeUps
@@ -173,6 +175,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             log=Log(databases),
             replay=Replay(databases, clock=clock, on_due=listeners.on_due),
             replays=Replays(databases, clock=clock, ids=ids, on_replay=listeners.on_replay),
+            skip=Skip(databases, clock=clock, on_due=listeners.on_due),
             egress=egress,
             redis=redis,
             wakeups=WakeUps(redis),

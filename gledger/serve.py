@@ -63,6 +63,7 @@ class Gateway:
                 log=parts.log,
                 replay=parts.replay,
                 replays=parts.replays,
+                skip=parts.skip,
                 api_keys=parts.authority.api_keys,
                 authenticator=parts.authority.authenticator,
                 oauth=OAuthEndpoints(parts.authority, clock=parts.clock.now_us),

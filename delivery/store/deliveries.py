@@ -75,6 +75,7 @@ def update_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow
             "last_status": row.last_status,
             "last_error": row.last_error,
             "replay_id": row.replay_id,
+            "waits_for": row.waits_for,
             "updated_at": row.updated_at,
         }
         for row in sorted(rows, key=lambda row: row.id)

@@ -77,7 +77,7 @@ def number_deliveries(conn: Connection, site_id: int, last_sequences: dict[str, 
 
 
 def save_standings(conn: Connection, site_id: int, rows: Iterable[EndpointRow]) -> None:
-    """Store how these locked endpoints answered lately, in one statement."""
+    """Store how these locked endpoints answered lately and what they were sent, in one statement."""
     changed = [{"site_id": site_id, "id": row.id, **_standing(row)} for row in rows]
     update_rows(conn, endpoints, ("site_id", "id"), changed)
 
@@ -170,6 +170,10 @@ def _changeable(row: EndpointRow) -> dict[str, Any]:
         ],
         "timeout_s": row.timeout_s,
         "max_in_flight": row.max_in_flight,
+        "ordering": row.ordering,
+        "ordering_key": row.ordering_key,
+        "on_exhausted": row.on_exhausted,
+        "rate_limit": row.rate_limit,
         "retry_schedule": None if row.retry_schedule is None else list(row.retry_schedule),
         "status": row.status,
         "status_reason": row.status_reason,
@@ -189,6 +193,9 @@ def _standing(row: EndpointRow) -> dict[str, Any]:
         "circuit_trips": row.circuit.trips,
         "circuit_opened_at": row.circuit.opened_at,
         "circuit_probe_at": row.circuit.probe_at,
+        "ordering_from": row.ordering_from,
+        "passed_over": row.passed_over,
+        "rate_next_at": row.rate_next_at,
     }
 
 
@@ -210,6 +217,10 @@ def _endpoint(row: Row[*tuple[Any, ...]]) -> EndpointRow:
         ),
         timeout_s=fields["timeout_s"],
         max_in_flight=fields["max_in_flight"],
+        ordering=fields["ordering"],
+        ordering_key=fields["ordering_key"],
+        on_exhausted=fields["on_exhausted"],
+        rate_limit=fields["rate_limit"],
         retry_schedule=None if schedule is None else tuple(schedule),
         status=fields["status"],
         status_reason=fields["status_reason"],
@@ -223,6 +234,9 @@ def _endpoint(row: Row[*tuple[Any, ...]]) -> EndpointRow:
             opened_at=fields["circuit_opened_at"],
             probe_at=fields["circuit_probe_at"],
         ),
+        ordering_from=fields["ordering_from"],
+        passed_over=fields["passed_over"],
+        rate_next_at=fields["rate_next_at"],
         lock_version=fields["lock_version"],
         created_at=fields["created_at"],
         updated_at=fields["updated_at"],

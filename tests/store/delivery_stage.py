@@ -20,6 +20,7 @@ from delivery.replay import Replay
 from delivery.rows import Fact
 from delivery.sender import Sender
 from delivery.shapes import Attempt, Delivery, Endpoint, EndpointChange, EndpointCreate
+from delivery.skip import Skip
 from delivery.sweep import Sweeper
 from engine import feed
 from engine.databases import Database, Databases, Site
@@ -108,6 +109,7 @@ class Stage:
         self.settled: list[bool] = []
         self.endpoints = self.registry()
         self.log = Log(self.databases)
+        self.skip = Skip(self.databases, clock=self.clock)
         self.replay = Replay(self.databases, clock=self.clock)
         self.sweeper = Sweeper(self.databases, clock=self.clock)
         self.facts = FactSender(self.databases, self.record)

@@ -34,6 +34,7 @@ _TABLES = (
     "idempotency_keys",
     "ledgers",
     "lines",
+    "order_keys",
     "outgoing_facts",
     "relays",
     "replay_parts",
@@ -67,6 +68,7 @@ _CHANGES = {
     "attempts": "DELETE",
     "replays": "UPDATE",
     "replay_parts": "UPDATE",
+    "order_keys": "DELETE",
     "outgoing_facts": "DELETE",
 }
 _FOR_EVER = ("lines", "events")
@@ -464,6 +466,7 @@ def upgrade() -> None:
         sa.Column("last_status", sa.SmallInteger(), nullable=True),
         sa.Column("last_error", sa.String(length=40), nullable=True),
         sa.Column("replay_id", _ID, nullable=True),
+        sa.Column("waits_for", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_deliveries")),
@@ -510,6 +513,10 @@ def upgrade() -> None:
         sa.Column("secrets", _JSON, nullable=False),
         sa.Column("timeout_s", sa.Integer(), nullable=False),
         sa.Column("max_in_flight", sa.Integer(), nullable=False),
+        sa.Column("ordering", sa.String(length=10), nullable=False),
+        sa.Column("ordering_key", sa.Text(), nullable=True),
+        sa.Column("on_exhausted", sa.String(length=14), nullable=False),
+        sa.Column("rate_limit", sa.Integer(), nullable=True),
         sa.Column("retry_schedule", _JSON, nullable=True),
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("status_reason", sa.String(length=40), nullable=True),
@@ -521,12 +528,25 @@ def upgrade() -> None:
         sa.Column("circuit_trips", sa.Integer(), nullable=False),
         sa.Column("circuit_opened_at", sa.BigInteger(), nullable=True),
         sa.Column("circuit_probe_at", sa.BigInteger(), nullable=True),
+        sa.Column("ordering_from", sa.BigInteger(), nullable=False),
+        sa.Column("passed_over", sa.Integer(), nullable=False),
+        sa.Column("rate_next_at", sa.BigInteger(), nullable=True),
         sa.Column("lock_version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("last_sequence >= 0", name=op.f("ck_endpoints_last_sequence")),
         sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_endpoints")),
     )
+    op.create_table(
+        "order_keys",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("endpoint_id", _ID, nullable=False),
+        sa.Column("key", sa.String(length=32), nullable=False),
+        sa.Column("endpoint_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("delivery_id", _ID, nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "endpoint_id", "key", "endpoint_sequence", name=op.f("pk_order_keys")),
+    )
+    op.create_index("ix_order_keys_delivery", "order_keys", ["site_id", "delivery_id"], unique=False)
     op.create_table(
         "outgoing_facts",
         sa.Column("site_id", sa.BigInteger(), nullable=False),
