@@ -8,7 +8,7 @@ READY := .venv/.ready
 ROUNDS ?= 20
 PYTEST := $(BIN)/python -m pytest -q
 # These start whole processes and measure time: one after the other, on a machine that does nothing else.
-ALONE := $(wildcard tests/journeys tests/faults tests/docs)
+ALONE := $(wildcard tests/journeys tests/faults tests/docs tests/conformance)
 T ?=
 
 .DEFAULT_GOAL := help

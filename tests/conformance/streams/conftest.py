@@ -1,0 +1,138 @@
+"""The server that is held to the contract: one that runs already (`--base-url`), or `gledger dev` in a folder of its own.
+
+    pytest tests/conformance/streams [--base-url https://ledger.example --api-key glk_… --page-port 5173]
+
+A server that runs already must let pages of `http://127.0.0.1:PAGE_PORT` follow (GLEDGER_STREAM_ORIGINS), or the browser's cases
+are skipped. It is posted to: give a sandbox's key. With CONFORMANCE_ALL=1, as in continuous integration, a client that
+is not there is a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+import pytest
+
+from gledger.sites import read_credentials
+from tests.processes import Program, until_ready
+from tests.servers import free_port
+
+ALL: Final = "CONFORMANCE_ALL"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let one name a server that runs."""
+    parser.addoption("--base-url", default=None, help="hold this server to the contract instead of starting one")
+    parser.addoption(
+        "--api-key", default=None, help="a key of its sandbox with ledger.admin, ledger.write, events.read"
+    )
+    parser.addoption("--page-port", type=int, default=0, help="where the browser's page is served (a free port)")
+
+
+class _Page(msgspec.Struct):
+    data: list[msgspec.Raw]
+    has_more: bool
+    next_cursor: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Server:
+    """The server, and what the suite may do with it."""
+
+    http: aiohttp.ClientSession
+    url: str
+    token: str
+    page_port: int
+    program: Program | None
+    accounts: tuple[str, str] = ("", "")
+
+    async def ask(self, method: str, path: str, body: Any = None, *, status: int = 201) -> Any:
+        """Return the answer of an operation."""
+        headers = {"authorization": f"Bearer {self.token}"}
+        async with self.http.request(method, self.url + path, json=body, headers=headers) as answer:
+            assert answer.status == status, await answer.text()
+            return await answer.json()
+
+    async def post(self, amount: int) -> None:
+        """Post an entry, again and again while the server is away; its key makes it one."""
+        lines = [
+            {"account_id": account, "direction": direction, "amount": amount}
+            for account, direction in zip(self.accounts, ("debit", "credit"), strict=True)
+        ]
+        body = {"lines": lines, "idempotency_key": f"{self.accounts[0]}-{amount}", "metadata": {'ä"\\': "€\u2028😀"}}
+        while True:
+            try:
+                await self.ask("POST", "/v1/entries", body)
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+    async def head(self) -> str:
+        """Return the cursor of the feed's head."""
+        headers = {"authorization": f"Bearer {self.token}"}
+        async with self.http.get(f"{self.url}/v1/accounts?limit=1", headers=headers) as answer:
+            return answer.headers["x-gledger-feed-cursor"]
+
+    async def listed(self, cursor: str) -> list[bytes]:
+        """Return what follows a cursor, over the list, as bytes."""
+        found: list[bytes] = []
+        headers = {"authorization": f"Bearer {self.token}"}
+        while True:
+            async with self.http.get(f"{self.url}/v1/events?limit=1000&after={cursor}", headers=headers) as answer:
+                page = msgspec.json.decode(await answer.read(), type=_Page)
+            found += [bytes(each) for each in page.data]
+            if not page.has_more:
+                return found
+            cursor = page.next_cursor
+
+    async def restart(self) -> None:
+        """Stop the server and start it again; one that we did not start goes on."""
+        if self.program is not None:
+            await self.program.stop()
+            self.program.start()
+            await until_ready(self.http, self.url, self.program)
+
+
+@pytest.fixture(scope="session")
+async def server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """The server with a ledger and two accounts of this run's own."""
+    url, token = pytestconfig.getoption("--base-url"), pytestconfig.getoption("--api-key")
+    page_port = pytestconfig.getoption("--page-port") or free_port()
+    program = None
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        if url is None:
+            folder, port = tmp_path_factory.mktemp("conformance"), free_port()
+            environ = {"GLEDGER_STREAM_ORIGINS": f"http://127.0.0.1:{page_port}", "GLEDGER_LOG_LEVEL": "warning"}
+            arguments = ("dev", "--port", str(port), "--data", str(folder / "data"))
+            program = Program(*arguments, environ=environ, log=folder / "log")
+            program.start()
+            url = f"http://127.0.0.1:{port}"
+            await until_ready(http, url, program)
+            credentials = read_credentials(folder / "data" / "credentials.json")
+            assert credentials is not None
+            token = credentials.api_key
+        try:
+            made = Server(http=http, url=url.rstrip("/"), token=token, page_port=page_port, program=program)
+            ledger = (await made.ask("POST", "/v1/ledgers", {"name": "Conformance"}))["id"]
+            account = {"ledger_id": ledger, "name": "Account", "currency": "EUR"}
+            debit = await made.ask("POST", "/v1/accounts", {**account, "type": "asset"})
+            credit = await made.ask("POST", "/v1/accounts", {**account, "type": "liability"})
+            made.accounts = (debit["id"], credit["id"])
+            yield made
+        finally:
+            if program is not None:
+                program.close()
+
+
+def missing(why: str) -> None:
+    """Skip a case for what is not there, by name; where everything must be there, fail."""
+    if os.environ.get(ALL):
+        pytest.fail(why)
+    pytest.skip(why)
