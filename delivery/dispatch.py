@@ -11,21 +11,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
 
+from delivery.attempts import Attempts, batches, interrupted
 from delivery.claim import Bodies, Claimed
-from delivery.keyring import Keyring
-from delivery.message import masked, merged, message_headers
 from delivery.order import PARALLEL
-from delivery.retry import DEFAULT_SCHEDULE_S, Delivered, Disabled, Exhausted, Failure, Outcome, Reply, Retry
+from delivery.retry import DEFAULT_SCHEDULE_S, Delivered, Disabled, Exhausted, Outcome, Reply, Retry
 from delivery.sender import Sender
 from delivery.settle import Finished, Settlement
-from delivery.shapes import encode
-from delivery.transcript import shown_request, shown_response
 from delivery.turn import Turn, take_turn
 from delivery.vault import Vault
 from engine.clock import Clock
@@ -71,7 +68,7 @@ class _Lane:
     busy: Counter[str] = field(default_factory=Counter)
     full: set[str] = field(default_factory=set)
     """Endpoints all of whose places this very process has taken: until a request comes back there is nothing to claim."""
-    out: set[asyncio.Task[Finished]] = field(default_factory=set)
+    out: set[asyncio.Task[list[Finished]]] = field(default_factory=set)
     finished: list[Finished] = field(default_factory=list)
     starved: bool = False
     narrow: int = 0
@@ -96,10 +93,10 @@ class Dispatcher:
     ) -> None:
         """`on_retry_scheduled` is told site, endpoint and when (micros); `on_settled` whether facts wait for FactSender."""
         self._databases = databases
-        self._sender = sender
-        self._keyring = Keyring(vault)
         self._clock = clock
         self._settings = settings or DispatchSettings()
+        # A lease that was spent on waiting for us might not outlast the request: then the request is not made.
+        self._attempts = Attempts(sender, vault, late_s=self._settings.settle_margin_s / 2)
         self._on_retry_scheduled = on_retry_scheduled
         self._on_settled = on_settled
         self._meter = meter
@@ -235,8 +232,8 @@ class Dispatcher:
         lane.narrow = max(lane.narrow - 1, 0)
         lane.woken.update(dict.fromkeys([*got.unserved, *sorted(freed.difference(chosen))]))
         lane.more = (lane.more - freed) | got.more
-        for one in claimed:
-            self._begin(lane, one, began)
+        for together in batches(claimed):
+            self._begin(lane, together, began)
         for endpoint_id, at_us in got.later.items():
             self._wake_later(lane.site, endpoint_id, (at_us - now_us) / 1_000_000)
         self._tell(lane.site, settlement)
@@ -259,55 +256,28 @@ class Dispatcher:
         still = [one for one in turn.finished if (one.claimed.delivery.due_at or 0) > now_us]
         lane.finished = [*lane.finished[len(turn.finished) :], *still]
 
-    def _begin(self, lane: _Lane, claimed: Claimed, began: float) -> None:
+    def _begin(self, lane: _Lane, together: Sequence[Claimed], began: float) -> None:
+        """Send deliveries of one endpoint in one request, of which more than one are a batch."""
         at_us = self._clock.now_us()
-        task = asyncio.create_task(self._attempt(lane.site, claimed, at_us, began))
+        task = asyncio.create_task(self._attempts.send(lane.site, together, at_us, began))
         lane.out.add(task)
-        endpoint = claimed.endpoint
-        lane.busy[endpoint.id] += 1
+        endpoint = together[0].endpoint
+        lane.busy[endpoint.id] += len(together)
         if lane.busy[endpoint.id] >= endpoint.circuit.limit(endpoint.max_in_flight, at_us):
             lane.full.add(endpoint.id)
 
-        def come_back(task: asyncio.Task[Finished]) -> None:
+        def come_back(task: asyncio.Task[list[Finished]]) -> None:
             # A task that is cancelled before it ran leaves nothing else behind than this call.
-            over = _interrupted(claimed, at_us) if task.cancelled() else task.result()
+            over = interrupted(together, at_us) if task.cancelled() else task.result()
             lane.out.discard(task)
-            lane.busy[endpoint.id] -= 1
+            lane.busy[endpoint.id] -= len(together)
             lane.full.discard(endpoint.id)
-            lane.finished.append(over)
-            self._out -= 1
+            lane.finished += over
+            self._out -= len(together)
             lane.signal.set()
             self._feed_starved()
 
         task.add_done_callback(come_back)
-
-    async def _attempt(self, site: Site, claimed: Claimed, at_us: int, began: float) -> Finished:
-        """Send one delivery; whatever happens becomes a result that can be settled."""
-        endpoint, body = claimed.endpoint, claimed.event.body
-        loop = asyncio.get_running_loop()
-        if claimed.wait_us:
-            await asyncio.sleep(claimed.wait_us / 1_000_000)
-            at_us += claimed.wait_us
-        try:
-            keys, custom = await self._keyring.open(site, endpoint, at_us)
-        except Exception:
-            log.exception("delivery.secret_unavailable", site_id=site.id, endpoint_id=endpoint.id)
-            return replace(_interrupted(claimed, at_us), result=Failure(error_class="secret_unavailable"))
-        # A lease that was spent on waiting for us might not outlast the request: then the request is not made.
-        if loop.time() - began > self._settings.settle_margin_s / 2:
-            return _interrupted(claimed, at_us)
-        headers = message_headers(claimed.delivery, keys, at_us // 1_000_000, body)
-        started = loop.time()
-        sent = await self._sender.post(endpoint.url, body, merged(headers, custom), endpoint.timeout_s)
-        return Finished(
-            claimed=claimed,
-            result=sent.result,
-            at=at_us,
-            duration_ms=round((loop.time() - started) * 1000),
-            request=shown_request(endpoint.url, merged(headers, masked(custom)), claimed.event.id, len(body)),
-            response=None if sent.response is None else shown_response(sent.response),
-            timings=None if sent.timings is None else encode(sent.timings),
-        )
 
     def _tell(self, site: Site, settlement: Settlement) -> None:
         """Say what was settled: one log line an attempt, the meter, whoever schedules retries or submits facts."""
@@ -349,17 +319,6 @@ class Dispatcher:
             for lane in self._lanes.values():
                 if lane.starved:
                     lane.signal.set()
-
-
-def _interrupted(claimed: Claimed, at_us: int) -> Finished:
-    return Finished(
-        claimed=claimed,
-        result=Failure(error_class="interrupted"),
-        at=at_us,
-        duration_ms=0,
-        request=None,
-        response=None,
-    )
 
 
 def _outcome_name(outcome: Outcome) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from delivery.breaker import Circuit
@@ -21,12 +21,11 @@ from delivery.egress import EgressPolicy
 from delivery.errors import EndpointDisabled, EndpointLimitReached, EndpointNotFound
 from delivery.facts import RecordFact
 from delivery.order import reorder
-from delivery.order_keys import check_ordering
 from delivery.registration import Defaults as Defaults
-from delivery.registration import check_registration, endpoint_fact, merge_change
+from delivery.registration import check_registration, endpoint_fact, merge_change, new_endpoint
 from delivery.rows import EndpointRow, Fact, StoredSecret
-from delivery.shapes import Endpoint, EndpointChange, EndpointCreate, encode, show_endpoint
-from delivery.signing import SECRET_BYTES, format_secret
+from delivery.shapes import Endpoint, EndpointChange, EndpointCreate, RotateSecret, encode, show_endpoint
+from delivery.signing import SECRET_BYTES, Version, format_public, format_secret
 from delivery.store import endpoints as store
 from delivery.store.deliveries import skip_waiting
 from delivery.store.facts import insert_facts
@@ -104,40 +103,12 @@ class Endpoints:
 
     async def create(self, site: Site, draft: EndpointCreate, *, key: IdempotencyKey | None = None) -> Written:
         """Register an endpoint; it receives what is committed from now on. Raises InvalidEndpoint, EndpointLimitReached."""
-        check_registration(self._egress, draft.url, draft.event_types, draft.headers)
-        check_ordering(draft.ordering, draft.ordering_key)
+        check_registration(self._egress, draft)
         now_us = self._clock.now_us()
-        secret = self._entropy(SECRET_BYTES)
-        endpoint_id = self._ids.draw(now_us)
-        row = EndpointRow(
-            id=endpoint_id,
-            url=draft.url,
-            description=draft.description,
-            metadata=draft.metadata,
-            event_types=tuple(draft.event_types),
-            header_names=tuple(draft.headers),
-            headers_sealed=await self._seal_headers(site, endpoint_id, draft.headers),
-            secrets=(StoredSecret(sealed=await self._seal_secret(site, endpoint_id, secret), expires_at=None),),
-            timeout_s=draft.timeout_s or self._defaults.timeout_s,
-            max_in_flight=draft.max_in_flight or self._defaults.max_in_flight,
-            ordering=draft.ordering,
-            ordering_key=draft.ordering_key,
-            on_exhausted=draft.on_exhausted,
-            rate_limit=draft.rate_limit,
-            retry_schedule=None if draft.retry_schedule is None else tuple(draft.retry_schedule),
-            status="active",
-            status_reason=None,
-            last_sequence=0,
-            failing_since=None,
-            exhausted_since=0,
-            circuit=Circuit(),
-            ordering_from=0,
-            passed_over=0,
-            rate_next_at=None,
-            lock_version=1,
-            created_at=now_us,
-            updated_at=now_us,
-        )
+        bare = new_endpoint(draft, self._ids.draw(now_us), self._defaults, now_us)
+        shown, secret = await self._new_secret(site, bare.id, draft.signature or "v1")
+        sealed = await self._seal_headers(site, bare.id, draft.headers)
+        row = replace(bare, headers_sealed=sealed, secrets=(secret,))
 
         def write(conn: Connection) -> Written:
             head = feed.lock_head(conn, site.id)
@@ -148,7 +119,7 @@ class Endpoints:
                 raise EndpointLimitReached(ENDPOINTS_MAX)
             store.insert_endpoint(conn, site.id, row)
             store.put_subscription(conn, site.id, row.id, store.subscription_of(row, head.sequence), now_us)
-            return self._answer(conn, site, row, secret, key)
+            return self._answer(conn, site, row, shown, key)
 
         database = await self._databases.of(site)
         return await database.write(write, site_id=site.id)
@@ -166,11 +137,7 @@ class Endpoints:
 
     async def get(self, site: Site, endpoint_id: str) -> Endpoint:
         """Return an endpoint; raises EndpointNotFound."""
-        database = await self._databases.of(site)
-        row = await database.read(lambda conn: store.find_endpoint(conn, site.id, endpoint_id), site_id=site.id)
-        if row is None:
-            raise EndpointNotFound(endpoint_id)
-        return self._show(row)
+        return self._show(await self._row(site, endpoint_id))
 
     async def change(
         self,
@@ -182,7 +149,7 @@ class Endpoints:
     ) -> Endpoint:
         """Change what is given; raises EndpointNotFound, InvalidEndpoint."""
         headers = change.headers
-        check_registration(self._egress, change.url, change.event_types, {} if headers is UNSET else headers)
+        check_registration(self._egress, change)
         sealed = None if headers is UNSET else await self._seal_headers(site, endpoint_id, headers)
 
         def apply(conn: Connection, row: EndpointRow, head: Head, now_us: int) -> EndpointRow:
@@ -192,7 +159,7 @@ class Endpoints:
             merged = reorder(conn, site.id, row, merged, now_us)
             changed = replace(merged, lock_version=row.lock_version + 1, updated_at=now_us)
             store.save_endpoint(conn, site.id, changed)
-            if changed.event_types != row.event_types:
+            if (changed.event_types, changed.filter) != (row.event_types, row.filter):
                 version = store.subscription_of(changed, head.sequence)
                 store.put_subscription(conn, site.id, row.id, version, now_us)
             return changed
@@ -254,14 +221,15 @@ class Endpoints:
         self,
         site: Site,
         endpoint_id: str,
+        wanted: RotateSecret | None = None,
         *,
         key: IdempotencyKey | None = None,
-        overlap_s: int | None = None,
     ) -> Written:
         """Give the endpoint a new secret; the old one goes on signing beside it for the overlap. Raises EndpointNotFound."""
-        secret = self._entropy(SECRET_BYTES)
-        sealed = await self._seal_secret(site, endpoint_id, secret)
-        overlap_us = (self._defaults.secret_overlap_s if overlap_s is None else overlap_s) * 1_000_000
+        wanted = wanted or RotateSecret()
+        version = wanted.signature or (await self._row(site, endpoint_id)).secrets[0].version
+        shown, secret = await self._new_secret(site, endpoint_id, version)
+        overlap_us = _or(wanted.overlap_s, self._defaults.secret_overlap_s) * 1_000_000
 
         def write(conn: Connection) -> Written:
             feed.lock_head(conn, site.id)
@@ -271,16 +239,16 @@ class Endpoints:
             row = _lock_present(conn, site.id, endpoint_id)
             now_us = self._clock.now_us()
             ends = now_us + overlap_us
-            still = [one for one in row.secrets if (one.expires_at or ends) > now_us]
-            old = [replace(one, expires_at=min(one.expires_at or ends, ends)) for one in still]
+            old = [replace(one, expires_at=min(one.expires_at or ends, ends)) for one in row.signing_secrets(now_us)]
+            still = old if ends > now_us else []
             rotated = replace(
                 row,
-                secrets=(StoredSecret(sealed=sealed, expires_at=None), *old[:OLD_SECRETS_MAX]),
+                secrets=(secret, *still[:OLD_SECRETS_MAX]),
                 lock_version=row.lock_version + 1,
                 updated_at=now_us,
             )
             store.save_endpoint(conn, site.id, rotated)
-            return self._answer(conn, site, rotated, secret, key)
+            return self._answer(conn, site, rotated, shown, key)
 
         database = await self._databases.of(site)
         return await database.write(write, site_id=site.id)
@@ -300,6 +268,13 @@ class Endpoints:
             data=encode(endpoint),
         )
         await self._record_fact(site, fact)
+
+    async def _row(self, site: Site, endpoint_id: str) -> EndpointRow:
+        database = await self._databases.of(site)
+        row = await database.read(lambda conn: store.find_endpoint(conn, site.id, endpoint_id), site_id=site.id)
+        if row is None:
+            raise EndpointNotFound(endpoint_id)
+        return row
 
     async def _set_status(self, site: Site, endpoint_id: str, status: str, allowed_from: set[str]) -> Endpoint:
         def apply(conn: Connection, row: EndpointRow, head: Head, now_us: int) -> EndpointRow:
@@ -356,7 +331,7 @@ class Endpoints:
         conn: Connection,
         site: Site,
         row: EndpointRow,
-        secret: bytes,
+        secret: str | None,
         key: IdempotencyKey | None,
     ) -> Written:
         shown = self._show(row)
@@ -365,14 +340,19 @@ class Endpoints:
             answer = Answer(body=body, resource_id=row.id, lock_version=row.lock_version)
             idempotency.store(conn, site.id, [(key, answer)], self._clock.now_us())
         return Written(
-            body=encode(msgspec.structs.replace(shown, secret=format_secret(secret))),
+            body=encode(msgspec.structs.replace(shown, secret=secret)),
             resource_id=row.id,
             lock_version=row.lock_version,
             replayed=False,
         )
 
-    async def _seal_secret(self, site: Site, endpoint_id: str, secret: bytes) -> bytes:
-        return await self._vault.seal(secret, table=TABLE, column=SECRET_COLUMN, row=endpoint_id, site=site_name(site))
+    async def _new_secret(self, site: Site, endpoint_id: str, version: Version) -> tuple[str | None, StoredSecret]:
+        """Return a new key as the partner is shown it, None where it is nobody's but ours, and as it is stored."""
+        key = self._entropy(SECRET_BYTES)
+        sealed = await self._vault.seal(key, table=TABLE, column=SECRET_COLUMN, row=endpoint_id, site=site_name(site))
+        if version == "v1":
+            return format_secret(key), StoredSecret(sealed=sealed, expires_at=None)
+        return None, StoredSecret(sealed=sealed, expires_at=None, version="v1a", public=format_public(key))
 
     async def _seal_headers(self, site: Site, endpoint_id: str, headers: dict[str, str]) -> bytes | None:
         if not headers:
@@ -387,6 +367,10 @@ class Endpoints:
 
     def _show(self, row: EndpointRow) -> Endpoint:
         return show_endpoint(row, self._defaults.retry_schedule_s)
+
+
+def _or(given: int | UnsetType | None, default: int) -> int:
+    return default if given is UNSET or given is None else given
 
 
 def _lock_present(conn: Connection, site_id: int, endpoint_id: str) -> EndpointRow:

@@ -12,7 +12,9 @@ DeliveryError
 │   ├── InvalidUrl(reason, detail)
 │   ├── UnknownEventTypes(patterns)
 │   ├── ReservedHeaders(names)
-│   └── InvalidOrdering()
+│   ├── InvalidOrdering()
+│   ├── InvalidFilter(pointer)
+│   └── InvalidForm()
 ├── InvalidReplay(pointer)                 what was sent about a replay selects nothing that can be replayed
 ├── ReplayFinished(replay_id)              a replay that was canceled, or has queued everything, cannot be steered
 ├── DestinationNotAllowed(host)            an address that the egress policy forbids; also an OSError
@@ -140,6 +142,18 @@ class InvalidOrdering(InvalidEndpoint):
 
     def __init__(self, detail: str) -> None:
         super().__init__("ordering_key", detail)
+
+
+class InvalidFilter(InvalidEndpoint):
+    """A filter says nothing that could be evaluated, or more than it may; `pointer` names the condition."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__("filter", detail)
+        self.pointer = pointer
+
+
+class InvalidForm(InvalidEndpoint):
+    """Two options of how events are to be sent do not go together."""
 
 
 class DestinationNotAllowed(DeliveryError, OSError):

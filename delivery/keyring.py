@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from delivery.rows import EndpointRow
+from delivery.rows import EndpointRow, StoredSecret
+from delivery.signing import SigningKey, signing_key
 from delivery.vault import HEADERS_COLUMN, SECRET_COLUMN, TABLE, Vault, site_name
 from engine.databases import Site
+
+T = TypeVar("T")
 
 KEPT_MAX: Final = 4096
 
@@ -21,28 +25,37 @@ class Keyring:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self._opened: OrderedDict[tuple[int, str, bytes], bytes] = OrderedDict()
+        self._opened: OrderedDict[tuple[int, str, bytes], Any] = OrderedDict()
 
     async def open(
         self,
         site: Site,
         endpoint: EndpointRow,
         now_us: int,
-    ) -> tuple[tuple[bytes, ...], dict[str, str]]:
+    ) -> tuple[tuple[SigningKey, ...], dict[str, str]]:
         """Return the keys that sign now, the newest first, and the custom headers; raises what the vault raises."""
-        keys = [await self._open(site, endpoint, SECRET_COLUMN, sealed) for sealed in endpoint.sealed_secrets(now_us)]
+        keys = tuple([await self._key(site, endpoint, one) for one in endpoint.signing_secrets(now_us)])
         if endpoint.headers_sealed is None:
-            return tuple(keys), {}
-        return tuple(keys), _headers.decode(await self._open(site, endpoint, HEADERS_COLUMN, endpoint.headers_sealed))
+            return keys, {}
+        return keys, await self._open(site, endpoint, HEADERS_COLUMN, endpoint.headers_sealed, _headers.decode)
 
-    async def _open(self, site: Site, endpoint: EndpointRow, column: str, sealed: bytes) -> bytes:
+    async def _key(self, site: Site, endpoint: EndpointRow, secret: StoredSecret) -> SigningKey:
+        def read(opened: bytes) -> SigningKey:
+            return signing_key(secret.version, opened)
+
+        return await self._open(site, endpoint, SECRET_COLUMN, secret.sealed, read)
+
+    async def _open(
+        self, site: Site, endpoint: EndpointRow, column: str, sealed: bytes, read: Callable[[bytes], T]
+    ) -> T:
         place = (site.id, endpoint.id, sealed)
-        kept = self._opened.get(place)
+        kept: T | None = self._opened.get(place)
         if kept is not None:
             self._opened.move_to_end(place)
             return kept
         opened = await self._vault.open(sealed, table=TABLE, column=column, row=endpoint.id, site=site_name(site))
-        self._opened[place] = opened
+        found: T = read(opened)
+        self._opened[place] = found
         while len(self._opened) > KEPT_MAX:
             self._opened.popitem(last=False)
-        return opened
+        return found

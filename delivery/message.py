@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from delivery.errors import ReservedHeaders
+from delivery.forms import Message
 from delivery.rows import DeliveryRow
 from delivery.shapes import MASK
-from delivery.signing import signature_header
+from delivery.signing import SigningKey, signature_header
 
 _RESERVED: Final = frozenset(
     (
@@ -16,7 +17,7 @@ _RESERVED: Final = frozenset(
         "keep-alive te trailer transfer-encoding upgrade user-agent via"
     ).split(),
 )
-_RESERVED_PREFIXES: Final = ("webhook-", "x-gledger-", "proxy-", "sec-", "x-forwarded-")
+_RESERVED_PREFIXES: Final = ("webhook-", "ce-", "x-gledger-", "proxy-", "sec-", "x-forwarded-")
 
 
 def check_header_names(names: Iterable[str]) -> None:
@@ -35,17 +36,22 @@ def check_header_names(names: Iterable[str]) -> None:
         raise ReservedHeaders(refused)
 
 
-def message_headers(delivery: DeliveryRow, keys: Sequence[bytes], timestamp_s: int, body: bytes) -> dict[str, str]:
-    """Return the headers of one attempt, signed over the stored bytes; `delivery.attempts` counts this one already."""
+def message_headers(
+    deliveries: Sequence[DeliveryRow], keys: Sequence[SigningKey], timestamp_s: int, message: Message
+) -> dict[str, str]:
+    """Return the headers of one request, signed over the body as it is sent; `attempts` counts this one already.
+
+    Of several deliveries in one request each header has a list, in the order of the body.
+    """
     return {
-        "content-type": "application/json",
-        "webhook-id": delivery.event_id,
+        **message.headers,
+        "webhook-id": message.id,
         "webhook-timestamp": str(timestamp_s),
-        "webhook-signature": signature_header(keys, delivery.event_id, timestamp_s, body),
-        "X-GLedger-Delivery-Id": delivery.id,
-        "X-GLedger-Attempt": str(delivery.attempts),
-        "X-GLedger-Sequence": str(delivery.sequence),
-        "X-GLedger-Endpoint-Sequence": str(delivery.endpoint_sequence),
+        "webhook-signature": signature_header(keys, message.id, timestamp_s, message.body),
+        "X-GLedger-Delivery-Id": ",".join(one.id for one in deliveries),
+        "X-GLedger-Attempt": ",".join(str(one.attempts) for one in deliveries),
+        "X-GLedger-Sequence": ",".join(str(one.sequence) for one in deliveries),
+        "X-GLedger-Endpoint-Sequence": ",".join(str(one.endpoint_sequence) for one in deliveries),
     }
 
 

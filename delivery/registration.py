@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from msgspec import UNSET, UnsetType
+import msgspec
+from msgspec import UNSET
 
 from delivery.breaker import Circuit
+from delivery.conditions import check_filter
 from delivery.egress import EgressPolicy, check_url
+from delivery.forms import Form, check_form
 from delivery.message import check_header_names
 from delivery.order_keys import check_ordering
 from delivery.retry import DEFAULT_SCHEDULE_S
 from delivery.rows import EndpointRow, Fact
-from delivery.shapes import Endpoint, EndpointChange, EventPatterns, encode
+from delivery.shapes import Endpoint, EndpointChange, EndpointCreate, encode
 from delivery.subscriptions import validate_patterns
 
 
@@ -26,15 +29,63 @@ class Defaults:
     secret_overlap_s: int = 86_400
 
 
-def check_registration(
-    egress: EgressPolicy, url: str | UnsetType, patterns: EventPatterns | UnsetType, headers: dict[str, str]
-) -> None:
-    """Accept what is given of an endpoint; raises InvalidUrl, UnknownEventTypes, ReservedHeaders."""
-    if url is not UNSET:
-        check_url(url, egress)
-    if patterns is not UNSET:
-        validate_patterns(patterns)
-    check_header_names(headers)
+def check_registration(egress: EgressPolicy, given: EndpointCreate | EndpointChange) -> None:
+    """Accept what is given of an endpoint; raises InvalidUrl, UnknownEventTypes, ReservedHeaders, InvalidFilter."""
+    if given.url is not UNSET:
+        check_url(given.url, egress)
+    if given.event_types is not UNSET:
+        validate_patterns(given.event_types)
+    check_header_names({} if given.headers is UNSET else given.headers)
+    if given.filter is not UNSET and given.filter is not None:
+        check_filter(given.filter)
+    if isinstance(given, EndpointCreate):
+        check_ordering(given.ordering, given.ordering_key)
+
+
+def new_endpoint(draft: EndpointCreate, endpoint_id: str, defaults: Defaults, now_us: int) -> EndpointRow:
+    """Return an endpoint as it begins, but for what is sealed elsewhere; raises InvalidForm."""
+    return EndpointRow(
+        id=endpoint_id,
+        url=draft.url,
+        description=draft.description,
+        metadata=draft.metadata,
+        event_types=tuple(draft.event_types),
+        filter=draft.filter,
+        form=merged_form(Form(), draft),
+        header_names=tuple(draft.headers),
+        headers_sealed=None,
+        secrets=(),
+        timeout_s=draft.timeout_s or defaults.timeout_s,
+        max_in_flight=draft.max_in_flight or defaults.max_in_flight,
+        ordering=draft.ordering,
+        ordering_key=draft.ordering_key,
+        on_exhausted=draft.on_exhausted,
+        rate_limit=draft.rate_limit,
+        retry_schedule=None if draft.retry_schedule is None else tuple(draft.retry_schedule),
+        status="active",
+        status_reason=None,
+        last_sequence=0,
+        failing_since=None,
+        exhausted_since=0,
+        circuit=Circuit(),
+        ordering_from=0,
+        passed_over=0,
+        rate_next_at=None,
+        lock_version=1,
+        created_at=now_us,
+        updated_at=now_us,
+    )
+
+
+def merged_form(form: Form, given: EndpointCreate | EndpointChange) -> Form:
+    """Return how events are sent with what is given changed, `null` back at the default; raises InvalidForm."""
+    wanted = {name: getattr(given, name) for name in Form.__struct_fields__ if getattr(given, name) is not UNSET}
+    defaults = msgspec.structs.asdict(Form())
+    changed = msgspec.structs.replace(
+        form, **{name: defaults[name] if value is None else value for name, value in wanted.items()}
+    )
+    check_form(changed)
+    return changed
 
 
 def merge_change(row: EndpointRow, change: EndpointChange, defaults: Defaults) -> EndpointRow:
@@ -59,7 +110,9 @@ def merge_change(row: EndpointRow, change: EndpointChange, defaults: Defaults) -
         row = replace(row, retry_schedule=tuple(change.retry_schedule or ()) or None)
     if change.rate_limit is not UNSET:
         row = replace(row, rate_limit=change.rate_limit)
-    return _merge_ordering(row, change)
+    if change.filter is not UNSET:
+        row = replace(row, filter=change.filter)
+    return _merge_ordering(replace(row, form=merged_form(row.form, change)), change)
 
 
 def _merge_ordering(row: EndpointRow, change: EndpointChange) -> EndpointRow:

@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from sqlalchemy import Connection
 
+from delivery.conditions import Filter, fulfils
+from delivery.forms import Form
 from delivery.order import park
 from delivery.retry import DEFAULT_SCHEDULE_S
 from delivery.rows import DeliveryRow, EndpointRow
@@ -22,11 +25,11 @@ from delivery.store.deliveries import insert_deliveries, move_relay, take_relay
 from delivery.store.endpoints import lock_endpoints, number_deliveries, read_subscriptions
 from delivery.subscriptions import (
     SKIPPED_DELETED,
-    Decision,
     Pending,
     Skipped,
     Subscription,
     decide,
+    filter_of,
     is_operational,
     subject_of,
 )
@@ -43,11 +46,15 @@ PAGE_ROWS: Final = 5_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayOutcome:
-    """How many events were turned into deliveries, which endpoints have something due, whether more waits."""
+    """How many events were turned into deliveries, which endpoints have something due, whether more waits.
+
+    `next_due_at` (micros) is when the first of what waits for company is due.
+    """
 
     moved: int
     endpoints_woken: frozenset[str]
     behind: bool
+    next_due_at: int | None = None
 
 
 Recipients = list[tuple[str, Pending | Skipped]]
@@ -100,6 +107,9 @@ class Relay:
                 if row.due_at is not None and not row.waits_for and _takes_now(locked[row.endpoint_id], now_us)
             ),
             behind=len(plan) < len(events) or len(events) == self._page_events,
+            next_due_at=min(
+                (row.due_at for row in rows if row.due_at is not None and row.due_at > now_us), default=None
+            ),
         )
 
     def _number(
@@ -117,7 +127,7 @@ class Relay:
                 # It was deleted after this event: the event counts, and nobody is there to take it.
                 decision = Skipped(reason=SKIPPED_DELETED) if endpoint.status == "deleted" else decided
                 skipped = decision.reason if isinstance(decision, Skipped) else None
-                first_s = (endpoint.retry_schedule or self._schedule_s)[0]
+                first_us = (endpoint.retry_schedule or self._schedule_s)[0] * 1_000_000
                 rows.append(
                     DeliveryRow(
                         id=self._ids.draw(now_us),
@@ -131,7 +141,7 @@ class Relay:
                         attempts=0,
                         failures=0,
                         trigger="scheduled",
-                        due_at=now_us + first_s * 1_000_000 if skipped is None else None,
+                        due_at=in_company(now_us + first_us, endpoint.form) if skipped is None else None,
                         lane=LANE_FIRST,
                         generation=0,
                         claimed_at=None,
@@ -141,6 +151,12 @@ class Relay:
                     ),
                 )
         return rows
+
+
+def in_company(due_at: int, form: Form) -> int:
+    """Return when a first attempt is due that may wait for others: what comes within the same stretch goes together."""
+    stretch_us = form.max_wait_ms * 1000
+    return due_at if not stretch_us else (due_at // stretch_us + 1) * stretch_us
 
 
 def _takes_now(endpoint: EndpointRow, now_us: int) -> bool:
@@ -155,20 +171,40 @@ def plan_page(
     """Return who gets each event, for as many of the events as make at most about `rows_max` deliveries, at least one."""
     starts = sorted({one.from_sequence for several in versions.values() for one in several})
     # Between two changes of a subscription the recipients of a type are the same; operational events differ one by one.
-    known: dict[tuple[str, int], Recipients] = {}
+    known: dict[tuple[str, int], list[_Candidate]] = {}
     plan: list[tuple[FeedEvent, Recipients]] = []
     rows = 0
     for event in events:
         place = (event.type, bisect_right(starts, event.sequence))
-        recipients = None if is_operational(event.type) else known.get(place)
-        if recipients is None:
-            subject = subject_of(event)
-            decisions: list[tuple[str, Decision]] = [
-                (endpoint_id, decide(endpoint_id, several, event, subject)) for endpoint_id, several in versions.items()
-            ]
-            recipients = known[place] = [(one, decision) for one, decision in decisions if decision is not None]
+        candidates = None if is_operational(event.type) else known.get(place)
+        if candidates is None:
+            candidates = known[place] = _candidates(event, versions)
+        recipients = _fulfilling(event, candidates)
         plan.append((event, recipients))
         rows += len(recipients)
         if rows >= rows_max:
             break
     return plan
+
+
+_Candidate = tuple[str, Pending | Skipped, Filter | None]
+
+
+def _candidates(event: FeedEvent, versions: Mapping[str, Sequence[Subscription]]) -> list[_Candidate]:
+    subject = subject_of(event)
+    found: list[_Candidate] = []
+    for endpoint_id, several in versions.items():
+        decision = decide(endpoint_id, several, event, subject)
+        if decision is not None:
+            found.append((endpoint_id, decision, filter_of(several, event)))
+    return found
+
+
+def _fulfilling(event: FeedEvent, candidates: Sequence[_Candidate]) -> Recipients:
+    """Return the candidates whose filter the event fulfils; it is read only if one of them has a filter."""
+    content = msgspec.json.decode(event.body) if any(condition is not None for _, _, condition in candidates) else None
+    return [
+        (endpoint_id, decision)
+        for endpoint_id, decision, condition in candidates
+        if condition is None or fulfils(condition, content)
+    ]

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 from msgspec import UNSET
 from sqlalchemy import Connection
 
+from delivery.conditions import fulfils
 from delivery.replay_jobs import wanted_of
 from delivery.replay_shapes import ReplaySelection, read_selection
 from delivery.requeue import ALREADY_QUEUED, requeue
@@ -184,6 +186,7 @@ class _Step:
             for event in events
             if event.sequence not in numbered
             and isinstance(decide(endpoint.id, version, event, subject_of(event)), Pending)
+            and (endpoint.filter is None or fulfils(endpoint.filter, msgspec.json.decode(event.body)))
         ]
         rows = [
             DeliveryRow(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from delivery.breaker import Circuit
+from delivery.conditions import Filter
+from delivery.forms import Form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSecret:
-    """A sealed signing secret; `expires_at` is None for the newest one."""
+    """A sealed signing key; `expires_at` is None for the newest one, `public` is there for `v1a` only."""
 
     sealed: bytes
     expires_at: int | None
+    version: Literal["v1", "v1a"] = "v1"
+    public: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +29,8 @@ class EndpointRow:
     description: str | None
     metadata: dict[str, str]
     event_types: tuple[str, ...]
+    filter: Filter | None
+    form: Form
     header_names: tuple[str, ...]
     headers_sealed: bytes | None
     secrets: tuple[StoredSecret, ...]
@@ -47,9 +54,9 @@ class EndpointRow:
     created_at: int
     updated_at: int
 
-    def sealed_secrets(self, now_us: int) -> tuple[bytes, ...]:
-        """Return the secrets that sign now, the newest first."""
-        return tuple(one.sealed for one in self.secrets if one.expires_at is None or one.expires_at > now_us)
+    def signing_secrets(self, now_us: int) -> tuple[StoredSecret, ...]:
+        """Return the keys that sign now, the newest first."""
+        return tuple(one for one in self.secrets if one.expires_at is None or one.expires_at > now_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

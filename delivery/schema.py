@@ -47,6 +47,10 @@ endpoints: Final = Table(
     Column("description", Text),
     Column("metadata", Json, nullable=False),
     Column("event_types", Json, nullable=False),
+    # A condition on the event's members, as it was given; NULL: every event of those types.
+    Column("filter", Json),
+    # How events are sent: payload, format, compression, batches.
+    Column("form", Json, nullable=False),
     # Names in clear for the list; the values may be credentials and are sealed, all in one piece.
     Column("header_names", Json, nullable=False),
     Column("headers_sealed", LargeBinary),
@@ -96,6 +100,7 @@ subscriptions: Final = Table(
     Column("endpoint_id", Id, nullable=False),
     Column("from_sequence", BigInteger, nullable=False),
     Column("event_types", Json, nullable=False),
+    Column("filter", Json),
     Column("status", String(10), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "endpoint_id", "from_sequence"),

@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal, cast
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from delivery.conditions import Filter
+from delivery.forms import Compression, Format, MaxBatch, MaxWait, Payload, SchemaVersion
 from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
 from engine.money import format_instant
 
@@ -78,6 +80,8 @@ OnExhausted = Annotated[
 ]
 RateLimit = Annotated[int, Meta(ge=1, le=1000, description="Requests a second at most, evenly spaced.")]
 
+OVERLAP_MAX_S: Final = 30 * 24 * 3600
+Signature = Literal["v1", "v1a"]
 EndpointStatus = Literal["active", "paused", "disabled"]
 DeliveryStatus = Literal["pending", "in_flight", "retrying", "delivered", "exhausted", "skipped"]
 Trigger = Literal["scheduled", "manual", "replay"]
@@ -98,6 +102,14 @@ class EndpointCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ordering_key: OrderingKey | None = None
     on_exhausted: OnExhausted = "block"
     rate_limit: RateLimit | None = None
+    signature: Signature | None = None
+    filter: Filter | None = None
+    payload: Payload | None = None
+    format: Format | None = None
+    schema_version: SchemaVersion | None = None
+    compression: Compression | None = None
+    max_batch: MaxBatch | None = None
+    max_wait_ms: MaxWait | None = None
 
 
 class EndpointChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +127,28 @@ class EndpointChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ordering_key: OrderingKey | UnsetType | None = UNSET
     on_exhausted: OnExhausted | UnsetType = UNSET
     rate_limit: RateLimit | UnsetType | None = UNSET
+    filter: Filter | UnsetType | None = UNSET
+    payload: Payload | UnsetType | None = UNSET
+    format: Format | UnsetType | None = UNSET
+    schema_version: SchemaVersion | UnsetType | None = UNSET
+    compression: Compression | UnsetType | None = UNSET
+    max_batch: MaxBatch | UnsetType | None = UNSET
+    max_wait_ms: MaxWait | UnsetType | None = UNSET
+
+
+class RotateSecret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a secret is replaced: the new one's kind, the old one's unless given, and how long the old one goes on signing."""
+
+    signature: Signature | UnsetType | None = UNSET
+    overlap_s: Annotated[int, Meta(ge=0, le=OVERLAP_MAX_S)] | UnsetType | None = UNSET
+
+
+class SigningKeyShown(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key that signs now: `public_key` (`whpk_…`) verifies `v1a`; the secret of `v1` is not shown again."""
+
+    signature: Signature
+    public_key: str | None
+    expires_at: str | None
 
 
 class CircuitState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,7 +164,11 @@ class CircuitState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A webhook endpoint. `secret` is there at creation and rotation only, and `null` when those are answered again."""
+    """A webhook endpoint.
+
+    `secret` is there at creation and rotation only, and `null` when those are answered again; for `v1a` there is none to
+    share: `signing_keys` has the public key.
+    """
 
     id: str
     url: str
@@ -146,6 +184,14 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on_exhausted: OnExhausted
     passed_over: int
     rate_limit: int | None
+    filter: Filter | None
+    payload: Payload
+    format: Format
+    schema_version: int
+    compression: Compression
+    max_batch: int
+    max_wait_ms: int
+    signing_keys: list[SigningKeyShown]
     status: EndpointStatus
     status_reason: str | None
     last_sequence: int
@@ -254,6 +300,12 @@ def show_endpoint(row: EndpointRow, default_schedule_s: Sequence[int]) -> Endpoi
         on_exhausted=cast("OnExhausted", row.on_exhausted),
         passed_over=row.passed_over,
         rate_limit=row.rate_limit,
+        filter=row.filter,
+        **msgspec.structs.asdict(row.form),
+        signing_keys=[
+            SigningKeyShown(signature=one.version, public_key=one.public, expires_at=_instant(one.expires_at))
+            for one in row.secrets
+        ],
         status=cast("EndpointStatus", row.status),
         status_reason=row.status_reason,
         last_sequence=row.last_sequence,

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from delivery.conditions import Filter
 from delivery.errors import UnknownEventTypes
 from engine.events import EVENT_TYPES, TEST_TYPE, FeedEvent
 
@@ -27,6 +28,7 @@ class Subscription:
     from_sequence: int
     event_types: tuple[str, ...]
     status: Status
+    filter: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,12 @@ def in_force(versions: Sequence[Subscription], sequence: int) -> Subscription | 
     """Return the version in force at a sequence; `versions` ascend by where they begin."""
     place = bisect_right(versions, sequence, key=lambda version: version.from_sequence)
     return versions[place - 1] if place else None
+
+
+def filter_of(versions: Sequence[Subscription], event: FeedEvent) -> Filter | None:
+    """Return the filter that the event has to fulfil for an endpoint; what was asked for by a test fulfils any."""
+    version = None if event.type == TEST_TYPE else in_force(versions, event.sequence)
+    return None if version is None else version.filter
 
 
 def subject_of(event: FeedEvent) -> str | None:

@@ -52,7 +52,7 @@ WEBHOOKS: Final = (
     ),
     Route(
         method="POST", path=f"{_ENDPOINT}/rotate_secret", handler=webhooks.rotate_secret, tag="Webhooks",
-        scope="webhooks.write", answer=webhook_shapes.Endpoint, idempotent=True, etag=True,
+        scope="webhooks.write", body=webhook_shapes.RotateSecret, body_optional=True, answer=webhook_shapes.Endpoint, idempotent=True, etag=True,
     ),
     Route(
         method="POST", path=f"{_ENDPOINT}/test", handler=webhooks.test_endpoint, tag="Webhooks",

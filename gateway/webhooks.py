@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from delivery.endpoints import Written
 from delivery.log import DeliveryFilter
-from delivery.shapes import Delivery, Endpoint, EndpointChange, EndpointCreate
+from delivery.shapes import Delivery, Endpoint, EndpointChange, EndpointCreate, RotateSecret
 from engine.batch import Committed
 from engine.cursors import page_cursor, parse_page_cursor
 from engine.errors import Fault
@@ -84,11 +84,12 @@ async def enable_endpoint(call: Call, _asked: Asked) -> Response:
 
 
 async def rotate_secret(call: Call, _asked: Asked) -> Response:
-    """Make a new secret; the old one signs too for a day."""
-    document = await call.empty_document()
+    """Make a new secret; the old one signs too for a day, or for as long as is asked for."""
+    document = await call.optional_document()
     done = await call.services.endpoints.rotate_secret(
         call.site,
         call.path_id("endpoint"),
+        wire.decode(document, RotateSecret),
         key=call.idempotency(document),
     )
     return _written(done)

@@ -77,6 +77,7 @@ class DeliveryWorker:
         self._retries: dict[tuple[int, str], tuple[Site, int]] = {}
         self._retry_waits = asyncio.Event()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._planned: set[tuple[int, int]] = set()
 
     def wake(self, site: Site, _head: int = 0) -> None:
         """Say that the site's feed may have moved."""
@@ -150,6 +151,8 @@ class DeliveryWorker:
         outcome = await self._relay.run(site)
         for endpoint_id in outcome.endpoints_woken:
             self._dispatcher.wake(site, endpoint_id)
+        if outcome.next_due_at is not None:
+            self._plan(site, outcome.next_due_at)
         return outcome.behind
 
     def _settled(self, site: Site, with_facts: bool) -> None:
@@ -166,12 +169,15 @@ class DeliveryWorker:
     def _plan(self, site: Site, due_at: int) -> None:
         """Look at the site again when something is due, if that is before the next sweep."""
         wait_s = (due_at - self._parts.clock.now_us()) / 1e6
-        if wait_s > LONE_SWEEP_S + SWEEP_S:
+        place = (site.id, due_at)
+        if wait_s > LONE_SWEEP_S + SWEEP_S or place in self._planned:
             return
+        self._planned.add(place)
         loop = asyncio.get_running_loop()
 
         def look() -> None:
             self._timers.discard(timer)
+            self._planned.discard(place)
             task = loop.create_task(self._dispatch_due(site))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 

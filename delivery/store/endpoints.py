@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, cast
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 
 from delivery.breaker import Circuit
+from delivery.conditions import Filter
+from delivery.forms import Form
 from delivery.rows import EndpointRow, StoredSecret
 from delivery.schema import endpoints, subscriptions
 from delivery.subscriptions import Status, Subscription
@@ -96,6 +99,7 @@ def put_subscription(conn: Connection, site_id: int, endpoint_id: str, version: 
             endpoint_id=endpoint_id,
             from_sequence=version.from_sequence,
             event_types=list(version.event_types),
+            filter=None if version.filter is None else msgspec.to_builtins(version.filter),
             status=version.status,
             created_at=now_us,
         ),
@@ -121,7 +125,12 @@ def change_standing(
 
 def subscription_of(row: EndpointRow, head: int) -> Subscription:
     """Return what an endpoint subscribes to from the event after the head on."""
-    return Subscription(from_sequence=head + 1, event_types=row.event_types, status=cast("Status", row.status))
+    return Subscription(
+        from_sequence=head + 1,
+        event_types=row.event_types,
+        filter=row.filter,
+        status=cast("Status", row.status),
+    )
 
 
 def read_subscriptions(conn: Connection, site_id: int, first: int, last: int) -> dict[str, list[Subscription]]:
@@ -138,7 +147,13 @@ def read_subscriptions(conn: Connection, site_id: int, first: int, last: int) ->
     )
     begins = subscriptions.c.from_sequence
     query = (
-        select(subscriptions.c.endpoint_id, begins, subscriptions.c.event_types, subscriptions.c.status)
+        select(
+            subscriptions.c.endpoint_id,
+            begins,
+            subscriptions.c.event_types,
+            subscriptions.c.filter,
+            subscriptions.c.status,
+        )
         .where(subscriptions.c.site_id == site_id, begins <= last, or_(begins > first, begins == at_first))
         .order_by(subscriptions.c.endpoint_id, begins)
     )
@@ -147,10 +162,15 @@ def read_subscriptions(conn: Connection, site_id: int, first: int, last: int) ->
         version = Subscription(
             from_sequence=row.from_sequence,
             event_types=tuple(row.event_types),
+            filter=_filter(row.filter),
             status=row.status,
         )
         found.setdefault(row.endpoint_id, []).append(version)
     return found
+
+
+def _filter(stored: Any) -> Filter | None:
+    return None if stored is None else msgspec.convert(stored, Filter)
 
 
 def _present(site_id: int) -> ColumnElement[bool]:
@@ -163,10 +183,18 @@ def _changeable(row: EndpointRow) -> dict[str, Any]:
         "description": row.description,
         "metadata": row.metadata,
         "event_types": list(row.event_types),
+        "filter": None if row.filter is None else msgspec.to_builtins(row.filter),
+        "form": msgspec.to_builtins(row.form),
         "header_names": list(row.header_names),
         "headers_sealed": row.headers_sealed,
         "secrets": [
-            {"sealed": base64.b64encode(one.sealed).decode(), "expires_at": one.expires_at} for one in row.secrets
+            {
+                "sealed": base64.b64encode(one.sealed).decode(),
+                "expires_at": one.expires_at,
+                "version": one.version,
+                "public": one.public,
+            }
+            for one in row.secrets
         ],
         "timeout_s": row.timeout_s,
         "max_in_flight": row.max_in_flight,
@@ -209,12 +237,11 @@ def _endpoint(row: Row[*tuple[Any, ...]]) -> EndpointRow:
         description=fields["description"],
         metadata=fields["metadata"],
         event_types=tuple(fields["event_types"]),
+        filter=_filter(fields["filter"]),
+        form=msgspec.convert(fields["form"], Form),
         header_names=tuple(fields["header_names"]),
         headers_sealed=None if sealed is None else bytes(sealed),
-        secrets=tuple(
-            StoredSecret(sealed=base64.b64decode(one["sealed"]), expires_at=one["expires_at"])
-            for one in fields["secrets"]
-        ),
+        secrets=tuple(StoredSecret(**{**one, "sealed": base64.b64decode(one["sealed"])}) for one in fields["secrets"]),
         timeout_s=fields["timeout_s"],
         max_in_flight=fields["max_in_flight"],
         ordering=fields["ordering"],

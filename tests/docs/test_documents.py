@@ -15,6 +15,7 @@ import typer.main
 from prometheus_client import CollectorRegistry
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from delivery.conditions import Filter, check_filter
 from delivery.retry import DEFAULT_SCHEDULE_S
 from delivery.signing import format_secret, signature_header
 from engine.events import Envelope
@@ -84,10 +85,16 @@ def test_shell_in_a_document_is_shell(block: Block) -> None:
 
 def test_the_envelope_that_partners_are_shown_is_the_products() -> None:
     """The example decodes as the struct that events are made of."""
-    _, example = blocks(WEBHOOKS, "json")
+    _, example, _ = blocks(WEBHOOKS, "json")
     envelope = msgspec.json.decode(example.text, type=Envelope, strict=True)
     assert set(json.loads(example.text)) <= {field.encode_name for field in msgspec.structs.fields(Envelope)}
     assert envelope.resource.id == json.loads(example.text)["data"]["id"]
+
+
+def test_the_filter_that_partners_are_shown_is_one() -> None:
+    """It decodes as the product decodes it, and is accepted."""
+    example = blocks(WEBHOOKS, "json")[-1]
+    check_filter(msgspec.convert(json.loads(example.text)["filter"], Filter))
 
 
 def test_the_verifications_that_partners_are_shown_tell_ours_from_others() -> None:

@@ -91,7 +91,8 @@ class Receiver:
 
     async def start(self) -> None:
         """Listen; the second time on the port of the first."""
-        server = web.Server(self._answer)
+        # As it came, compressed or not: that is what was signed.
+        server = web.Server(self._answer, auto_decompress=False)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls, reuse_address=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from delivery.errors import ReservedHeaders
+from delivery.forms import Message
 from delivery.message import check_header_names, masked, merged, message_headers
 from delivery.rows import DeliveryRow
 from delivery.signing import verify
@@ -17,7 +18,8 @@ def test_headers_name_event_delivery_attempt_and_both_sequences() -> None:
         state="in_flight", reason=None, attempts=3, failures=2, trigger="scheduled", due_at=0, lane=0, generation=3,
         claimed_at=0, delivered_at=None, created_at=0, updated_at=0,
     )  # fmt: skip
-    headers = message_headers(row, [b"old", b"new"], 1_760_000_000, b"{}")
+    sent = Message(id="e", body=b"{}", headers={"content-type": "application/json"})
+    headers = message_headers([row], [b"old", b"new"], 1_760_000_000, sent)
     signature = headers.pop("webhook-signature")
     assert headers == {
         "content-type": "application/json",

@@ -10,7 +10,18 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from delivery.errors import InvalidSecret, SignatureRejected
-from delivery.signing import TOLERANCE_S, format_secret, parse_secret, sign, signature_header, verify
+from delivery.signing import (
+    TOLERANCE_S,
+    format_public,
+    format_secret,
+    parse_secret,
+    parse_signing_key,
+    parse_verifying_key,
+    sign,
+    signature_header,
+    signing_key,
+    verify,
+)
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MESSAGE_ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
@@ -18,6 +29,9 @@ SENT_S = 1614265330
 BODY = b'{"test": 2432232314}'
 SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 BAD = "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="
+PRIVATE = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+PUBLIC = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+SIGNATURE_A = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
 ALSO_BAD = "v1,R3PTzyfHASBKHH98a7yexTwaJ4yNIcGhFQc1yuN+BPU="
 
 
@@ -43,6 +57,43 @@ def headers(**changed: str | None) -> dict[str, str]:
 def test_published_vectors_are_met(secret: str, message_id: str, sent_s: int, body: bytes, signature: str) -> None:
     """The vectors of the specification's libraries come out byte for byte."""
     assert sign(parse_secret(secret), message_id, sent_s, body) == signature
+
+
+def test_published_vector_of_the_asymmetric_scheme_is_met() -> None:
+    """Ed25519 over the same bytes; the public key, the private key's public half and its seed agree."""
+    assert sign(parse_signing_key(PRIVATE), MESSAGE_ID, SENT_S, BODY) == SIGNATURE_A
+    seed = base64.b64decode(PRIVATE.removeprefix("whsk_"))[:32]
+    assert format_public(seed) == PUBLIC
+    assert sign(signing_key("v1a", seed), MESSAGE_ID, SENT_S, BODY) == SIGNATURE_A
+    for key in (PUBLIC, PRIVATE, PUBLIC.rstrip("=")):
+        verify([parse_verifying_key(key)], headers(signature=f"{BAD} {SIGNATURE_A}"), BODY, SENT_S)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [SIGNATURE, f"v1{SIGNATURE_A[3:]}", SIGNATURE_A[:-8], "v1a,", "v1a,é", f"v1a,{PUBLIC[5:]}", SIGNATURE_A[4:]],
+)
+def test_what_the_private_key_did_not_sign_is_rejected(signature: str) -> None:
+    """A signature of the other scheme, a part of one, or one under the wrong name verifies nothing."""
+    with pytest.raises(SignatureRejected):
+        verify([parse_verifying_key(PUBLIC)], headers(signature=signature), BODY, SENT_S)
+
+
+def test_a_secret_does_not_verify_what_a_private_key_signed() -> None:
+    """Nor is a public key ever taken for a secret: that would let anybody sign."""
+    with pytest.raises(SignatureRejected):
+        verify([parse_secret(SECRET)], headers(signature=SIGNATURE_A), BODY, SENT_S)
+    with pytest.raises(InvalidSecret):
+        parse_signing_key(PUBLIC)
+
+
+@pytest.mark.parametrize(
+    "text", ["whsk_", "whpk_", "whsk_AAAA", "whpk_AAAA", "whpk_" + PRIVATE[5:], PRIVATE[:-8] + "AAAAAAA=", "whpk_!"]
+)
+def test_unreadable_keys_of_the_asymmetric_scheme_are_refused(text: str) -> None:
+    """Lengths are checked, and that the halves of a private key belong together."""
+    with pytest.raises(InvalidSecret):
+        parse_verifying_key(text)
 
 
 @pytest.mark.parametrize("length", [24, 25, 26, 32, 64])
