@@ -15,9 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 
 from engine.balances import EMPTY, Totals
 from engine.category_audit import verify_categories
+from engine.event_audit import verify_business_events
 from engine.events import ENTRY_TYPES, EVENT_TYPES, Resource, chain, genesis_hash, moves_lines
 from engine.feed import read_after, read_head
-from engine.finding import Finding as Finding
+from engine.finding import Finding
 from engine.hold_shapes import Hold, hold_of
 from engine.money import format_instant
 from engine.rows import AccountRow, EntryRow, LedgerRow, ResourceRow
@@ -92,6 +93,7 @@ def verify(conn: Connection, site_id: int, progress: Progress) -> Finding | None
         or _verify_absent(conn, site_id)
         or _verify_lines(conn, site_id, progress, versions)
         or verify_categories(conn, site_id, progress)
+        or verify_business_events(conn, site_id, progress)
     )
 
 

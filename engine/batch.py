@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from engine import feed, idempotency, store
+from engine import business_events, feed, idempotency, store
 from engine.balances import Totals
 from engine.books import Books, Decision
 from engine.clock import Clock
@@ -22,6 +22,7 @@ from engine.events import Diagnostics, FeedEvent, chain, encode
 from engine.feed import Head
 from engine.idempotency import Answer, IdempotencyKey
 from engine.ids import IdSource
+from engine.needs import Needs
 from engine.occasion import Occasion
 from engine.posting import decide
 
@@ -86,8 +87,8 @@ def run_batch(conn: Connection, run: BatchRun, submissions: Sequence[Submission]
         due, holds_due_at = store.due_holds(conn, site_id, now, EXPIRED_MAX)
         head = replace(head, holds_due_at=holds_due_at)
     expiring = [ExpireHold(hold_id=hold_id) for hold_id in due]
-    books = store.load(conn, site_id, needs_of([*expiring, *fresh]))
-    fold = _Fold(run, books, head, now, answered)
+    books = _read(conn, site_id, [*expiring, *fresh])
+    fold = _Fold(conn, run, books, head, now, answered)
     for command in expiring:
         fold.expire(command)
     outcomes = [fold.take(submission) for submission in submissions]
@@ -98,17 +99,42 @@ def run_batch(conn: Connection, run: BatchRun, submissions: Sequence[Submission]
     return BatchResult(outcomes=outcomes, head=fold.head, first_event_id=first)
 
 
+def _read(conn: Connection, site_id: int, commands: Sequence[Command]) -> Books:
+    """Return what the commands have to know; those that only find out on the way are asked again after each reading."""
+    needs = needs_of(commands)
+    staged = [each for each in commands if isinstance(each, business_events.Staged)]
+    if not staged:
+        return store.load(conn, site_id, needs)
+    needs.periods = True
+    books = store.load(conn, site_id, needs)
+    books.note(needs)
+    while True:
+        needs = Needs()
+        for command in staged:
+            needs.add(business_events.foresee(command, books))
+        if not needs:
+            return books
+        _read_further(conn, site_id, needs, books)
+
+
+def _read_further(conn: Connection, site_id: int, needs: Needs, books: Books) -> None:
+    needs.periods = True
+    books.found_below(store.load(conn, site_id, needs), needs)
+
+
 class _Fold:
     """Folds submissions over the books, one after the other."""
 
     def __init__(
         self,
+        conn: Connection,
         run: BatchRun,
         books: Books,
         head: Head,
         now: int,
         answered: dict[str, tuple[bytes, Answer]],
     ) -> None:
+        self._conn = conn
         self._run = run
         self.books = books
         # The batch's own time, also where it makes no event: what it remembers is kept from now on.
@@ -135,7 +161,7 @@ class _Fold:
                     lock_version=known.lock_version,
                     replayed=True,
                 )
-            decision = decide(submission.command, self.books, self._occasion)
+            decision = self._decide(submission.command)
         except Refused as refused:
             return refused
         self._accept(decision, submission.diagnostics)
@@ -153,6 +179,14 @@ class _Fold:
             lock_version=answer.lock_version,
             replayed=False,
         )
+
+    def _decide(self, command: Command) -> Decision:
+        """Decide a command; where one before it in the batch has changed what it needs, read that too."""
+        while True:
+            try:
+                return decide(command, self.books, self._occasion)
+            except business_events.Unread as unread:
+                _read_further(self._conn, self._run.site.id, unread.needs, self.books)
 
     def _accept(self, decision: Decision, diagnostics: Diagnostics) -> None:
         for account_id in decision.totals:

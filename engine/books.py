@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from engine.balances import Totals
 from engine.events import EventDraft
 from engine.membership import Membership
+from engine.needs import AccountsWith, Needs
 from engine.rows import (
     LIVE_STATUSES,
     RESOURCE_GROUPS,
@@ -71,6 +72,28 @@ class Books:
         self._resource_of: dict[tuple[str, str, str], str] = {}
         self._groups: dict[tuple[str, str], dict[str, None]] = {}
         self.membership: Membership = Membership() if below is None else below.membership.layer()
+        self._told: dict[AccountsWith, list[str]] = {}
+        self._changed_accounts: set[str] = set()
+        self._read = Needs()
+
+    def found_below(self, loaded: Books, needs: Needs) -> None:
+        """Take in what was read later, at the same state of the database: what commands have changed since stays."""
+        if self._below is None:
+            self._below = loaded
+            self.membership.found_below(loaded.membership)
+            loaded.note(needs)
+        else:
+            self._below.found_below(loaded, needs)
+
+    def note(self, needs: Needs) -> None:
+        """Remember that this was read, whether it was there or not, and whatever came with it."""
+        self._read.add(needs)
+        self._read.accounts.update(self._accounts)
+
+    def unread(self, needs: Needs) -> Needs:
+        """Return what of the needs was not noted as read."""
+        rest = needs.beyond(self._read)
+        return rest if self._below is None else self._below.unread(rest)
 
     def learn(
         self,
@@ -81,10 +104,12 @@ class Books:
         live: Iterable[tuple[str, str]] = (),
         facts: Iterable[tuple[str, str]] = (),
         resources: Iterable[tuple[str, ResourceRow]] = (),
+        told: Iterable[tuple[AccountsWith, list[str]]] = (),
     ) -> None:
         """Take in rows as they stand in the database.
 
-        `live` pairs external ids with entries, `facts` keys with events, `resources` kinds with rows.
+        `live` pairs external ids with entries, `facts` keys with events, `resources` kinds with rows, `told` questions
+        with the accounts that answer them.
         """
         for ledger in ledgers:
             self._ledgers[ledger["id"]] = ledger
@@ -98,6 +123,7 @@ class Books:
         self._facts.update(facts)
         for kind, row in resources:
             self._put_resource(kind, row)
+        self._told.update(told)
 
     def ledger(self, ledger_id: str) -> LedgerRow | None:
         """Return a ledger."""
@@ -173,12 +199,37 @@ class Books:
             found[resource_id] = self._resources[kind, resource_id]
         return list(found.values())
 
+    def every(self, kind: str) -> list[ResourceRow]:
+        """Return all resources of a kind that are known, here or below."""
+        found = {} if self._below is None else {row["id"]: row for row in self._below.every(kind)}
+        found.update((row["id"], row) for row in self.known(kind))
+        return list(found.values())
+
+    def told(self, question: AccountsWith) -> list[str]:
+        """Return the accounts by which the database answers a question that was read."""
+        found = self._told.get(question)
+        if found is not None:
+            return found
+        return [] if self._below is None else self._below.told(question)
+
+    def accounts_with(self, question: AccountsWith) -> list[str]:
+        """Return the accounts that answer a question now: what was told, but for those that commands have changed since."""
+        changed = self.changed_accounts()
+        answering = [each for each in changed if _answers(self.account(each), question)]
+        return [*(each for each in self.told(question) if each not in changed), *sorted(answering)]
+
+    def changed_accounts(self) -> set[str]:
+        """Return the accounts that commands have opened or changed, but for their totals."""
+        below = set() if self._below is None else self._below.changed_accounts()
+        return self._changed_accounts | below
+
     def apply(self, decision: Decision) -> None:
         """Let the decision have happened."""
         if decision.ledger is not None:
             self._ledgers[decision.ledger["id"]] = decision.ledger
         if decision.account is not None:
             self._put_account(decision.account)
+            self._changed_accounts.add(decision.account["id"])
         self._totals.update(decision.totals)
         for entry in decision.entries:
             self._entries[entry["id"]] = entry
@@ -213,3 +264,9 @@ class Books:
         for column in RESOURCE_NAMES[kind]:
             if row[column] is not None:
                 self._resource_of[kind, column, row[column]] = row["id"]
+
+
+def _answers(account: AccountRow | None, question: AccountsWith) -> bool:
+    if account is None or account["status"] != "open" or question.ledger_id not in {None, account["ledger_id"]}:
+        return False
+    return all(account["metadata"].get(key) == value for key, value in question.pairs)

@@ -17,6 +17,14 @@ from engine.category_commands import (
     UpdateCategory,
     UpdateMonitor,
 )
+from engine.event_commands import (
+    CreateEventHandler,
+    PostBusinessEvent,
+    SwitchEventHandler,
+    TryBusinessEvent,
+    TryEventHandler,
+    UpdateEventHandler,
+)
 from engine.needs import Light, Needs
 
 EXTERNAL: Final = "external_id:"
@@ -82,6 +90,7 @@ class PostEntry:
     metadata: dict[str, str] = field(default_factory=dict)
     held: bool = False
     """Whether it is the entry of a hold."""
+    business_event_id: str | None = None
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
@@ -378,6 +387,12 @@ Command = (
     | CreateMonitor
     | UpdateMonitor
     | ArchiveMonitor
+    | CreateEventHandler
+    | UpdateEventHandler
+    | SwitchEventHandler
+    | TryEventHandler
+    | PostBusinessEvent
+    | TryBusinessEvent
 )
 
 

@@ -45,6 +45,7 @@ def post_entry(
         metadata=command.metadata,
         effective_at=command.effective_at,
         held=command.held,
+        business_event_id=command.business_event_id,
     )
     mechanics.check_period(ledger_id, entry["effective_at"], books)
     moves = Moves(books, occasion)

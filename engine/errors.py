@@ -36,6 +36,13 @@ EngineError
 │   ├── CaptureNeedsLines       one amount for a hold of more than two lines
 │   ├── HoldExpiryPast          a hold would expire before it is made
 │   ├── ConditionFailed         a balance would not be what a line demands of it
+│   ├── TemplateInvalid         a template or path cannot be read, and at which character
+│   ├── HandlerInvalid          an event handler cannot be as it is defined; everything that is wrong is listed
+│   ├── NoHandlerMatches        no active event handler matches a business event
+│   ├── SeveralHandlersMatch    more than one does
+│   ├── VariableUnresolved      not exactly one account is what a handler's variable looks for
+│   ├── ValueUnusable           what a template needs of a business event is missing or of no use
+│   ├── DuplicateBusinessEvent  a business event has this external id
 │   ├── CurrencyExponentUnknown a currency outside ISO 4217 comes without its exponent
 │   ├── IdempotencyKeyReused    the key was used for another request
 │   ├── CursorInvalid           not a cursor of this feed or list

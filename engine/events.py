@@ -40,6 +40,9 @@ EVENT_TYPES: Final = frozenset(
         "account.updated",
         "ledger.created",
         "ledger.updated",
+        "event_handler.created",
+        "event_handler.updated",
+        "business_event.created",
         "settlement.created",
         "settlement.completed",
         "settlement.failed",
@@ -134,6 +137,8 @@ _COLLECTIONS: Final = {
     "hold": "/v1/holds/",
     "account_category": "/v1/account_categories/",
     "balance_monitor": "/v1/balance_monitors/",
+    "event_handler": "/v1/event_handlers/",
+    "business_event": "/v1/business_events/",
     "endpoint": "/v1/webhook_endpoints/",
     "delivery": "/v1/deliveries/",
 }

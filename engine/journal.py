@@ -29,6 +29,7 @@ def new_row(
     reverses: str | None = None,
     partially_posts: str | None = None,
     held: bool = False,
+    business_event_id: str | None = None,
 ) -> EntryRow:
     """Return the row of a new entry; it takes effect now where no time is given."""
     now = occasion.now_us
@@ -48,7 +49,7 @@ def new_row(
         "reversed_by": None,
         "partially_posts": partially_posts,
         "held": held,
-        "business_event_id": None,
+        "business_event_id": business_event_id,
         "created_at": now,
         "updated_at": now,
     }

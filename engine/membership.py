@@ -29,6 +29,10 @@ class Membership:
         """Return a copy that stands on this one: what it is told changes nothing here."""
         return Membership(self)
 
+    def found_below(self, loaded: Membership) -> None:
+        """Take in what was read later, at the same state of the database: what is known already stays."""
+        self._below = loaded
+
     def learn(
         self,
         *,

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 ALONE: Final = 1_000_000
 """The weight of a command that is decided in a batch of its own: more than a batch takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountsWith:
+    """The question which open accounts have these pairs in their metadata, in one ledger if it is named; so many at most."""
+
+    pairs: tuple[tuple[str, str], ...]
+    ledger_id: str | None = None
+    limit: int = 2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -16,11 +25,14 @@ class Needs:
     ledgers: set[str] = field(default_factory=set)
     accounts: set[str] = field(default_factory=set)
     account_external_ids: set[str] = field(default_factory=set)
+    accounts_with: set[AccountsWith] = field(default_factory=set)
     entries: set[str] = field(default_factory=set)
     entry_external_ids: set[str] = field(default_factory=set)
     facts: set[str] = field(default_factory=set)
     periods: bool = False
     """Whether the ledgers of the accounts are wanted too, to see up to when they are closed."""
+    handled_names: set[str] = field(default_factory=set)
+    """The names of business events whose handlers are wanted: the active ones that may match an event of the name."""
     resources: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     categories: set[str] = field(default_factory=set)
     links: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -28,6 +40,34 @@ class Needs:
     def resource(self, kind: str, value: str, column: str = "id") -> None:
         """Ask for the resource of a kind that has this value, its id unless another unique column is named."""
         self.resources.setdefault((kind, column), set()).add(value)
+
+    def add(self, other: Needs) -> None:
+        """Take in what others need too."""
+        for each in fields(Needs):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            if isinstance(mine, dict):
+                for name, values in theirs.items():
+                    mine.setdefault(name, set()).update(values)
+            elif isinstance(mine, list):
+                mine += theirs
+            else:
+                setattr(self, each.name, mine | theirs)
+
+    def beyond(self, other: Needs) -> Needs:
+        """Return the rows that are needed here and not there."""
+        left = Needs()
+        for each in fields(Needs):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            if isinstance(mine, dict):
+                rest = {name: values - theirs.get(name, set()) for name, values in mine.items()}
+                setattr(left, each.name, {name: values for name, values in rest.items() if values})
+            elif isinstance(mine, set):
+                setattr(left, each.name, mine - theirs)
+        return left
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is needed."""
+        return any(getattr(self, each.name) for each in fields(Needs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

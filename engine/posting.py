@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine import categories, chart, entries, holds, monitors
+from engine import business_events, categories, chart, entries, event_handlers, holds, monitors
 from engine.books import Books, Decision
 from engine.category_commands import (
     ArchiveMonitor,
@@ -41,13 +41,24 @@ from engine.commands import (
     UpdateLedger,
 )
 from engine.errors import Refused
+from engine.event_commands import (
+    CreateEventHandler,
+    PostBusinessEvent,
+    SwitchEventHandler,
+    TryBusinessEvent,
+    TryEventHandler,
+    UpdateEventHandler,
+)
 from engine.events import BatchPlace, EventDraft
 from engine.occasion import Occasion
 from engine.shapes import EntryBatch, encode
 
 
 def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
-    """Decide a command against the books; raises a Refused and leaves everything as it was."""
+    """Decide a command against the books; raises a Refused and leaves everything as it was.
+
+    Raises Unread where a command whose rows are read in steps needs some that were not.
+    """
     match command:
         case PostEntry():
             return entries.post_entry(command, books, occasion)
@@ -91,6 +102,10 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
             return monitors.update_monitor(command, books, occasion)
         case ArchiveMonitor():
             return monitors.archive_monitor(command, books, occasion)
+        case CreateEventHandler() | UpdateEventHandler() | SwitchEventHandler():
+            return event_handlers.decide_handler(command, books, occasion)
+        case PostBusinessEvent() | TryBusinessEvent() | TryEventHandler():
+            return business_events.decide_event(command, books, occasion)
 
 
 def decide_category(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
 from engine import store
 from engine.balances import Totals
@@ -155,21 +155,12 @@ def selected(
     """Narrow a query to a page of the selection; one row more than the page tells whether there is another."""
     conditions: list[ColumnElement[bool]] = [table.c.site_id == site_id]
     conditions += [table.c[name] == value for name, value in wanted.equals.items()]
-    conditions += [_metadata_is(conn, table, key, value) for key, value in wanted.metadata.items()]
+    conditions += [store.metadata_is(conn, table, key, value) for key, value in wanted.metadata.items()]
     for name, bounds in wanted.bounds.items():
         conditions += [_BOUNDS[operator](table.c[name], value) for operator, value in bounds.items()]
     if wanted.cursor is not None:
         conditions.append(table.c.id < parse_page_cursor(wanted.cursor))
     return query.where(*conditions).order_by(table.c.id.desc()).limit(wanted.limit + 1)
-
-
-def _metadata_is(conn: Connection, table: Table, key: str, value: str) -> ColumnElement[bool]:
-    if conn.dialect.name == "postgresql":
-        return cast("ColumnElement[bool]", table.c.metadata[key].as_string() == value)
-    # A JSON path cannot spell every key: quotes, backslashes and control characters would match nothing.
-    pair = func.json_each(table.c.metadata).table_valued("key", "value")
-    same: ColumnElement[bool] = exists(select(1).select_from(pair).where(pair.c.key == key, pair.c.value == value))
-    return same
 
 
 _BOUNDS = {

@@ -15,6 +15,8 @@ RESOURCE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "account_category": ("external_id",),
     "balance_monitor": (),
     "hold": (),
+    "business_event": ("external_id",),
+    "event_handler": (),
 }
 """The kinds of resources beside the books, and by which columns besides `id` each of them is looked up."""
 

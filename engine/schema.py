@@ -37,6 +37,7 @@ IDEMPOTENCY_SLOTS: Final = 16
 """Idempotency keys live in slots by day, so that the index of random keys that a day writes to stays small."""
 
 _LIVE: Final = text("external_id IS NOT NULL AND status IN ('accepted', 'pending', 'posted')")
+_ACTIVE: Final = text("status = 'active'")
 _NAMED: Final = text("external_id IS NOT NULL")
 _SHIFTED: Final = text("effective_at <> created_at")
 
@@ -285,4 +286,54 @@ idempotency_keys: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "slot", "key"),
     postgresql_partition_by="LIST (slot)",
+)
+
+event_handlers: Final = Table(
+    "event_handlers",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("status", String(10), nullable=False),
+    # The one name that an event must have for the handler to match; empty where it may match several.
+    Column("event_name", Text, nullable=False),
+    # Text, not JSON: it is shown as it was sent, and a database writes numbers in ways of its own.
+    Column("definition", Text, nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("lock_version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index("ix_event_handlers_active", "site_id", "event_name", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
+)
+
+# What happened has happened: nothing changes or removes a business event.
+business_events: Final = Table(
+    "business_events",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("custom_data", Text, nullable=False),
+    Column("external_id", Text),
+    Column("metadata", Json, nullable=False),
+    Column("effective_at", BigInteger, nullable=False),
+    Column("event_handler_id", Id, nullable=False),
+    Column("event_handler_version", BigInteger, nullable=False),
+    Column("entries", Json, nullable=False),
+    Column("lock_version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index(
+        "uq_business_events_external_id",
+        "site_id",
+        "external_id",
+        unique=True,
+        postgresql_where=_NAMED,
+        sqlite_where=_NAMED,
+    ),
+    Index("ix_business_events_handler", "site_id", "event_handler_id", "id"),
 )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
 
 from engine import category_store, idempotency
 from engine.balances import Totals
@@ -14,14 +14,16 @@ from engine.books import Books, Decision
 from engine.events import FeedEvent
 from engine.feed import Head
 from engine.idempotency import Answer, IdempotencyKey
-from engine.needs import Needs
+from engine.needs import AccountsWith, Needs
 from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow, ResourceRow
 from engine.schema import (
     account_categories,
     accounts,
     balance_monitors,
     balances,
+    business_events,
     entries,
+    event_handlers,
     events,
     facts,
     feeds,
@@ -37,6 +39,8 @@ RESOURCES: Final[Mapping[str, Table]] = {
     "account_category": account_categories,
     "balance_monitor": balance_monitors,
     "hold": holds,
+    "business_event": business_events,
+    "event_handler": event_handlers,
 }
 """Where each kind of resource beside the books is kept, every table keyed by site and id."""
 
@@ -92,7 +96,7 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     books = Books()
     stored: list[tuple[EntryRow, list[LineRow]]] = []
     if needs.entries:
-        stored = _load_entries(conn, site_id, needs.entries)
+        stored = entries_by_id(conn, site_id, needs.entries)
         books.learn(entries=stored)
     for (kind, column), values in needs.resources.items():
         table = RESOURCES[kind]
@@ -102,6 +106,10 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     wanted = needs.accounts.union((line["account_id"] for _, rows in stored for line in rows), watched["account"])
     if needs.account_external_ids:
         wanted = wanted.union(_named_accounts(conn, site_id, needs.account_external_ids))
+    if needs.accounts_with:
+        told = [(question, _accounts_with(conn, site_id, question)) for question in needs.accounts_with]
+        books.learn(told=told)
+        wanted = wanted.union(account_id for _, found in told for account_id in found)
     found = accounts_by_id(conn, site_id, wanted)
     books.learn(accounts=found)
     wanted_ledgers = (
@@ -120,6 +128,8 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     if needs.facts:
         query = select(facts.c.key, facts.c.event_id).where(facts.c.site_id == site_id, among(facts.c.key, needs.facts))
         books.learn(facts=[(row.key, row.event_id) for row in conn.execute(query)])
+    if needs.handled_names:
+        books.learn(resources=[("event_handler", row) for row in _handlers_of(conn, site_id, needs.handled_names)])
     category_store.learn(conn, site_id, books, needs.categories | watched["account_category"], needs.links)
     return books
 
@@ -219,7 +229,8 @@ def lines_of_entries(conn: Connection, site_id: int, wanted: Iterable[tuple[str,
     return found
 
 
-def _load_entries(conn: Connection, site_id: int, wanted: Iterable[str]) -> list[tuple[EntryRow, list[LineRow]]]:
+def entries_by_id(conn: Connection, site_id: int, wanted: Iterable[str]) -> list[tuple[EntryRow, list[LineRow]]]:
+    """Return entries with the present version of their lines, those of the ids that exist, in no order."""
     query = select(entries).where(entries.c.site_id == site_id, among(entries.c.id, wanted))
     rows = [cast("EntryRow", dict(row)) for row in conn.execute(query).mappings()]
     if not rows:
@@ -253,6 +264,37 @@ def accounts_by_id(conn: Connection, site_id: int, wanted: Collection[str]) -> l
 def _named_accounts(conn: Connection, site_id: int, external_ids: Collection[str]) -> list[str]:
     query = select(accounts.c.id).where(accounts.c.site_id == site_id, among(accounts.c.external_id, external_ids))
     return list(conn.execute(query).scalars())
+
+
+def _accounts_with(conn: Connection, site_id: int, question: AccountsWith) -> list[str]:
+    query = select(accounts.c.id).where(
+        accounts.c.site_id == site_id,
+        accounts.c.status == "open",
+        *(metadata_is(conn, accounts, key, value) for key, value in question.pairs),
+    )
+    if question.ledger_id is not None:
+        query = query.where(accounts.c.ledger_id == question.ledger_id)
+    return list(conn.execute(query.limit(question.limit)).scalars())
+
+
+def _handlers_of(conn: Connection, site_id: int, names: Collection[str]) -> list[ResourceRow]:
+    """Return the active handlers that may match an event of one of the names: those that demand it, or none."""
+    query = select(event_handlers).where(
+        event_handlers.c.site_id == site_id,
+        event_handlers.c.status == "active",
+        among(event_handlers.c.event_name, {"", *names}),
+    )
+    return [dict(row) for row in conn.execute(query).mappings()]
+
+
+def metadata_is(conn: Connection, table: Table, key: str, value: str) -> ColumnElement[bool]:
+    """Return the condition that a row has this pair in its metadata."""
+    if conn.dialect.name == "postgresql":
+        return cast("ColumnElement[bool]", table.c.metadata[key].as_string() == value)
+    # A JSON path cannot spell every key: quotes, backslashes and control characters would match nothing.
+    pair = func.json_each(table.c.metadata).table_valued("key", "value")
+    same: ColumnElement[bool] = exists(select(1).select_from(pair).where(pair.c.key == key, pair.c.value == value))
+    return same
 
 
 def _put(row: Any, new: bool, inserted: dict[str, Any], changed: dict[str, Any]) -> None:

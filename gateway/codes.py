@@ -67,6 +67,7 @@ CODES: Final[dict[str, Code]] = {
         "Duplicate entry",
         "An accepted, pending or posted entry has this external_id.",
     ),
+    "duplicate_business_event": _code(409, "Duplicate business event", "A business event has this external_id."),
     "idempotency.in_progress": _code(
         409,
         "Request in progress",
@@ -150,6 +151,27 @@ CODES: Final[dict[str, Code]] = {
         422,
         "Destination not allowed",
         "The URL is one that webhooks are not sent to.",
+    ),
+    "validation.invalid_template": _code(
+        422,
+        "Invalid template",
+        "A template, condition or variable of an event handler cannot be as it is; `errors` says where and why.",
+    ),
+    "handler.none_matches": _code(422, "No handler matches", "No active event handler matches this business event."),
+    "handler.several_match": _code(
+        422,
+        "Several handlers match",
+        "More than one active event handler matches this business event; exactly one has to.",
+    ),
+    "handler.account_unresolved": _code(
+        422,
+        "Account not resolved",
+        "A variable of the event handler has to find exactly one account, and finds none or several.",
+    ),
+    "handler.value_unusable": _code(
+        422,
+        "Value not usable",
+        "What a template of the event handler needs is missing from the business event, or comes to no use.",
     ),
     "unbalanced_entry": _code(422, "Unbalanced entry", "Debits and credits of an entry differ."),
     "currency_mismatch": _code(422, "Currency mismatch", "A line is in another currency than its account."),

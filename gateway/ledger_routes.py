@@ -11,7 +11,7 @@ from gateway.route import Route
 
 # The table is laid out by hand: what belongs together stands in one line.
 # fmt: off
-_POSTING: Final = (
+POSTING: Final = (
     "account.not_found",
     "account.closed",
     "unbalanced_entry",
@@ -27,12 +27,12 @@ _POSTING: Final = (
 ENTRIES: Final = (
     Route(
         method="POST", path="/v1/entries", handler=entries.post_entry, tag="Entries", scope="ledger.write",
-        body=entry_bodies.EntryCreate, answer=shapes.Entry, status=201, idempotent=True, etag=True, refusals=_POSTING,
+        body=entry_bodies.EntryCreate, answer=shapes.Entry, status=201, idempotent=True, etag=True, refusals=POSTING,
     ),
     Route(
         method="POST", path="/v1/entries/batch", handler=entries.post_batch, tag="Entries", scope="ledger.write",
         body=entry_bodies.EntryBatchCreate, answer=shapes.EntryBatch, status=201, idempotent=True,
-        body_max=wire.BULK_BODY_MAX, refusals=_POSTING,
+        body_max=wire.BULK_BODY_MAX, refusals=POSTING,
     ),
     Route(
         method="GET", path="/v1/entries", handler=entries.list_entries, tag="Entries", scope="ledger.read",
@@ -58,7 +58,7 @@ ENTRIES: Final = (
     Route(
         method="PATCH", path="/v1/entries/{id}", handler=entries.change_entry, tag="Entries", scope="ledger.write",
         body=entry_bodies.EntryChange, answer=shapes.Entry, idempotent=True, conditional=True, etag=True,
-        refusals=("entry.not_pending", "entry.is_hold", *_POSTING),
+        refusals=("entry.not_pending", "entry.is_hold", *POSTING),
     ),
     Route(
         method="POST", path="/v1/entries/{id}/post", handler=entries.post_pending, tag="Entries",
@@ -95,7 +95,7 @@ ENTRIES: Final = (
 HOLDS: Final = (
     Route(
         method="POST", path="/v1/holds", handler=holds.create_hold, tag="Holds", scope="ledger.write",
-        body=hold_bodies.HoldCreate, answer=hold_shapes.Hold, status=201, idempotent=True, etag=True, refusals=_POSTING,
+        body=hold_bodies.HoldCreate, answer=hold_shapes.Hold, status=201, idempotent=True, etag=True, refusals=POSTING,
     ),
     Route(
         method="GET", path="/v1/holds", handler=holds.list_holds, tag="Holds", scope="ledger.read",

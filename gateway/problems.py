@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from auth import errors as auth_errors
 from delivery import errors as delivery_errors
-from engine import entry_errors
+from engine import entry_errors, event_errors
 from engine import errors as engine_errors
 from engine.databases import is_outage
 from engine.errors import Fault
@@ -54,6 +54,13 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     entry_errors.CaptureNeedsLines: "validation.invalid_value",
     entry_errors.HoldExpiryPast: "validation.out_of_range",
     entry_errors.ConditionFailed: "condition_failed",
+    event_errors.TemplateInvalid: "validation.invalid_template",
+    event_errors.HandlerInvalid: "validation.invalid_template",
+    event_errors.NoHandlerMatches: "handler.none_matches",
+    event_errors.SeveralHandlersMatch: "handler.several_match",
+    event_errors.VariableUnresolved: "handler.account_unresolved",
+    event_errors.ValueUnusable: "handler.value_unusable",
+    event_errors.DuplicateBusinessEvent: "duplicate_business_event",
     engine_errors.CurrencyExponentUnknown: "validation.required_field_missing",
     engine_errors.IdempotencyKeyReused: "idempotency.key_reused",
     engine_errors.CursorInvalid: "cursor.invalid",
@@ -186,7 +193,7 @@ def _described(error: Exception, code: str, pointer: str | None) -> Problem:
     faults: list[Fault] = []
     extra: dict[str, Any] = {}
     headers: dict[str, str] = {}
-    if isinstance(error, engine_errors.AccountNotFound):
+    if isinstance(error, engine_errors.AccountNotFound | event_errors.HandlerInvalid):
         faults = error.faults()
     elif (isinstance(error, engine_errors.Refused) and error.pointer) or isinstance(
         error, delivery_errors.InvalidReplay

@@ -8,6 +8,7 @@ from engine.events import Envelope
 from engine.shapes import BalanceImpact
 from gateway import api_keys, bodies, documents, entries, events, oauth, operations, starting, tickets
 from gateway.category_routes import CATEGORIES
+from gateway.event_routes import BUSINESS_EVENTS
 from gateway.ledger_routes import ENTRIES, HOLDS, LEDGERS
 from gateway.query import CURSOR, LIMIT, Parameter
 from gateway.route import Route
@@ -117,6 +118,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *LEDGERS,
     *STATEMENTS,
     *CATEGORIES,
+    *BUSINESS_EVENTS,
     *_EVENTS,
     *WEBHOOKS,
     *REPLAYS,

@@ -9,9 +9,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Connection
 
 from auth import store as credentials
-from engine.audit import Finding, verify
+from engine.audit import verify
 from engine.databases import Database, Site
 from engine.errors import SiteUnknown
+from engine.finding import Finding
 from gledger.parts import open_control, open_databases
 from gledger.settings import Settings
 

@@ -41,6 +41,8 @@ _TAGS: Final = {
     "Holds": "Reserve funds, then capture them whole or in part, or release them; what is not, expires.",
     "Ledgers": "Books of accounts.",
     "Accounts": "Accounts, their balances and their lines.",
+    "Business events": "What happened in your product, turned into entries by the one event handler that matches.",
+    "Event handlers": "Conditions, variables and templates, in versions.",
     "Categories": "Accounts grouped, and groups grouped: what they come to together, each account counted once.",
     "Monitors": "Conditions on balances that tell when they begin and when they cease to hold.",
     "Events": "The feed: every committed change, in commit order, without gaps.",

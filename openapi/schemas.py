@@ -235,6 +235,7 @@ def _fill_raw(answers: Json) -> None:
     envelope["previous"] = {"type": "object", "description": "On updates: what the changed members were."}
     answers["Delivery"]["properties"]["event"] = ref("Envelope")
     answers["EntryBatch"]["properties"]["data"]["items"] = ref("Entry")
+    answers["BusinessEvent"]["properties"]["custom_data"] = {"type": "object", "description": "As it was sent."}
     answers["EntryVersion"]["properties"]["entry"] = ref("Entry")
 
 

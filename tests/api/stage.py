@@ -91,6 +91,11 @@ async def furnish(opened: OpenSite, parts: Parts) -> dict[str, list[str]]:
         {"account_id": accounts[0], "direction": "debit", "amount": 100},
         {"account_id": accounts[1], "direction": "credit", "amount": 100},
     ]
+    handler: dict[str, Any] = {"name": "Sales", "entries": [{"lines": lines}]}
+    named = {"field": "event.name", "operator": "equals"}
+    await make("/v1/event_handlers", {**handler, "conditions": {**named, "value": "Sale"}})
+    unused = {**handler, "conditions": {**named, "value": "Unused"}}
+    happened = await make_several(4, "/v1/business_events", {"name": "Sale"})
     pending = await make("/v1/entries/batch", {"entries": [{"lines": lines, "status": "pending"}] * 60})
     await make("/v1/entries", {"lines": lines})
     await Relay(parts.databases, clock=parts.clock, ids=parts.ids).run(opened.site)
@@ -104,6 +109,8 @@ async def furnish(opened: OpenSite, parts: Parts) -> dict[str, list[str]]:
         "accounts": accounts,
         "account_categories": categories,
         "balance_monitors": monitors,
+        "event_handlers": await make_several(12, "/v1/event_handlers", unused),
+        "business_events": happened,
         "entries": [each["id"] for each in pending["data"]],
         "webhook_endpoints": endpoints,
         "events": await listed("/v1/events"),

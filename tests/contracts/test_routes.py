@@ -27,7 +27,7 @@ NEVER_LEAVES: frozenset[type[Exception]] = frozenset((auth_errors.ClientExists,)
 
 def leaves(kind: type[Exception]) -> Iterator[type[Exception]]:
     """Return every class of a tree that has none below it, of the packages' own."""
-    below = [each for each in kind.__subclasses__() if each.__module__.endswith(".errors")]
+    below = [each for each in kind.__subclasses__() if each.__module__.endswith("errors")]
     if not below:
         yield kind
     for each in below:

@@ -15,6 +15,7 @@ from engine.batch import BatchRun, Committed
 from engine.commands import Command, CreateAccount, CreateLedger, LineDraft, PostEntry
 from engine.databases import Database, Databases, Site
 from engine.events import FeedEvent
+from engine.finding import Finding
 from engine.idempotency import IdempotencyKey
 from engine.ids import Ids
 from engine.ledger import Engine, Limits
@@ -112,7 +113,7 @@ class Stage:
         """Return every row of every table of the books."""
         return await self.read(all_rows)
 
-    async def verify(self) -> audit.Finding | None:
+    async def verify(self) -> Finding | None:
         """Return what the audit finds."""
         return await self.read(lambda conn: audit.verify(conn, self.site.id, lambda _rows: None))
 

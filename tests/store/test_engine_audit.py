@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from engine import audit
-from engine.audit import Finding, verify
+from engine.audit import verify
 from engine.commands import (
     ArchiveEntry,
     CaptureHold,
@@ -26,9 +27,12 @@ from engine.commands import (
     UpdateLedger,
 )
 from engine.databases import Database
+from engine.event_commands import SwitchEventHandler
+from engine.finding import Finding
 from tests.databases import DIALECTS, PostgresAddress, Templates, fresh_postgres, fresh_sqlite
 from tests.fakes.clock import START_US
 from tests.store.engine_stage import SITE, Stage, entry, make_stage
+from tests.unit.engine.handling import handler, happened, line
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
@@ -67,6 +71,10 @@ async def stage(
         await stage.run(CaptureHold(hold_id=(await stage.run(CreateHold(entry=reserved)))["id"], amount=1))
         await stage.run(UpdateAccount(account_id=cash, name="Till"))
         await stage.run(UpdateLedger(ledger_id=stage.ledger_id, name="Books"))
+        await stage.run(handler(entries=[{"lines": [line(cash, "debit", 3), line(sales, "credit", 3)]}]))
+        made = await stage.run(handler("Later", conditions={"field": "event.late", "operator": "equals", "value": 1}))
+        await stage.run(SwitchEventHandler(handler_id=made["id"], status="archived"))
+        await stage.run(replace(happened(large=1e22), external_id="happened", metadata={"k": "v"}))
         yield stage
 
 
@@ -174,6 +182,28 @@ CASES = [
     ("holds", "DELETE FROM holds WHERE status = 'released'"),
     ("holds", f"UPDATE holds SET id = '{NOBODY}' WHERE status = 'released'"),
     ("entries", "UPDATE entries SET held = NOT held WHERE status = 'pending'"),
+    # Handlers and what they handled.
+    ("event_handlers", "UPDATE event_handlers SET name = 'x' WHERE name = 'Later'"),
+    ("event_handlers", "UPDATE event_handlers SET status = 'active' WHERE name = 'Later'"),
+    ("event_handlers", "UPDATE event_handlers SET event_name = '' WHERE name = 'Top ups'"),
+    ("event_handlers", "UPDATE event_handlers SET lock_version = 3 WHERE name = 'Later'"),
+    ("event_handlers", "UPDATE event_handlers SET definition = (SELECT definition FROM event_handlers WHERE name = 'Later')"),
+    ("event_handlers", "DELETE FROM event_handlers WHERE name = 'Later'"),
+    ("event_handlers", (f"INSERT INTO event_handlers SELECT site_id, '{NOBODY}', name, description, status, event_name, "
+                       "definition, metadata, lock_version, created_at, updated_at FROM event_handlers WHERE name = 'Later'")),
+    ("business_events", "UPDATE business_events SET name = 'x'"),
+    ("business_events", "UPDATE business_events SET custom_data = '{}'"),
+    ("business_events", "UPDATE business_events SET external_id = NULL"),
+    ("business_events", "UPDATE business_events SET entries = '[]'"),
+    ("business_events", "UPDATE business_events SET metadata = '{}'"),
+    ("business_events", "UPDATE business_events SET effective_at = effective_at + 1"),
+    ("business_events", f"UPDATE business_events SET event_handler_id = '{NOBODY}'"),
+    ("business_events", "UPDATE business_events SET event_handler_version = 2"),
+    ("business_events", "DELETE FROM business_events"),
+    ("business_events", (f"INSERT INTO business_events SELECT site_id, '{NOBODY}', name, description, custom_data, 'other', metadata, "
+                        "effective_at, event_handler_id, event_handler_version, entries, lock_version, created_at, updated_at "
+                        "FROM business_events")),
+    ("entries", "UPDATE entries SET business_event_id = NULL"),
     # Balances.
     ("balances", "UPDATE balances SET posted_debits = posted_debits + 1 WHERE posted_debits > 0"),
     ("balances", "UPDATE balances SET pending_credits = pending_credits + 1 WHERE posted_debits > 0"),

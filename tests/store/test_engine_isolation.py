@@ -16,6 +16,7 @@ from engine.databases import Database
 from engine.schema import accounts, balances, entries, events, feeds, idempotency_keys, ledgers, lines, metadata
 from tests.databases import PostgresDatabase
 from tests.store.engine_stage import OTHER, SITE, Stage, entry, key, make_stage
+from tests.unit.engine.handling import handler, happened, line
 
 EVERYTHING = sorted(metadata.tables.values(), key=lambda table: table.name)
 
@@ -46,6 +47,8 @@ async def stages(postgres_database: PostgresDatabase) -> AsyncIterator[tuple[Sta
         await stage.run(LinkCategory(category_id=top, child_id=low, inside=True))
         await stage.run(CreateMonitor(subject="account", subject_id=cash, field="posted", operator="gt", value=1))
         await stage.run(CreateHold(entry=entry(cash, sales, 5, status="pending", held=True)))
+        await stage.run(handler(entries=[{"lines": [line(cash, "debit", 1), line(sales, "credit", 1)]}]))
+        await stage.run(happened())
         made.append(stage)
     yield made[0], made[1]
     await database.close()

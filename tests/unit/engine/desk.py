@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from engine.books import Books, Decision
+from engine.business_events import Unread
 from engine.commands import Command, CreateAccount, CreateLedger, LineDraft, PostBatch, PostEntry
 from engine.occasion import Occasion
 from engine.posting import decide
@@ -25,8 +26,13 @@ class Desk:
         self.ledger_id = self.run(CreateLedger(name="Main")).resource_id or ""
 
     def decide(self, command: Command) -> Decision:
-        """Decide a command and leave the books as they are."""
-        return decide(command, self.books, Occasion(site_id=SITE_ID, now_us=self.now_us, ids=self.ids))
+        """Decide a command and leave the books as they are; what is read in steps is all here already."""
+        occasion = Occasion(site_id=SITE_ID, now_us=self.now_us, ids=self.ids)
+        while True:
+            try:
+                return decide(command, self.books, occasion)
+            except Unread as unread:
+                self.books.note(unread.needs)
 
     def run(self, command: Command) -> Decision:
         """Decide a command and let it have happened."""

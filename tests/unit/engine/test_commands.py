@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import msgspec
 import pytest
 
 from engine.category_commands import (
@@ -35,9 +36,19 @@ from engine.commands import (
     UpdateLedger,
     needs_of,
 )
+from engine.event_commands import (
+    CreateEventHandler,
+    PostBusinessEvent,
+    SwitchEventHandler,
+    TryBusinessEvent,
+    TryEventHandler,
+    UpdateEventHandler,
+)
 from engine.needs import Needs
 from tests.unit.engine.desk import batch, entry
+from tests.unit.engine.handling import definition
 
+IN_LEDGER = msgspec.structs.replace(definition(), ledger_id="l")
 CASES: list[tuple[Command, Needs]] = [
     (entry("a", "external_id:b", 1), Needs(accounts={"a"}, account_external_ids={"b"})),
     (entry("a", "b", 1, external_id="x"), Needs(accounts={"a", "b"}, entry_external_ids={"x"})),
@@ -90,6 +101,22 @@ CASES: list[tuple[Command, Needs]] = [
     ),
     (UpdateMonitor(monitor_id="m"), Needs(resources={("balance_monitor", "id"): {"m"}})),
     (ArchiveMonitor(monitor_id="m"), Needs(resources={("balance_monitor", "id"): {"m"}})),
+    (CreateEventHandler(name="n", definition=definition()), Needs()),
+    (CreateEventHandler(name="n", definition=IN_LEDGER), Needs(ledgers={"l"})),
+    (
+        UpdateEventHandler(handler_id="h", definition={"ledger_id": "l"}),
+        Needs(ledgers={"l"}, resources={("event_handler", "id"): {"h"}}),
+    ),
+    (SwitchEventHandler(handler_id="h", status="active"), Needs(resources={("event_handler", "id"): {"h"}})),
+    (
+        PostBusinessEvent(name="n", external_id="x"),
+        Needs(handled_names={"n"}, resources={("business_event", "external_id"): {"x"}}),
+    ),
+    (TryBusinessEvent(event=PostBusinessEvent(name="n")), Needs(handled_names={"n"})),
+    (
+        TryEventHandler(handler=CreateEventHandler(name="n", definition=IN_LEDGER), event=PostBusinessEvent(name="m")),
+        Needs(ledgers={"l"}, handled_names={"m"}),
+    ),
     (RecordFact(key="k", type="t", resource_type="r", resource_id="i", data=b""), Needs(facts={"k"})),
 ]
 
@@ -118,10 +145,13 @@ def test_needs_of_a_batch_are_those_of_all_its_commands() -> None:
         periods=True,
         categories={"c", "d"},
         links=[("c", "d", False)],
+        handled_names={"m", "n"},
         resources={
             ("account_category", "external_id"): {"x"},
             ("balance_monitor", "id"): {"m"},
             ("hold", "id"): {"h"},
+            ("event_handler", "id"): {"h"},
+            ("business_event", "external_id"): {"x"},
         },
     )
 

@@ -21,12 +21,14 @@ _TABLES = (
     "attempts",
     "balance_monitors",
     "balances",
+    "business_events",
     "category_accounts",
     "category_balances",
     "category_links",
     "deliveries",
     "endpoints",
     "entries",
+    "event_handlers",
     "events",
     "facts",
     "feeds",
@@ -46,7 +48,7 @@ _TABLES = (
 )
 _SLOTS = 16
 
-# What the program may do beside reading and adding; it owns nothing. Lines and events are for ever.
+# What the program may do beside reading and adding; it owns nothing. Lines, events and business events are for ever.
 _CHANGES = {
     "feeds": "UPDATE",
     "ledgers": "UPDATE",
@@ -58,6 +60,7 @@ _CHANGES = {
     "category_links": "DELETE",
     "balance_monitors": "UPDATE",
     "entries": "UPDATE",
+    "event_handlers": "UPDATE",
     "holds": "UPDATE",
     "idempotency_keys": "DELETE",
     "endpoints": "UPDATE, DELETE",
@@ -71,7 +74,7 @@ _CHANGES = {
     "order_keys": "DELETE",
     "outgoing_facts": "DELETE",
 }
-_FOR_EVER = ("lines", "events")
+_FOR_EVER = ("lines", "events", "business_events")
 # What never changes about an entry, and the statuses that nothing leads out of.
 _FIXED = (
     "site_id",
@@ -252,6 +255,58 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("external_id IS NOT NULL AND status IN ('accepted', 'pending', 'posted')"),
         sqlite_where=sa.text("external_id IS NOT NULL AND status IN ('accepted', 'pending', 'posted')"),
+    )
+    op.create_table(
+        "event_handlers",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("event_name", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_event_handlers")),
+    )
+    op.create_index(
+        "ix_event_handlers_active",
+        "event_handlers",
+        ["site_id", "event_name"],
+        unique=False,
+        postgresql_where=sa.text("status = 'active'"),
+        sqlite_where=sa.text("status = 'active'"),
+    )
+    op.create_table(
+        "business_events",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("custom_data", sa.Text(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("effective_at", sa.BigInteger(), nullable=False),
+        sa.Column("event_handler_id", _ID, nullable=False),
+        sa.Column("event_handler_version", sa.BigInteger(), nullable=False),
+        sa.Column("entries", _JSON, nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_business_events")),
+    )
+    op.create_index(
+        "ix_business_events_handler", "business_events", ["site_id", "event_handler_id", "id"], unique=False
+    )
+    op.create_index(
+        "uq_business_events_external_id",
+        "business_events",
+        ["site_id", "external_id"],
+        unique=True,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+        sqlite_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_table(
         "events",

@@ -1,0 +1,83 @@
+"""What the books answer about business events and their handlers: part of the tree that `engine.errors` draws."""
+
+from __future__ import annotations
+
+from engine.errors import Fault, Refused
+
+
+class TemplateInvalid(Refused):
+    """A template or a path cannot be read."""
+
+    def __init__(self, character: int, why: str) -> None:
+        """Name the character, counted from 1, and what is wrong there."""
+        super().__init__(f"At character {character}: {why}.")
+
+
+class HandlerInvalid(Refused):
+    """An event handler cannot be as it is defined."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        """Take everything that is wrong, each at its place."""
+        more = "" if len(faults) == 1 else f" And {len(faults) - 1} more, see errors."
+        super().__init__(faults[0].detail + more, pointer=faults[0].pointer)
+        self._faults = faults
+        self.prefix = ""
+
+    def within(self, prefix: str) -> None:
+        """Put every fault below the pointer."""
+        super().within(prefix)
+        self.prefix = prefix + self.prefix
+
+    def faults(self) -> list[Fault]:
+        """Return everything that is wrong."""
+        return [Fault(code=each.code, pointer=self.prefix + each.pointer, detail=each.detail) for each in self._faults]
+
+
+class NoHandlerMatches(Refused):
+    """No active event handler matches the business event."""
+
+    def __init__(self, name: str) -> None:
+        """Name the business event."""
+        super().__init__(f"No active event handler matches this {name!r} event.")
+
+
+class SeveralHandlersMatch(Refused):
+    """A business event is for exactly one event handler."""
+
+    def __init__(self, name: str, handlers: tuple[tuple[str, str], ...]) -> None:
+        """Name the business event, and each handler that matches by its id and name."""
+        listed = ", ".join(f"{handler_id} ({title})" for handler_id, title in handlers[:10])
+        super().__init__(f"{len(handlers)} active event handlers match this {name!r} event: {listed}.")
+        self.handlers = handlers
+
+
+class VariableUnresolved(Refused):
+    """A handler's variable looks for exactly one account."""
+
+    def __init__(self, variable: str, sought: str, found: int) -> None:
+        """Name the variable, what its query came to, and whether there is no such account or more than one."""
+        many = "There is no" if not found else "There is more than one"
+        super().__init__(f"Variable {variable!r}: {many} account with {sought}.")
+        self.variable = variable
+        self.found = found
+
+
+class ValueUnusable(Refused):
+    """What a template needs is missing or of no use to it."""
+
+    def __init__(self, what: str, why: str, *, needed_by: str = "", pointer: str = "") -> None:
+        """Name the value, what is wrong with it, and which part of the event handler needs it."""
+        reader = f"; {needed_by} of the event handler needs it" if needed_by else ""
+        super().__init__(f"{what} {why}{reader}.", pointer=pointer)
+        self.what = what
+        self.why = why
+        self.needed_by = needed_by
+
+
+class DuplicateBusinessEvent(Refused):
+    """A business event with this external id exists."""
+
+    def __init__(self, external_id: str, event_id: str) -> None:
+        """Name the external id and the event that has it."""
+        super().__init__(f"Business event {event_id} has external_id {external_id!r}.", pointer="/external_id")
+        self.event_id = event_id

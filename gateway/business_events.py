@@ -1,0 +1,96 @@
+"""Business events and their handlers over HTTP."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from engine import event_queries
+from engine.event_commands import SwitchEventHandler
+from gateway import event_bodies, lists, wire
+from gateway.call import Call
+from gateway.ledgers import created, submit
+from gateway.query import Asked
+
+
+async def create_event_handler(call: Call, _asked: Asked) -> Response:
+    """Make an event handler, which is active from then on."""
+    document = await call.document()
+    command = wire.decode(document, event_bodies.EventHandlerCreate).command()
+    return await created(call, command, call.idempotency(document), "/v1/event_handlers/")
+
+
+async def list_event_handlers(call: Call, asked: Asked) -> Response:
+    """List event handlers, the newest first."""
+    wanted = asked.selection("status", "name")
+    return lists.page(call, await call.services.engine.ask(call.site, event_queries.list_event_handlers, wanted))
+
+
+async def get_event_handler(call: Call, _asked: Asked) -> Response:
+    """Return one event handler as it is now."""
+    found = await call.services.engine.ask(call.site, event_queries.event_handler, call.path_id("event handler"))
+    return lists.one(found, found.value.lock_version)
+
+
+async def list_event_handler_versions(call: Call, asked: Asked) -> Response:
+    """List what an event handler was, each version as it was made, the newest first."""
+    handler_id = call.path_id("event handler")
+    ask = call.services.engine.ask
+    return lists.page(call, await ask(call.site, event_queries.event_handler_versions, handler_id, asked.selection()))
+
+
+async def change_event_handler(call: Call, _asked: Asked) -> Response:
+    """Change an event handler, which makes a version of it."""
+    document = await call.document()
+    change = wire.decode(document, event_bodies.EventHandlerChange)
+    command = change.command(call.path_id("event handler"), call.if_match())
+    return await submit(call, command, call.idempotency(document))
+
+
+async def archive_event_handler(call: Call, _asked: Asked) -> Response:
+    """Let an event handler match no more events."""
+    document = await call.empty_document()
+    handler_id = call.path_id("event handler")
+    command = SwitchEventHandler(handler_id=handler_id, status="archived", if_match=call.if_match())
+    return await submit(call, command, call.idempotency(document))
+
+
+async def activate_event_handler(call: Call, _asked: Asked) -> Response:
+    """Let an archived event handler match events again."""
+    document = await call.empty_document()
+    handler_id = call.path_id("event handler")
+    command = SwitchEventHandler(handler_id=handler_id, status="active", if_match=call.if_match())
+    return await submit(call, command, call.idempotency(document))
+
+
+async def validate_event_handler(call: Call, _asked: Asked) -> Response:
+    """Say what an event handler would be, and what it alone would make of a sample event; nothing is stored."""
+    document = await call.document()
+    command = wire.decode(document, event_bodies.EventHandlerTry).command()
+    return await submit(call, command, None)
+
+
+async def post_business_event(call: Call, _asked: Asked) -> Response:
+    """Let the one active handler that matches turn a business event into entries, all of them or none."""
+    document = await call.document()
+    event = wire.decode(document, event_bodies.BusinessEventCreate)
+    key = call.idempotency(document, event.idempotency_key)
+    return await created(call, event.event(), key, "/v1/business_events/")
+
+
+async def list_business_events(call: Call, asked: Asked) -> Response:
+    """List business events with their entries as they stand, the newest first."""
+    wanted = asked.selection("name", "external_id", "event_handler_id")
+    return lists.page(call, await call.services.engine.ask(call.site, event_queries.list_business_events, wanted))
+
+
+async def get_business_event(call: Call, _asked: Asked) -> Response:
+    """Return one business event with its entries as they stand."""
+    found = await call.services.engine.ask(call.site, event_queries.business_event, call.path_id("business event"))
+    return lists.one(found, found.value.lock_version)
+
+
+async def validate_business_event(call: Call, _asked: Asked) -> Response:
+    """Say what a business event would come to, resulting balances included; nothing is stored."""
+    document = await call.document()
+    command = wire.decode(document, event_bodies.BusinessEventDraft).trial()
+    return await submit(call, command, None)
