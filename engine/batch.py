@@ -18,6 +18,7 @@ from engine.clock import Clock
 from engine.commands import Command, ExpireHold, needs_of
 from engine.databases import Site
 from engine.errors import BooksCorrupt, Refused
+from engine.event_commands import StagedCommand
 from engine.events import Diagnostics, FeedEvent, chain, encode
 from engine.feed import Head
 from engine.idempotency import Answer, IdempotencyKey
@@ -102,7 +103,7 @@ def run_batch(conn: Connection, run: BatchRun, submissions: Sequence[Submission]
 def _read(conn: Connection, site_id: int, commands: Sequence[Command]) -> Books:
     """Return what the commands have to know; those that only find out on the way are asked again after each reading."""
     needs = needs_of(commands)
-    staged = [each for each in commands if isinstance(each, business_events.Staged)]
+    staged = [each for each in commands if isinstance(each, StagedCommand)]
     if not staged:
         return store.load(conn, site_id, needs)
     needs.periods = True

@@ -1,8 +1,8 @@
-"""The rules of business events: exactly one handler matches, its templates are rendered, its entries stand or fall together.
+"""The rules of business events: exactly one handler matches, it is rendered, its entries stand or fall together. Pure.
 
 What a handler names is known only when it was rendered, so the rows it touches are read in steps: the handlers, the
 accounts that its variables look for, the accounts of the lines. Where a step finds that rows were not read, it raises
-`Unread`; whoever decides reads them and decides again. Pure.
+`Unread`; whoever decides reads them and decides again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from engine.books import Books, Decision
 from engine.commands import EXTERNAL, PostEntry
 from engine.conditions import holds
 from engine.errors import Refused, SeveralLedgers
-from engine.event_commands import BUSINESS_EVENT, HANDLER, PostBusinessEvent, TryBusinessEvent, TryEventHandler
+from engine.event_commands import (
+    BUSINESS_EVENT,
+    HANDLER,
+    PostBusinessEvent,
+    StagedCommand,
+    TryBusinessEvent,
+    TryEventHandler,
+)
 from engine.event_errors import DuplicateBusinessEvent, NoHandlerMatches, SeveralHandlersMatch, VariableUnresolved
 from engine.event_handlers import Handler, Query, compiled, create_event_handler
 from engine.event_shapes import business_event_of, event_handler_of
@@ -29,9 +36,6 @@ from engine.occasion import Occasion
 from engine.rendering import EXTERNAL_ID_MAX, View
 from engine.rows import AccountRow, ResourceRow
 from engine.shapes import Entry, encode, entry_of
-
-Staged = PostBusinessEvent | TryBusinessEvent | TryEventHandler
-"""The commands whose rows are read in steps."""
 
 _CANDIDATES_MAX: Final = 1_024
 
@@ -45,7 +49,7 @@ class Unread(Exception):
         self.needs = needs
 
 
-def foresee(command: Staged, books: Books) -> Needs:
+def foresee(command: StagedCommand, books: Books) -> Needs:
     """Return the rows that deciding the command as things stand would miss; nothing where it would miss none."""
     try:
         match command:
@@ -64,7 +68,7 @@ def foresee(command: Staged, books: Books) -> Needs:
     return Needs()
 
 
-def decide_event(command: Staged, books: Books, occasion: Occasion) -> Decision:
+def decide_event(command: StagedCommand, books: Books, occasion: Occasion) -> Decision:
     """Decide a business event, or what one or a handler would come to; raises Unread where rows were not read."""
     match command:
         case PostBusinessEvent():

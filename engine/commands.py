@@ -17,14 +17,7 @@ from engine.category_commands import (
     UpdateCategory,
     UpdateMonitor,
 )
-from engine.event_commands import (
-    CreateEventHandler,
-    PostBusinessEvent,
-    SwitchEventHandler,
-    TryBusinessEvent,
-    TryEventHandler,
-    UpdateEventHandler,
-)
+from engine.event_commands import EventCommand
 from engine.needs import Light, Needs
 
 EXTERNAL: Final = "external_id:"
@@ -387,12 +380,7 @@ Command = (
     | CreateMonitor
     | UpdateMonitor
     | ArchiveMonitor
-    | CreateEventHandler
-    | UpdateEventHandler
-    | SwitchEventHandler
-    | TryEventHandler
-    | PostBusinessEvent
-    | TryBusinessEvent
+    | EventCommand
 )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from engine import limits
 from engine.balances import Direction, Totals
 from engine.books import Books, Decision
-from engine.errors import AmountOutOfRange, LimitBroken
+from engine.entry_errors import LimitBroken
+from engine.errors import AmountOutOfRange
 from engine.occasion import Occasion
 from engine.rows import LineRow
 from engine.thresholds import edge

@@ -131,3 +131,21 @@ class ConditionFailed(Refused):
         )
         self.account_id = account_id
         self.resulting = resulting
+
+
+class LimitBroken(Refused):
+    """A balance of an account or a category would pass its standing floor or ceiling."""
+
+    def __init__(
+        self, kind: str, resource_id: str, position: int, balance: str, bound: str, limit: int, resulting: int
+    ) -> None:
+        """Name what is limited, a line that moves it, the balance, the bound, and what it would come to."""
+        words = bound.replace("_", " ")
+        super().__init__(
+            f"Line {position} would bring the {balance} balance of {kind} {resource_id} to {resulting}, "
+            f"whatever is pending counted against it; its limit is {words} {limit}.",
+            pointer=f"/lines/{position}/amount",
+        )
+        self.resource_id = resource_id
+        self.balance = balance
+        self.resulting = resulting

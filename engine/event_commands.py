@@ -137,3 +137,10 @@ class TryEventHandler:
     def weight(self) -> int:
         """Return how many lines the command would write, roughly."""
         return self.handler.weight + (0 if self.event is None else self.event.weight)
+
+
+HandlerCommand = CreateEventHandler | UpdateEventHandler | SwitchEventHandler
+StagedCommand = PostBusinessEvent | TryBusinessEvent | TryEventHandler
+"""The commands whose rows are read in steps: what a handler names is known when it was rendered."""
+
+EventCommand = HandlerCommand | StagedCommand

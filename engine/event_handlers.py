@@ -29,7 +29,7 @@ from engine.definitions import (
     Variable,
 )
 from engine.errors import Fault, NotFound
-from engine.event_commands import HANDLER, CreateEventHandler, SwitchEventHandler, UpdateEventHandler
+from engine.event_commands import HANDLER, CreateEventHandler, HandlerCommand, SwitchEventHandler, UpdateEventHandler
 from engine.event_errors import HandlerInvalid, TemplateInvalid
 from engine.event_shapes import definition_of, event_handler_of
 from engine.expressions import Path, Rounding
@@ -109,9 +109,7 @@ def compiled(definition: str) -> Handler:
     return handler
 
 
-def decide_handler(
-    command: CreateEventHandler | UpdateEventHandler | SwitchEventHandler, books: Books, occasion: Occasion
-) -> Decision:
+def decide_handler(command: HandlerCommand, books: Books, occasion: Occasion) -> Decision:
     """Decide what concerns an event handler."""
     match command:
         case CreateEventHandler():

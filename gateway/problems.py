@@ -30,7 +30,7 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     engine_errors.FxRateRequired: "fx_rate_required",
     engine_errors.AmountOutOfRange: "amount_out_of_range",
     engine_errors.InsufficientFunds: "insufficient_funds",
-    engine_errors.LimitBroken: "condition_failed",
+    entry_errors.LimitBroken: "condition_failed",
     engine_errors.CategoryCycle: "account_category.cycle",
     engine_errors.CategoryMismatch: "account_category.mismatch",
     engine_errors.CategoryLimitReached: "account_category.limit_reached",

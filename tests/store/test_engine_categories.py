@@ -21,12 +21,12 @@ from engine.category_commands import (
 )
 from engine.commands import ArchiveEntry, PostBatch, PostPending, UpdateAccount
 from engine.databases import Database
+from engine.entry_errors import LimitBroken
 from engine.errors import (
     AlreadyTaken,
     AmountOutOfRange,
     CategoryCycle,
     CategoryMismatch,
-    LimitBroken,
     MonitorArchived,
     NotFound,
     PreconditionFailed,

@@ -9,7 +9,7 @@ import pytest
 from engine.balances import Limit
 from engine.commands import UpdateAccount
 from engine.databases import Database
-from engine.errors import LimitBroken
+from engine.entry_errors import LimitBroken
 from tests.store.engine_stage import Stage, entry, make_stage, outcomes
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from engine.balances import BalanceName, Limit, Totals
 from engine.commands import ArchiveEntry, PostEntry, PostPending, UpdateAccount
-from engine.errors import InsufficientFunds, LimitBroken
+from engine.entry_errors import LimitBroken
+from engine.errors import InsufficientFunds
 from engine.limits import broken
 from tests.unit.engine.desk import Desk, batch, entry, line, told
 
