@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from auth import store
+from auth import store, uses_store
 from auth.errors import CredentialsExpired, CredentialsInvalid, CredentialsMissing, CredentialsRevoked
 from auth.keyformat import parse_api_key, same_hash
 from auth.keyring import KeyRing
@@ -28,6 +28,7 @@ from auth.tokens import Issuers, principal_of, read_token
 REFRESH_OVERLAP_US: Final = 120_000_000
 """How far each refresh looks back behind the last one: for transactions that were slow and clocks that disagree."""
 
+NOTED_EVERY_US: Final = 60_000_000
 _API_KEY_START: Final = "glk_"
 _NO_HASH: Final = bytes(32)
 
@@ -53,6 +54,8 @@ class Authenticator:
         self._cache_size = cache_size
         self._verified: OrderedDict[bytes, Principal] = OrderedDict()
         self._refreshed_at: int | None = None
+        self._used: dict[tuple[str, str], int] = {}
+        self._noted: dict[tuple[str, str], int] = {}
 
     @property
     def refreshed_at(self) -> int | None:
@@ -77,6 +80,7 @@ class Authenticator:
         if principal.expires_at <= now_us:
             del self._verified[digest]
             raise CredentialsExpired(f"{principal.kind} {principal.credential_id} has run out")
+        self._used[principal.kind, principal.id] = now_us
         return principal
 
     def issue_ticket(
@@ -112,6 +116,19 @@ class Authenticator:
         if self._revocations.covers(ticket.principal):
             raise CredentialsRevoked(f"{ticket.principal.kind} {ticket.principal.credential_id} was revoked")
         return ticket
+
+    async def note_uses(self) -> None:
+        """Store when credentials were last used, each at most once a minute; the program calls it every few seconds."""
+        used, self._used = self._used, {}
+        fresh = {which: at for which, at in used.items() if at - self._noted.get(which, 0) >= NOTED_EVERY_US}
+        if not fresh:
+            return
+        keys = {id_: at for (kind, id_), at in fresh.items() if kind == "api_key"}
+        clients = {id_: at for (kind, id_), at in fresh.items() if kind == "client"}
+        await self._control.write(lambda conn: uses_store.note_uses(conn, keys, clients))
+        if len(self._noted) > self._cache_size:
+            self._noted.clear()
+        self._noted.update(fresh)
 
     def revoked(self, principal: Principal) -> bool:
         """Tell whether a caller's credential was taken back since; for streams that are open."""

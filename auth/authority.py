@@ -9,8 +9,10 @@ from auth.authenticator import Authenticator
 from auth.clients import Clients
 from auth.keyring import KeyRing
 from auth.keys import ApiKeys
+from auth.people import People
 from auth.ports import ControlDatabase, Entropy, IdSource
 from auth.revocations import Revocations
+from auth.sessions import Sessions
 from auth.tokens import LIFETIME_S, Issuers
 from auth.vault import KeyProvider, LocalKeyProvider, Vault, derive_pepper
 
@@ -29,6 +31,8 @@ class Authority:
     authenticator: Authenticator
     api_keys: ApiKeys
     clients: Clients
+    people: People
+    sessions: Sessions
 
     @classmethod
     def over(
@@ -61,6 +65,8 @@ class Authority:
             ),
             api_keys=ApiKeys(control, ids=ids, pepper=pepper, revocations=revocations, entropy=entropy),
             clients=Clients(control, ids=ids, pepper=pepper, revocations=revocations, entropy=entropy),
+            people=People(control, ids=ids, entropy=entropy),
+            sessions=Sessions(control, ids=ids, revocations=revocations, entropy=entropy),
         )
 
     async def start(self, *, now_us: int) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from auth import store
+from auth import store, uses_store
 from auth.errors import ClientExists, ClientNotFound, SiteExists, SiteUnknown
 from auth.keyformat import check_site_name, draw_api_key, draw_client_id, draw_client_secret, hash_secret
 from auth.keys import LIFETIME_MAX_US, new_api_key
@@ -23,6 +23,7 @@ from auth.principal import SiteRef
 from auth.revocations import Revocations
 from auth.scopes import ALL_SCOPES, require_known
 from auth.store import ApiKeyRecord, ClientRecord, SiteRecord
+from auth.uses_store import ClientEntry
 
 OVERLAP_MAX_S: Final = 7 * 86_400
 """The longest that a rotated client secret stays good beside the new one."""
@@ -134,6 +135,20 @@ class Clients:
             return self._change_secret(conn, client, previous_expires_at=previous_expires_at, now_us=now_us)
 
         return await self._control.write(run)
+
+    async def list(self, site_id: int) -> list[ClientEntry]:
+        """Return a site's clients, those taken back too, the newest first."""
+        return await self._control.read(lambda conn: uses_store.list_clients(conn, site_id))
+
+    async def anything_used(self, site_id: int) -> bool:
+        """Tell whether a request ever came with one of a site's credentials."""
+        return await self._control.read(lambda conn: uses_store.anything_used(conn, site_id))
+
+    async def of_site(self, site_id: int, client_id: str) -> None:
+        """Raise ClientNotFound unless the site has this client."""
+        client = await self._control.read(lambda conn: store.find_client(conn, client_id))
+        if client is None or client.site.id != site_id:
+            raise ClientNotFound(client_id)
 
     async def revoke(self, client_id: str, *, now_us: int) -> None:
         """Take a client back together with its tokens, in this process at once. Raises ClientNotFound."""

@@ -21,6 +21,14 @@ AuthError
 ├── ClientError
 │   ├── ClientNotFound              .client_id
 │   └── ClientExists                .name: the site has a client of this name
+├── PeopleError
+│   ├── SignInRefused               an unknown e-mail address or a wrong password: which, is nobody's business
+│   ├── SignInThrottled             .wait_s: too many failed before; later it is answered again
+│   ├── AdministratorExists         .email
+│   ├── AdministratorNotFound       .email
+│   ├── EmailInvalid                .value
+│   ├── PasswordUnfit               too short or too long
+│   └── SessionNotFound             .session_id
 └── VaultError
     ├── MasterKeyInvalid
     ├── KeyUnavailable              .kek_id: the key that sealed it is not to be had (now)
@@ -172,6 +180,64 @@ class ClientNotFound(ClientError):
     def __init__(self, client_id: str) -> None:
         super().__init__(f"no client {client_id}")
         self.client_id = client_id
+
+
+class PeopleError(AuthError):
+    """Something about a person who signs in."""
+
+
+class SignInRefused(PeopleError):
+    """The e-mail address is unknown or the password is wrong."""
+
+    def __init__(self) -> None:
+        super().__init__("the e-mail address and the password do not belong together")
+
+
+class SignInThrottled(PeopleError):
+    """Too many attempts failed; the next one is looked at after the wait."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"too many attempts failed: wait {wait_s:.0f} s")
+        self.wait_s = wait_s
+
+
+class AdministratorExists(PeopleError):
+    """Somebody signs in with this e-mail address already."""
+
+    def __init__(self, email: str) -> None:
+        super().__init__(f"{email} signs in already: gledger admin reset gives a new password")
+        self.email = email
+
+
+class AdministratorNotFound(PeopleError):
+    """Nobody signs in with this e-mail address."""
+
+    def __init__(self, email: str) -> None:
+        super().__init__(f"no administrator {email}")
+        self.email = email
+
+
+class EmailInvalid(PeopleError):
+    """Text that is no e-mail address."""
+
+    def __init__(self, value: str) -> None:
+        super().__init__(f"{value!r} is no e-mail address")
+        self.value = value
+
+
+class PasswordUnfit(PeopleError):
+    """A password that is too short to be safe or too long to be one."""
+
+    def __init__(self, least: int, most: int) -> None:
+        super().__init__(f"a password has {least} to {most} characters")
+
+
+class SessionNotFound(PeopleError):
+    """The administrator has no such session (any more)."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"no session {session_id}")
+        self.session_id = session_id
 
 
 class VaultError(AuthError):

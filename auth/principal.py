@@ -24,7 +24,7 @@ class Principal:
     `credential_id` names the very credential: the `jti` of a token, the public part of an API key.
     """
 
-    kind: Literal["client", "api_key"]
+    kind: Literal["client", "api_key", "administrator"]
     id: str
     site: SiteRef
     scopes: frozenset[str]

@@ -1,6 +1,7 @@
 """The tables of the control database, the same on SQLite and PostgreSQL. Instants are microseconds since the epoch.
 
-No secret is in clear here: client secrets and API keys are keyed hashes, private signing keys are sealed by the vault.
+No secret is in clear here: client secrets, API keys and sessions are hashes, passwords are hashed slowly and memory-hard
+(argon2id), private signing keys are sealed by the vault.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ clients: Final = Table(
     Column("scopes", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("rotated_at", BigInteger, nullable=False),
+    # To the minute, when a request last came with it.
+    Column("last_used_at", BigInteger),
     Column("revoked_at", BigInteger, index=True),
     Index(
         "uq_clients_site_id_name",
@@ -96,6 +99,7 @@ api_keys: Final = Table(
     Column("created_by", String(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("last_used_at", BigInteger),
     Column("revoked_at", BigInteger, index=True),
     Index(None, "site_id", "id"),
 )
@@ -143,4 +147,41 @@ credential_requests: Final = Table(
     # The first answer as JSON, without the secret that it showed.
     Column("answer", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+)
+
+administrators: Final = Table(
+    "administrators",
+    control,
+    Column("id", _Id, primary_key=True),
+    Column("organization", String(63), ForeignKey("organizations.slug"), nullable=False, index=True),
+    # In lower case; a person is known by it in the whole deployment.
+    Column("email", String(254), nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("password_changed_at", BigInteger, nullable=False),
+)
+
+sessions: Final = Table(
+    "sessions",
+    control,
+    Column("id", _Id, primary_key=True),
+    # SHA-256 of what the cookie holds: whoever reads this table can open nothing with it.
+    Column("token_hash", LargeBinary, nullable=False, unique=True),
+    Column("administrator_id", _Id, ForeignKey("administrators.id"), nullable=False, index=True),
+    # The site that the session looks at: of the administrator's own organization.
+    Column("site_id", BigInteger, ForeignKey("sites.id"), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("user_agent", String(300), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+)
+
+# How often somebody failed to sign in of late: as a person from an address, and from an address at all.
+sign_in_failures: Final = Table(
+    "sign_in_failures",
+    control,
+    Column("subject", LargeBinary, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("last_at", BigInteger, nullable=False, index=True),
 )

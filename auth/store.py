@@ -70,6 +70,7 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     created_by: str
     created_at: int
     expires_at: int
+    last_used_at: int | None = None
     revoked_at: int | None = None
 
 
@@ -381,6 +382,7 @@ def _api_key_record(row: Row[Any]) -> ApiKeyRecord:
         created_by=row.created_by,
         created_at=row.created_at,
         expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
         revoked_at=row.revoked_at,
     )
     site = SiteRef(id=row.site_id, organization=row.organization, environment=row.environment)

@@ -41,7 +41,7 @@ class Ticket:
 class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     iss: str
     aud: str
-    kind: Literal["client", "api_key"]
+    kind: Literal["client", "api_key", "administrator"]
     sub: str
     credential: str
     org: str

@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 
+from delivery.tally import BOUNDS_MS
 from engine.schema import Id, Json
 from engine.schema import metadata as books
 
@@ -257,6 +258,21 @@ replay_parts: Final = Table(
     Column("skipped", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "replay_id", "endpoint_id"),
     postgresql_with={"fillfactor": 70},
+)
+
+TALLY_CLASSES: Final = (*tuple(f"up_to_{bound}_ms" for bound in BOUNDS_MS), "longer")
+
+# Attempts counted by hour, under the endpoint's lock, so that figures cost no look at the attempts.
+delivery_tallies: Final = Table(
+    "delivery_tallies",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("hour", Integer, nullable=False),
+    Column("endpoint_id", Id, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("delivered", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in TALLY_CLASSES),
+    PrimaryKeyConstraint("site_id", "hour", "endpoint_id"),
 )
 
 # Facts on their way to the feed: stored with the effect, submitted later, deleted when the engine has them.

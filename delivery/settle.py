@@ -23,7 +23,9 @@ from delivery.store.deliveries import find_deliveries, insert_attempts, update_d
 from delivery.store.endpoints import change_standing, save_standings
 from delivery.store.facts import insert_facts
 from delivery.store.replays import count_outcomes
+from delivery.store.tallies import add_tallies
 from delivery.subscriptions import SKIPPED_DELETED, is_operational
+from delivery.tally import Tally, tally
 
 FAILING_AT: Final = 4
 """The endpoint is called failing when a delivery to it failed so often, or was given up, with no success since."""
@@ -114,6 +116,7 @@ def settle(
     _let_go(conn, site_id, rows, standings, now_us)
     due = {row.id: row.due_at for row in rows}
     insert_attempts(conn, site_id, [_attempt(one, outcome, due) for one, outcome in settled])
+    add_tallies(conn, site_id, _tallies(settled, now_us))
     facts = [fact for one in standings.values() for fact in _store(conn, site_id, one, head, now_us, schedule_s)]
     save_standings(conn, site_id, [one.row for one in standings.values() if one.changed and not one.gone])
     insert_facts(conn, site_id, facts, now_us)
@@ -129,6 +132,14 @@ def settle(
             if (locked[one.row.id].circuit.probe_at is None) != (one.row.circuit.probe_at is None)
         },
     )
+
+
+def _tallies(settled: Sequence[tuple[Finished, Outcome]], now_us: int) -> list[Tally]:
+    results: dict[str, list[tuple[bool, int]]] = {}
+    for one, outcome in settled:
+        endpoint_id = one.claimed.delivery.endpoint_id
+        results.setdefault(endpoint_id, []).append((isinstance(outcome, Delivered), one.duration_ms))
+    return [tally(endpoint_id, now_us, found) for endpoint_id, found in results.items()]
 
 
 def disables(finished: Sequence[Finished]) -> bool:

@@ -138,6 +138,28 @@ def read_matching(
     return [each for each in rows if wanted.matches(each.type, partial(about, each.body))], looked
 
 
+def read_before(
+    conn: Connection,
+    site_id: int,
+    before: int,
+    limit: int,
+    *,
+    type_: str | None = None,
+    resource_id: str | None = None,
+) -> list[FeedEvent]:
+    """Return at most `limit` events with a smaller sequence, the newest first; of one type or one resource if given."""
+    query = (
+        _EVENT.where(events.c.site_id == site_id, events.c.sequence < before)
+        .order_by(events.c.sequence.desc())
+        .limit(limit)
+    )
+    if type_ is not None:
+        query = query.where(events.c.type == type_)
+    if resource_id is not None:
+        query = query.where(events.c.resource_id == resource_id)
+    return [_event(row) for row in conn.execute(query)]
+
+
 def read_bodies(conn: Connection, site_id: int, sequences: Sequence[int]) -> dict[int, FeedEvent]:
     """Return the events with these sequences."""
     query = _EVENT.where(events.c.site_id == site_id, among(events.c.sequence, sequences))
@@ -150,14 +172,14 @@ def read_event(conn: Connection, site_id: int, event_id: str) -> FeedEvent | Non
     return None if row is None else _event(row)
 
 
-def floor(conn: Connection, site_id: int, head: Head, oldest_at: int | None) -> int:
+def floor(conn: Connection, site_id: int, head: Head, oldest_at: int | None, low: int = 0) -> int:
     """Return the sequence after which the feed is served: 0, or the last event before an instant.
 
-    Times never run backwards along a feed, so this is a binary search by sequence.
+    Times never run backwards along a feed, so this is a binary search by sequence, from `low` on where that is known.
     """
     if oldest_at is None:
         return 0
-    low, high = 0, head.sequence
+    high = head.sequence
     while low < high:
         middle = (low + high + 1) // 2
         at = conn.execute(

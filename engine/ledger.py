@@ -6,7 +6,7 @@ Whoever uses it names a site and gets that site's rows and no others. It knows n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar
 
@@ -204,6 +204,18 @@ class Engine:
 
         return await self._read(site, read)
 
+    async def sequences_at(self, site: Site, instants: Sequence[int]) -> list[int]:
+        """Return for each of some rising instants the sequence of the last event before it, and then the head's."""
+
+        def read(conn: Connection) -> list[int]:
+            head = feed.read_head(conn, site.id)
+            found: list[int] = []
+            for at_us in instants:
+                found.append(feed.floor(conn, site.id, head, at_us, found[-1] if found else 0))
+            return [*found, head.sequence]
+
+        return await self._read(site, read)
+
     async def read_after(self, site: Site, after: int, limit: int) -> tuple[list[FeedEvent], Head]:
         """Return events after a sequence, and the head, from one snapshot: what streams and their tailers read."""
 
@@ -224,6 +236,25 @@ class Engine:
             if last is not None and last.sequence == looked:
                 return found, head, Place(looked, feed_cursor(head.epoch, looked, last.hash))
             return found, head, Place(looked, feed.cursor_at(conn, site.id, head, looked))
+
+        return await self._read(site, read)
+
+    async def events_before(
+        self,
+        site: Site,
+        before: int | None,
+        limit: int,
+        *,
+        type_: str | None = None,
+        resource_id: str | None = None,
+    ) -> tuple[list[FeedEvent], Head]:
+        """Return events before a sequence (the newest where there is none), newest first, and the head, from one snapshot."""
+
+        def read(conn: Connection) -> tuple[list[FeedEvent], Head]:
+            head, earliest = self._place(conn, site, None)
+            start = head.sequence + 1 if before is None else before
+            found = feed.read_before(conn, site.id, start, limit, type_=type_, resource_id=resource_id)
+            return [event for event in found if event.sequence > earliest], head
 
         return await self._read(site, read)
 

@@ -85,6 +85,11 @@ def list_accounts(conn: Connection, site_id: int, wanted: Selection, category_id
     return page_of([found[account_id] for account_id in ids], wanted)
 
 
+def accounts_named(conn: Connection, site_id: int, account_ids: Sequence[str]) -> list[Account]:
+    """Return the accounts with these ids that there are."""
+    return [account_of(row, totals) for row, totals in store.accounts_by_id(conn, site_id, account_ids)]
+
+
 def account_lines(conn: Connection, site_id: int, account_id: str, wanted: Selection) -> Page[AccountLine]:
     """Return a page of an account's lines, the newest version of the account first; raises NotFound."""
     account_row(conn, site_id, account_id)

@@ -27,6 +27,7 @@ class ApiKey(Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_by: str
     created_at: str
     expires_at: str
+    last_used_at: str | None
     revoked_at: str | None
 
 
@@ -91,5 +92,6 @@ def _fields(key: StoredKey) -> dict[str, Any]:
         "created_by": key.created_by,
         "created_at": format_instant(key.created_at),
         "expires_at": format_instant(key.expires_at),
+        "last_used_at": None if key.last_used_at is None else format_instant(key.last_used_at),
         "revoked_at": None if key.revoked_at is None else format_instant(key.revoked_at),
     }

@@ -21,6 +21,8 @@ from gateway import guard, query
 from gateway.call import Call, Services, Trace, site_of
 from gateway.codes import CODES
 from gateway.origins import hide_tickets, page_headers
+from gateway.portal.app import PREFIX as PORTAL
+from gateway.portal.app import build as build_portal
 from gateway.problems import Problem, problem_of, respond
 from gateway.route import Route
 from gateway.routes import PAGES_PATHS, ROUTES, SOCKET_PATH, SOCKET_QUERY
@@ -40,6 +42,7 @@ def build(services: Services) -> ASGIApp:
         by_path.setdefault(route.path, {})[route.method] = route
     paths = {path: _Path(path, methods, services) for path, methods in by_path.items()}
     return _Application(
+        portal=build_portal(services),
         fixed={path: endpoint for path, endpoint in paths.items() if "{" not in path},
         router=Router(
             routes=[
@@ -55,7 +58,8 @@ def build(services: Services) -> ASGIApp:
 class _Application:
     """Finds the path: one that has no parameters by a look, the others by the router."""
 
-    def __init__(self, fixed: Mapping[str, _Path], router: Router) -> None:
+    def __init__(self, portal: ASGIApp, fixed: Mapping[str, _Path], router: Router) -> None:
+        self._portal = portal
         self._fixed = fixed
         self._router = router
 
@@ -63,7 +67,9 @@ class _Application:
         path = scope["path"]
         if path in PAGES_PATHS:
             hide_tickets(scope)
-        endpoint = self._fixed.get(path) if scope["type"] == "http" else None
+        endpoint: ASGIApp | None = self._fixed.get(path) if scope["type"] == "http" else None
+        if endpoint is None and scope["type"] == "http" and (path == PORTAL or path.startswith(f"{PORTAL}/")):
+            endpoint = self._portal
         await (endpoint or self._router)(scope, receive, send)
 
 

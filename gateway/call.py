@@ -11,9 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auth.authenticator import Authenticator
+from auth.clients import Clients
 from auth.keys import ApiKeys
+from auth.minting import Minting
+from auth.people import People
 from auth.principal import Principal
+from auth.sessions import Sessions
 from delivery.endpoints import Endpoints
+from delivery.figures import Figures
 from delivery.log import Log
 from delivery.replay import Replay
 from delivery.replay_jobs import Replays
@@ -88,7 +93,12 @@ class Services:
     replay: Replay
     replays: Replays
     skip: Skip
+    figures: Figures
     api_keys: ApiKeys
+    clients: Clients
+    people: People
+    sessions: Sessions
+    mint: Minting
     authenticator: Authenticator
     oauth: OAuth
     tailers: Tailers

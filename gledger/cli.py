@@ -25,7 +25,7 @@ from gledger.errors import ProgramError, SettingsError
 from gledger.migrations import upgrade
 from gledger.parts import open_parts
 from gledger.settings import Settings
-from gledger.sites import bootstrap, credentials_file
+from gledger.sites import bootstrap, credentials_file, portal_url
 from gledger.worker_process import run_worker
 
 app = typer.Typer(
@@ -38,8 +38,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+admin = typer.Typer(help="People who sign in to the portal.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(admin, name="admin")
 
 Organization = Annotated[str, typer.Option("--organization", help="The organization's slug, as in acme-corp.")]
+Email = Annotated[str, typer.Option("--email", help="The e-mail address that the person signs in with.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Environment = Annotated[Literal["sandbox", "production"], typer.Option("--environment", help="Which environment.")]
 
 
@@ -106,7 +110,7 @@ def migrate() -> None:
 def bootstrap_command(
     organization: Organization,
     environment: Environment = "sandbox",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
     rotate: Annotated[bool, typer.Option(help="Replace the credentials of a site that has some.")] = False,
 ) -> None:
     """Make a site and print its first credentials, once."""
@@ -115,15 +119,44 @@ def bootstrap_command(
     async def run() -> dict[str, Any]:
         async with open_parts(settings) as parts:
             issued = await bootstrap(parts, organization, environment, rotate=rotate)
-            found: dict[str, Any] = msgspec.to_builtins(credentials_file(parts, organization, environment, issued))
+            made = await credentials_file(parts, organization, environment, issued)
+            found: dict[str, Any] = msgspec.to_builtins(made)
             return found
 
-    made = uvloop.run(run())
-    if as_json:
-        print(msgspec.json.encode(made).decode())
-    else:
-        for name, value in made.items():
-            print(f"{name:14} {' '.join(value) if isinstance(value, list) else value}")
+    _show(uvloop.run(run()), as_json)
+
+
+@admin.command("create", epilog="Example: gledger admin create --organization acme-corp --email jane@acme.example")
+def admin_create(
+    organization: Organization,
+    email: Email,
+    as_json: AsJson = False,
+) -> None:
+    """Add an administrator to an organization and print the password, once."""
+    settings = _settings(dict(os.environ))
+
+    async def run() -> dict[str, Any]:
+        async with open_parts(settings) as parts:
+            made = await parts.authority.people.create(organization, email, now_us=parts.clock.now_us())
+            return {"portal_url": portal_url(parts), "admin_email": made.email, "admin_password": made.password}
+
+    _show(uvloop.run(run()), as_json)
+
+
+@admin.command("reset", epilog="Example: gledger admin reset --email jane@acme.example")
+def admin_reset(
+    email: Email,
+    as_json: AsJson = False,
+) -> None:
+    """Give an administrator a new password, print it once, and end all their sessions."""
+    settings = _settings(dict(os.environ))
+
+    async def run() -> dict[str, Any]:
+        async with open_parts(settings) as parts:
+            made = await parts.authority.people.reset(email, now_us=parts.clock.now_us())
+            return {"portal_url": portal_url(parts), "admin_email": made.email, "admin_password": made.password}
+
+    _show(uvloop.run(run()), as_json)
 
 
 @app.command("demo", epilog="Example: gledger demo --credentials data/credentials.json")
@@ -175,6 +208,14 @@ def _settings(environ: dict[str, str]) -> Settings:
     settings = Settings.from_env(environ)
     logging.configure(settings.log_level, settings.log_format)
     return settings
+
+
+def _show(made: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(msgspec.json.encode(made).decode())
+        return
+    for name, value in made.items():
+        print(f"{name:14} {' '.join(value) if isinstance(value, list) else value}")
 
 
 def _database_trouble(error: DBAPIError | OSError) -> str:

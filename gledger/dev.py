@@ -24,7 +24,15 @@ from gledger.errors import ProgramError
 from gledger.parts import Parts, open_parts
 from gledger.readers import MASTER_KEY_BYTES, master_key
 from gledger.settings import Settings
-from gledger.sites import CredentialsFile, bootstrap, credentials_file, read_credentials, write_private
+from gledger.sites import (
+    CredentialsFile,
+    bootstrap,
+    credentials_file,
+    first_administrator,
+    portal_url,
+    read_credentials,
+    write_private,
+)
 from gledger.worker import DeliveryWorker
 
 ORGANIZATION: Final = "acme-corp"
@@ -97,6 +105,7 @@ async def _tell(server: serve.Server, credentials: CredentialsFile, settings: Se
     write_private(settings.data / CREDENTIALS, msgspec.json.format(msgspec.json.encode(credentials)) + b"\n")
     if story is None:
         print(f"GLedger Live serves {credentials.base_url} (credentials: {settings.data / CREDENTIALS})", flush=True)
+        print(f"Portal: {credentials.portal_url}, sign in as {credentials.admin_email}", flush=True)
         return True
     try:
         return await story(credentials, settings.data / CREDENTIALS)
@@ -111,9 +120,17 @@ async def _credentials(parts: Parts) -> CredentialsFile:
     kept = read_credentials(path)
     sites = await parts.sites()
     if kept is not None and any((each.organization, each.environment) == (ORGANIZATION, ENVIRONMENT) for each in sites):
-        return msgspec.structs.replace(kept, base_url=parts.settings.public_url)
-    issued = await bootstrap(parts, ORGANIZATION, ENVIRONMENT, rotate=True)
-    return credentials_file(parts, ORGANIZATION, ENVIRONMENT, issued)
+        made = msgspec.structs.replace(kept, base_url=parts.settings.public_url, portal_url=portal_url(parts))
+    else:
+        issued = await bootstrap(parts, ORGANIZATION, ENVIRONMENT, rotate=True)
+        made = await credentials_file(parts, ORGANIZATION, ENVIRONMENT, issued)
+    if made.admin_password is None:
+        # The file is the one place that has the password of this sandbox: without it nobody has.
+        email, password = await first_administrator(parts, ORGANIZATION)
+        if password is None:
+            password = (await parts.authority.people.reset(email, now_us=parts.clock.now_us())).password
+        made = msgspec.structs.replace(made, admin_email=email, admin_password=password)
+    return made
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -24,7 +24,9 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from auth.minting import Minting
 from auth.server import OAuthEndpoints
+from delivery.figures import Figures
 from gateway.app import build
 from gateway.call import CUT, Services, StreamSettings
 from gateway.metrics import Metrics
@@ -64,7 +66,12 @@ class Gateway:
                 replay=parts.replay,
                 replays=parts.replays,
                 skip=parts.skip,
+                figures=Figures(parts.databases),
                 api_keys=parts.authority.api_keys,
+                clients=parts.authority.clients,
+                people=parts.authority.people,
+                sessions=parts.authority.sessions,
+                mint=Minting(parts.authority.keyring, parts.authority.issuers),
                 authenticator=parts.authority.authenticator,
                 oauth=OAuthEndpoints(parts.authority, clock=parts.clock.now_us),
                 tailers=self.tailers,
@@ -107,6 +114,7 @@ class Gateway:
             await asyncio.sleep(REFRESH_S)
             try:
                 await self._parts.authority.authenticator.refresh(self._parts.clock.now_us())
+                await self._parts.authority.authenticator.note_uses()
             except Exception as error:  # noqa: BLE001 - what is known stays; the next round may reach the database
                 _log.warning("credentials.not_refreshed", error=str(error))
 

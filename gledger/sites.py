@@ -28,6 +28,10 @@ class CredentialsFile(msgspec.Struct, frozen=True, kw_only=True):
     client_secret: str
     scopes: list[str]
     api_key: str
+    portal_url: str = ""
+    admin_email: str = ""
+    admin_password: str | None = None
+    """None where the organization had an administrator before: a password is shown once."""
 
 
 class SiteHasCredentials(ProgramError):
@@ -55,8 +59,19 @@ async def bootstrap(parts: Parts, organization: str, environment: str, *, rotate
         raise SiteHasCredentials(organization, environment) from None
 
 
-def credentials_file(parts: Parts, organization: str, environment: str, issued: Credentials) -> CredentialsFile:
-    """Return credentials in the form they are handed over in."""
+async def first_administrator(parts: Parts, organization: str) -> tuple[str, str | None]:
+    """Return the e-mail address of an organization's first administrator, with a password where one is made only now."""
+    people = parts.authority.people
+    email = await people.first_of(organization)
+    if email is not None:
+        return email, None
+    made = await people.create(organization, f"admin@{organization}.example", now_us=parts.clock.now_us())
+    return made.email, made.password
+
+
+async def credentials_file(parts: Parts, organization: str, environment: str, issued: Credentials) -> CredentialsFile:
+    """Return credentials in the form they are handed over in, the first administrator's with them."""
+    email, password = await first_administrator(parts, organization)
     return CredentialsFile(
         base_url=parts.settings.public_url,
         organization=organization,
@@ -65,7 +80,15 @@ def credentials_file(parts: Parts, organization: str, environment: str, issued: 
         client_secret=issued.client_secret,
         scopes=sorted(issued.scopes),
         api_key=issued.api_key,
+        portal_url=portal_url(parts),
+        admin_email=email,
+        admin_password=password,
     )
+
+
+def portal_url(parts: Parts) -> str:
+    """Return where people sign in."""
+    return f"{parts.settings.public_url}/portal"
 
 
 def read_credentials(path: Path) -> CredentialsFile | None:

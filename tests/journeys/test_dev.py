@@ -114,7 +114,10 @@ async def test_dev_serves_from_an_empty_folder_and_finds_everything_again(tmp_pa
         assert await verify(tmp_path) == Finished(code=0, out="acme-corp/sandbox: the books are right\n", err="")
         with dev(tmp_path) as program:
             second = await credentials_of(program, tmp_path)
-            assert msgspec.structs.replace(second, base_url="") == msgspec.structs.replace(first, base_url="")
+            kept = {"base_url": "", "portal_url": ""}
+            assert msgspec.structs.replace(second, **kept) == msgspec.structs.replace(first, **kept)
+            assert second.portal_url == f"{second.base_url}/portal"
+            assert (second.admin_email, bool(second.admin_password)) == ("admin@acme-corp.example", True)
             headers = {"x-api-key": second.api_key}
             async with http.get(f"{second.base_url}/v1/entries/{entry_id}", headers=headers) as answer:
                 assert answer.status == 200, await answer.text()

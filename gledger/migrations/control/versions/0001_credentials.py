@@ -1,4 +1,4 @@
-"""Organizations, sites and credentials."""
+"""Organizations, sites, credentials, and the people who sign in."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ _ID = sa.Uuid(as_uuid=False).with_variant(sa.String(length=36), "sqlite")
 _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 _TABLES = (
+    "administrators",
     "api_keys",
     "clients",
     "credential_requests",
     "organizations",
     "revocations",
+    "sessions",
+    "sign_in_failures",
     "signing_keys",
     "sites",
 )
@@ -79,6 +82,7 @@ def upgrade() -> None:
         sa.Column("created_by", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_used_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["site_id"], ["sites.id"], name=op.f("fk_api_keys_site_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
@@ -97,6 +101,7 @@ def upgrade() -> None:
         sa.Column("scopes", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("rotated_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_used_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["site_id"], ["sites.id"], name=op.f("fk_clients_site_id")),
         sa.PrimaryKeyConstraint("client_id", name=op.f("pk_clients")),
@@ -131,9 +136,51 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_revocations_expires_at"), "revocations", ["expires_at"], unique=False)
     op.create_index(op.f("ix_revocations_revoked_at"), "revocations", ["revoked_at"], unique=False)
-    # ### end Alembic commands ###
+    _create_people()
     if op.get_bind().dialect.name == "postgresql":
         _grant()
+
+
+def _create_people() -> None:
+    op.create_table(
+        "administrators",
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("organization", sa.String(length=63), nullable=False),
+        sa.Column("email", sa.String(length=254), nullable=False),
+        sa.Column("password_hash", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("password_changed_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["organization"], ["organizations.slug"], name=op.f("fk_administrators_organization")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_administrators")),
+        sa.UniqueConstraint("email", name=op.f("uq_administrators_email")),
+    )
+    op.create_index(op.f("ix_administrators_organization"), "administrators", ["organization"], unique=False)
+    op.create_table(
+        "sessions",
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("token_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("administrator_id", _ID, nullable=False),
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("user_agent", sa.String(length=300), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["administrator_id"], ["administrators.id"], name=op.f("fk_sessions_administrator_id")),
+        sa.ForeignKeyConstraint(["site_id"], ["sites.id"], name=op.f("fk_sessions_site_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sessions")),
+        sa.UniqueConstraint("token_hash", name=op.f("uq_sessions_token_hash")),
+    )
+    op.create_index(op.f("ix_sessions_administrator_id"), "sessions", ["administrator_id"], unique=False)
+    op.create_index(op.f("ix_sessions_expires_at"), "sessions", ["expires_at"], unique=False)
+    op.create_table(
+        "sign_in_failures",
+        sa.Column("subject", sa.LargeBinary(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("last_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("subject", name=op.f("pk_sign_in_failures")),
+    )
+    op.create_index(op.f("ix_sign_in_failures_last_at"), "sign_in_failures", ["last_at"], unique=False)
 
 
 def _grant() -> None:

@@ -26,6 +26,7 @@ _TABLES = (
     "category_balances",
     "category_links",
     "deliveries",
+    "delivery_tallies",
     "endpoints",
     "entries",
     "event_handlers",
@@ -69,12 +70,17 @@ _CHANGES = {
     "span_places": "UPDATE",
     "deliveries": "UPDATE",
     "attempts": "DELETE",
+    "delivery_tallies": "UPDATE",
     "replays": "UPDATE",
     "replay_parts": "UPDATE",
     "order_keys": "DELETE",
     "outgoing_facts": "DELETE",
 }
 _FOR_EVER = ("lines", "events", "business_events")
+_TALLY_CLASSES = (
+    *(f"up_to_{bound}_ms" for bound in (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 15000)),
+    "longer",
+)
 # What never changes about an entry, and the statuses that nothing leads out of.
 _FIXED = (
     "site_id",
@@ -669,6 +675,16 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "endpoint_id", "from_sequence", name=op.f("pk_subscriptions")),
+    )
+    op.create_table(
+        "delivery_tallies",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("hour", sa.Integer(), nullable=False),
+        sa.Column("endpoint_id", _ID, nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.Column("delivered", sa.BigInteger(), nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in _TALLY_CLASSES),
+        sa.PrimaryKeyConstraint("site_id", "hour", "endpoint_id", name=op.f("pk_delivery_tallies")),
     )
     # ### end Alembic commands ###
     if op.get_bind().dialect.name == "postgresql":

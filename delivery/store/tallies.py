@@ -1,0 +1,74 @@
+"""Tallies as SQL: added up by whoever settles under the endpoint's lock, read by hour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+from delivery.schema import TALLY_CLASSES, delivery_tallies
+from delivery.tally import Tally
+
+
+def add_tallies(conn: Connection, site_id: int, found: Sequence[Tally]) -> None:
+    """Add to what is counted, in one statement; the endpoints are locked."""
+    rows = [
+        {
+            "site_id": site_id,
+            "hour": each.hour,
+            "endpoint_id": each.endpoint_id,
+            "attempts": each.attempts,
+            "delivered": each.delivered,
+            **dict(zip(TALLY_CLASSES, each.durations, strict=True)),
+        }
+        for each in sorted(found, key=lambda each: each.endpoint_id)
+    ]
+    if not rows:
+        return
+    upsert = (insert_postgresql if conn.dialect.name == "postgresql" else insert_sqlite)(delivery_tallies)
+    counted = {
+        name: delivery_tallies.c[name] + upsert.excluded[name] for name in ("attempts", "delivered", *TALLY_CLASSES)
+    }
+    statement = upsert.values(rows)
+    conn.execute(
+        statement.on_conflict_do_update(index_elements=["site_id", "hour", "endpoint_id"], set_=counted),
+    )
+
+
+def read_tallies(conn: Connection, site_id: int, since_hour: int, endpoint_id: str | None = None) -> list[Tally]:
+    """Return the tallies from an hour on, of all endpoints or one, in order of the hours."""
+    query = (
+        select(delivery_tallies)
+        .where(delivery_tallies.c.site_id == site_id, delivery_tallies.c.hour >= since_hour)
+        .order_by(delivery_tallies.c.hour, delivery_tallies.c.endpoint_id)
+    )
+    if endpoint_id is not None:
+        query = query.where(delivery_tallies.c.endpoint_id == endpoint_id)
+    return [
+        Tally(
+            endpoint_id=row["endpoint_id"],
+            hour=row["hour"],
+            attempts=row["attempts"],
+            delivered=row["delivered"],
+            durations=tuple(row[name] for name in TALLY_CLASSES),
+        )
+        for row in conn.execute(query).mappings()
+    ]
+
+
+def count_settled(conn: Connection, site_id: int, since_hour: int) -> int:
+    """Return how many attempts were settled from an hour on: it grows with each of them."""
+    query = select(func.coalesce(func.sum(delivery_tallies.c.attempts), 0)).where(
+        delivery_tallies.c.site_id == site_id, delivery_tallies.c.hour >= since_hour
+    )
+    return int(conn.execute(query).scalar_one())
+
+
+def anything_delivered(conn: Connection, site_id: int) -> bool:
+    """Tell whether anything was ever delivered."""
+    query = select(delivery_tallies.c.hour).where(
+        delivery_tallies.c.site_id == site_id, delivery_tallies.c.delivered > 0
+    )
+    return conn.execute(query.limit(1)).first() is not None

@@ -1,0 +1,212 @@
+"""Deliveries of all endpoints as a list that is its own address, and one delivery with everything that led to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+import msgspec
+from starlette.responses import Response
+
+from delivery.errors import DeliveryNotFound, EndpointNotFound
+from delivery.log import DeliveryFilter
+from delivery.replay_shapes import ResponseClass
+from delivery.shapes import Attempt, Delivery, DeliveryStatus, Endpoint
+from engine import queries
+from engine.cursors import page_cursor, parse_page_cursor
+from engine.errors import Fault, NotFound
+from engine.events import EVENT_TYPES, Envelope
+from engine.ids import is_id
+from engine.money import format_instant, parse_instant
+from engine.shapes import Entry
+from gateway.portal.events import diagnostics_of
+from gateway.portal.home import endpoint_urls
+from gateway.portal.rendering import curl, page, redirect
+from gateway.portal.visit import Visit
+from gateway.problems import invalid
+from gateway.query import CURSOR, Asked, Parameter
+
+ROWS: Final = 50
+SINCE_US: Final = {"1h": 3_600_000_000, "24h": 86_400_000_000, "7d": 7 * 86_400_000_000}
+FILTERS: Final = (
+    Parameter(name="endpoint_id", kind="id", meaning="Only deliveries to this endpoint."),
+    Parameter(name="status", kind="choice", choices=get_args(DeliveryStatus), meaning="Only in this state."),
+    Parameter(name="event_type", kind="choice", choices=tuple(sorted(EVENT_TYPES)), meaning="Only of this type."),
+    Parameter(name="last_response", kind="choice", choices=get_args(ResponseClass), meaning="Only last answered so."),
+    Parameter(name="since", kind="choice", choices=tuple(SINCE_US), meaning="Only made within this time."),
+    Parameter(name="from", kind="text", meaning="Only made at this UTC time or later."),
+    Parameter(name="to", kind="text", meaning="Only made at this UTC time or earlier."),
+    Parameter(name="sequence_from", kind="integer", maximum=10**17, meaning="Only of this place in the feed or later."),
+    Parameter(name="sequence_to", kind="integer", maximum=10**17, meaning="Only of this place in the feed or earlier."),
+    Parameter(name="q", kind="text", meaning="A delivery's or an event's id, or a correlation id."),
+)
+_envelope: Final = msgspec.json.Decoder(Envelope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An attempt as its page shows it: with its line for a shell, and what its signature is checked against."""
+
+    attempt: Attempt
+    curl: str | None
+    signed: dict[str, str] | None
+
+
+async def list_page(visit: Visit) -> Response:
+    """List deliveries, the newest first; the filter is in the address. A delivery's own id leads to it."""
+    asked = visit.asked(*FILTERS, CURSOR)
+    searched = asked.get("q")
+    if searched is not None and is_id(searched) and await _is_delivery(visit, searched):
+        return redirect(f"/portal/deliveries/{searched}")
+    cursor = asked.get("cursor")
+    found, has_more = await read(visit, asked, None if cursor is None else parse_page_cursor(cursor))
+    return page(
+        visit,
+        "deliveries.html",
+        deliveries=found,
+        urls=await endpoint_urls(visit),
+        asked=asked,
+        states=get_args(DeliveryStatus),
+        types=sorted(EVENT_TYPES),
+        classes=get_args(ResponseClass),
+        filter=replayable(filter_of(visit, asked)),
+        next_page=visit.same_page_with(cursor=page_cursor(found[-1].id)) if has_more else None,
+        live_url=None if cursor is not None else _live_url(visit),
+    )
+
+
+async def read(visit: Visit, asked: Asked, before: str | None) -> tuple[list[Delivery], bool]:
+    """Return a page of the deliveries that a filter asks for, and whether there are more."""
+    wanted = filter_of(visit, asked)
+    found = await visit.services.log.deliveries(visit.site, wanted, limit=ROWS, before=before)
+    return found.data, found.has_more
+
+
+def filter_of(visit: Visit, asked: Asked) -> DeliveryFilter:
+    """Return the filter that an address asks for; raises the problem of a time that is none."""
+    since, searched = asked.get("since"), asked.get("q")
+    created_from = _instant("from", asked.get("from"))
+    if since is not None:
+        created_from = max(created_from or 0, visit.now_us - SINCE_US[since])
+    return DeliveryFilter(
+        endpoint_id=asked.get("endpoint_id"),
+        status=asked.get("status"),
+        event_type=asked.get("event_type"),
+        event_id=searched if searched is not None and is_id(searched) else None,
+        correlation_id=None if searched is None or is_id(searched) else searched,
+        created_from=created_from,
+        created_to=_instant("to", asked.get("to")),
+        sequence_from=asked.get("sequence_from"),
+        sequence_to=asked.get("sequence_to"),
+        last_response=asked.get("last_response"),
+    )
+
+
+def replayable(wanted: DeliveryFilter) -> dict[str, str] | None:
+    """Return a filter as the replay's form sends it; None for one that a replay cannot have, or that says nothing."""
+    if wanted.event_id is not None or wanted.correlation_id is not None or wanted == DeliveryFilter():
+        return None
+    given = {
+        "endpoint_id": wanted.endpoint_id,
+        "status": wanted.status,
+        "event_type": wanted.event_type,
+        "last_response": wanted.last_response,
+        "since": None if wanted.created_from is None else format_instant(wanted.created_from),
+        "until": None if wanted.created_to is None else format_instant(wanted.created_to),
+        "sequence_from": wanted.sequence_from,
+        "sequence_to": wanted.sequence_to,
+    }
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+async def delivery_page(visit: Visit) -> Response:
+    """Show one delivery: the request, the entry, the event, every attempt, and what can be done now."""
+    delivery_id = visit.path_id("delivery")
+    services, site = visit.services, visit.site
+    delivery = await services.log.delivery(site, delivery_id, include_event=True)
+    body = bytes(delivery.event) if isinstance(delivery.event, msgspec.Raw) else b"{}"
+    envelope = _envelope.decode(body)
+    return page(
+        visit,
+        "delivery.html",
+        delivery=delivery,
+        endpoint=await _endpoint(visit, delivery.endpoint_id),
+        envelope=envelope,
+        diagnostics=diagnostics_of(envelope),
+        body=body,
+        entry=await _entry(visit, envelope),
+        attempts=await _attempts(visit, delivery_id, body.decode()),
+    )
+
+
+async def attempts_part(visit: Visit) -> Response:
+    """Return a delivery's state and attempts alone, as they are now."""
+    delivery_id = visit.path_id("delivery")
+    delivery = await visit.services.log.delivery(visit.site, delivery_id, include_event=True)
+    body = bytes(delivery.event).decode() if isinstance(delivery.event, msgspec.Raw) else "{}"
+    return page(
+        visit,
+        "delivery_part.html",
+        delivery=delivery,
+        endpoint=await _endpoint(visit, delivery.endpoint_id),
+        attempts=await _attempts(visit, delivery_id, body),
+    )
+
+
+async def _endpoint(visit: Visit, endpoint_id: str) -> Endpoint | None:
+    """Return the endpoint of a delivery; one that was removed is gone."""
+    try:
+        return await visit.services.endpoints.get(visit.site, endpoint_id)
+    except EndpointNotFound:
+        return None
+
+
+async def _entry(visit: Visit, envelope: Envelope) -> Entry | None:
+    if envelope.resource.type != "entry":
+        return None
+    try:
+        return (await visit.services.engine.ask(visit.site, queries.entry, envelope.resource.id)).value
+    except NotFound:
+        return None
+
+
+async def _attempts(visit: Visit, delivery_id: str, body: str) -> Sequence[Shown]:
+    found = await visit.services.log.attempts(visit.site, delivery_id)
+    return [_shown(attempt, body) for attempt in reversed(found)]
+
+
+def _shown(attempt: Attempt, body: str) -> Shown:
+    request = attempt.request
+    if request is None:
+        return Shown(attempt=attempt, curl=None, signed=None)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    signed: dict[str, Any] | None = None
+    if "webhook-signature" in headers:
+        signed = {name: headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")}
+    return Shown(attempt=attempt, curl=curl("POST", request.url, request.headers, body), signed=signed)
+
+
+async def _is_delivery(visit: Visit, delivery_id: str) -> bool:
+    try:
+        await visit.services.log.delivery(visit.site, delivery_id)
+    except DeliveryNotFound:
+        return False
+    return True
+
+
+def _instant(name: str, text: str | None) -> int | None:
+    """Read a UTC time as a browser's form sends it, or with an offset."""
+    if text is None:
+        return None
+    try:
+        return parse_instant(
+            text if text[-1:] in {"Z", "z"} or "+" in text else f"{text}{':00' * (text.count(':') == 1)}Z"
+        )
+    except ValueError:
+        fault = Fault(code="validation.invalid_time", pointer=f"?{name}", detail=f"{text!r} is no time.")
+        raise invalid([fault]) from None
+
+
+def _live_url(visit: Visit) -> str:
+    return visit.same_page_with().replace("/portal/deliveries", "/portal/deliveries/live", 1)

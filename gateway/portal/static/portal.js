@@ -1,0 +1,233 @@
+// What the pages do beside being read: ages, copying, live rows, keys, choosing, verifying, plots. No page needs it to be read.
+"use strict";
+(() => {
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const say = (text) => { document.getElementById("said").textContent = text; };
+  document.documentElement.classList.add("js");
+
+  // Ages
+  const ages = [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"], [Infinity, 86400, "d"]];
+  const age = (at) => {
+    const seconds = (Date.now() - Date.parse(at)) / 1000;
+    const [, unit, name] = ages.find(([limit]) => Math.abs(seconds) < limit);
+    const count = Math.floor(Math.abs(seconds) / unit);
+    return seconds < 0 ? `in ${count} ${name}` : `${count} ${name} ago`;
+  };
+  const tell = (within = document) => all("time[data-age]", within).forEach((each) => {
+    const text = age(each.dateTime);
+    if (each.textContent !== text) each.textContent = text;
+  });
+  tell();
+  setInterval(tell, 1000);
+
+  // Copying
+  const copy = async (text) => {
+    if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+    const field = document.createElement("textarea");
+    field.value = text;
+    field.className = "visually-hidden";
+    document.body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+  };
+  window.portalCopy = async (button, text) => {
+    const was = button.textContent;
+    await copy(text);
+    button.classList.add("done");
+    button.textContent = "Copied";
+    say("Copied");
+    setTimeout(() => { button.classList.remove("done"); button.textContent = was; }, 1200);
+  };
+
+  // Clicks: copying, rows that lead somewhere, what needs a second thought, the menu
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button && button.dataset.copy !== undefined) { window.portalCopy(button, button.dataset.copy); return; }
+    if (button && button.dataset.sure && !window.confirm(button.dataset.sure)) { event.preventDefault(); return; }
+    if (button && button.dataset.menu !== undefined) {
+      const shown = document.getElementById("nav").classList.toggle("shown");
+      document.querySelector(".person").classList.toggle("shown", shown);
+      button.setAttribute("aria-expanded", String(shown));
+      return;
+    }
+    const row = event.target.closest("tr[data-href]");
+    if (!row || event.target.closest("a, button, input, label, .pick") || String(window.getSelection())) return;
+    if (event.metaKey || event.ctrlKey) window.open(row.dataset.href); else window.location.assign(row.dataset.href);
+  });
+
+  // Choosing rows
+  const chosen = () => all('input[name="delivery_id"]:checked').length;
+  const count = () => {
+    all("[data-needs-choice]").forEach((each) => { each.disabled = chosen() === 0; });
+    all("[data-chosen]").forEach((each) => { each.textContent = chosen() ? `(${chosen()})` : ""; });
+  };
+  document.addEventListener("change", (event) => {
+    if (event.target.dataset.chooseAll !== undefined) {
+      all('input[name="delivery_id"]').forEach((each) => { each.checked = event.target.checked; });
+    }
+    if (event.target.dataset.submit !== undefined) event.target.form.requestSubmit();
+    count();
+  });
+  count();
+
+  // A filter's address holds only what was filled in
+  document.addEventListener("submit", (event) => {
+    if (event.target.matches("form.filters[method=get]")) {
+      all("input, select", event.target).forEach((each) => { if (!each.value) each.disabled = true; });
+    }
+  });
+  window.addEventListener("pageshow", () => all("form.filters :disabled").forEach((each) => { each.disabled = false; }));
+
+  // Keys
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), select, textarea")) return;
+    if (event.key === "/") {
+      const field = document.querySelector("[data-search]:is(input), .search input");
+      if (field) { event.preventDefault(); field.focus(); }
+      return;
+    }
+    const rows = all("table[data-keys] tbody tr");
+    const at = rows.findIndex((row) => row.contains(document.activeElement));
+    const move = { j: 1, k: -1 }[event.key];
+    if (move && rows.length) {
+      const row = rows[Math.min(rows.length - 1, Math.max(0, at + move))];
+      row.querySelector(".row-link").focus();
+      event.preventDefault();
+    } else if (event.key === "x" && at >= 0) {
+      const box = rows[at].querySelector('input[type="checkbox"]');
+      if (box) { box.checked = !box.checked; count(); event.preventDefault(); }
+    }
+  });
+
+  // Live rows
+  const rowsOf = (html) => {
+    const body = document.createElement("tbody");
+    body.innerHTML = html;
+    return all(":scope > tr", body);
+  };
+  const replaceAll = (target, html) => {
+    const known = new Map(all(":scope > tr", target).map((row) => [row.id, row]));
+    const fresh = rowsOf(html);
+    const active = document.activeElement && document.activeElement.closest("tr");
+    fresh.forEach((row, at) => {
+      const old = known.get(row.id);
+      let shown = row;
+      tell(row);
+      if (old) {
+        known.delete(row.id);
+        const box = old.querySelector("input:checked");
+        if (box) row.querySelector("input").checked = true;
+        const parts = (each) => all("td", each).map((cell) => cell.innerHTML).join();
+        if (parts(old) === parts(row)) shown = old; else { row.classList.add("fresh"); old.replaceWith(row); }
+        if (old === active && shown === row) row.querySelector(".row-link").focus();
+      } else if (known.size || at) row.classList.add("fresh");
+      if (target.children[at] !== shown) target.insertBefore(shown, target.children[at] || null);
+    });
+    known.forEach((row) => row.remove());
+  };
+  const prepend = (target, html) => {
+    const seen = new Set(all(":scope > tr", target).map((row) => row.id));
+    rowsOf(html).reverse().forEach((row) => {
+      if (seen.has(row.id)) return;
+      row.classList.add("fresh");
+      tell(row);
+      target.prepend(row);
+    });
+    while (target.children.length > Number(target.dataset.liveKeep)) target.lastElementChild.remove();
+  };
+  all("[data-live]").forEach((place) => {
+    const target = document.querySelector(place.dataset.liveTarget);
+    const says = place.querySelector("[data-live-says]");
+    const button = place.querySelector("[data-live-pause]");
+    let source = null, last = "", paused = false, again = 0, wait = 1000;
+    const show = (state, text) => {
+      place.classList.toggle("on", state === "on");
+      place.classList.toggle("off", state === "off");
+      if (says.textContent !== text) says.textContent = text;
+    };
+    const open = () => {
+      clearTimeout(again);
+      const url = new URL(place.dataset.live, window.location.href);
+      if (last && target.dataset.liveKeep) { url.searchParams.delete("cursor"); url.searchParams.set("last_event_id", last); }
+      source = new EventSource(url);
+      source.onopen = () => { show("on", "Live"); wait = 1000; };
+      source.onerror = () => {
+        show("off", "Connection cut; it goes on from where it was as soon as it can");
+        if (source.readyState === EventSource.CLOSED) { wait = Math.min(wait * 2, 15000); again = setTimeout(open, wait); }
+      };
+      source.addEventListener("ready", (event) => { last = event.lastEventId; });
+      source.addEventListener("rows", (event) => {
+        last = event.lastEventId;
+        const { html } = JSON.parse(event.data);
+        if (target.dataset.liveKeep) prepend(target, html); else replaceAll(target, html);
+        all(`[data-empty="#${target.id}"]`).forEach((each) => { each.hidden = target.children.length > 0; });
+        count();
+      });
+      source.addEventListener("closing", (event) => {
+        if (JSON.parse(event.data).again) return;
+        source.close();
+        show("off", "Signed out or turned to another environment: load the page again");
+      });
+    };
+    button.addEventListener("click", () => {
+      paused = !paused;
+      button.textContent = paused ? "Go on" : "Pause";
+      if (paused) { source.close(); clearTimeout(again); show("", "Paused"); } else open();
+    });
+    window.addEventListener("pagehide", () => source && source.close());
+    open();
+  });
+
+  // Parts that load themselves anew: what did not change stays as it is, with what is open in it
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const target = event.detail.target;
+    const version = target && target.dataset.version;
+    if (version && event.detail.serverResponse.includes(`data-version="${version}"`)) event.detail.shouldSwap = false;
+    target.kept = new Map(all("[data-keep]", target).map((each) => [each.dataset.keep, each.tagName === "DETAILS" ? each.open : each.value]));
+    window.portalKept = target.kept;
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    const kept = window.portalKept || new Map();
+    all("[data-keep]").forEach((each) => {
+      if (!kept.has(each.dataset.keep)) return;
+      if (each.tagName === "DETAILS") each.open = kept.get(each.dataset.keep); else each.value = kept.get(each.dataset.keep);
+    });
+    tell();
+  });
+
+  // Verifying a signature, here and nowhere else
+  const bytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  document.addEventListener("submit", async (event) => {
+    const form = event.target.closest("form[data-verify]");
+    if (!form) return;
+    event.preventDefault();
+    const output = form.querySelector("output");
+    const answer = (good, text) => { output.className = good ? "good" : "bad"; output.textContent = text; say(text); };
+    try {
+      const secret = form.querySelector("input").value.trim();
+      const key = await crypto.subtle.importKey("raw", bytes(secret.replace(/^whsec_/, "")), { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
+      const body = document.getElementById("body").dataset.raw;
+      const signed = new TextEncoder().encode(`${form.dataset.id}.${form.dataset.timestamp}.${body}`);
+      const given = form.dataset.signature.split(" ").filter((each) => each.startsWith("v1,"));
+      const checks = await Promise.all(given.map((each) => crypto.subtle.verify("HMAC", key, bytes(each.slice(3)), signed)));
+      answer(checks.includes(true), checks.includes(true) ? "The signature is right." : "No signature of this request was made with this secret.");
+    } catch (error) {
+      answer(false, "This is no secret: whsec_ and base64 after it.");
+    }
+  });
+
+  // Plots
+  window.addEventListener("load", () => all("[data-plot]").forEach((place) => {
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(name).trim();
+    const axis = { stroke: colour("--dim"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { stroke: colour("--rule") } };
+    const size = () => ({ width: place.clientWidth - 20, height: 230 });
+    const plot = new uPlot({
+      ...size(),
+      series: [{}, { label: place.dataset.plotUnit, stroke: colour("--accent"), width: 2, fill: `${colour("--accent")}22`, paths: uPlot.paths.stepped({ align: 1 }) }],
+      axes: [axis, { ...axis, size: 80 }],
+    }, JSON.parse(place.dataset.plot), place);
+    window.addEventListener("resize", () => plot.setSize(size()));
+  }));
+})();
