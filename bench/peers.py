@@ -52,6 +52,8 @@ def peer(module: str, *arguments: str) -> Iterator[Peer]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def answer_questions(start: Callable[[], Awaitable[Answer]]) -> None:

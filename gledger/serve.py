@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -255,7 +256,13 @@ async def serve_gateway(settings: Settings, listening: socket.socket) -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Return the listening socket; raises OSError where the address is taken."""
+    """Return the listening socket; raises OSError where the address is taken.
+
+    The process may have as many connections as the system lets it: the soft limit is what a shell happened to have.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -25,9 +25,8 @@ class Cutter:
     url: str = ""
     cuts: int = 0
     connections: int = 0
-    flowing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Cleared, it forwards nothing and closes nothing: both sides see silence."""
-
+    _flowing: asyncio.Event = field(default_factory=asyncio.Event)
+    _frozen: list[asyncio.Event] = field(default_factory=list)
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,8 +40,9 @@ class Cutter:
             return
         self._open |= {writer, up_writer}
         budget = self.chance.randrange(self.least, self.most) if self.cuts_left > 0 else None
-        sending = asyncio.create_task(self._forward(reader, up_writer, None))
-        if await self._forward(up_reader, writer, budget):
+        flowing = self._flowing
+        sending = asyncio.create_task(self._forward(reader, up_writer, None, flowing))
+        if await self._forward(up_reader, writer, budget, flowing):
             self.cuts += 1
             self.cuts_left -= 1
         self._open -= {writer, up_writer}
@@ -51,11 +51,13 @@ class Cutter:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budget: int | None) -> bool:
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budget: int | None, flowing: asyncio.Event
+    ) -> bool:
         """Forward one way; return whether the budget ran out, at whatever byte that is."""
         with contextlib.suppress(ConnectionError):
             while piece := await reader.read(_PIECE):
-                await self.flowing.wait()
+                await flowing.wait()
                 sent = piece if budget is None else piece[:budget]
                 writer.write(sent)
                 await writer.drain()
@@ -65,9 +67,21 @@ class Cutter:
                         return True
         return False
 
+    def freeze(self) -> None:
+        """Forward nothing more on the connections there are, and close none: both sides see silence. New ones flow."""
+        self._flowing.clear()
+        self._frozen.append(self._flowing)
+        self.begin()
+
+    def begin(self) -> None:
+        """Let connections from here on flow."""
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
     def stop(self) -> None:
         """Cut everything off."""
-        self.flowing.set()
+        for each in self._frozen:
+            each.set()
         for writer in self._open:
             writer.transport.abort()
 
@@ -76,7 +90,7 @@ class Cutter:
 async def cutting(upstream: str, chance: random.Random, cuts: int) -> AsyncIterator[Cutter]:
     """Run a proxy in front of a server for the block."""
     cutter = Cutter(upstream=upstream, chance=chance, cuts_left=cuts)
-    cutter.flowing.set()
+    cutter.begin()
     server = await asyncio.start_server(cutter.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     cutter.url = f"http://{host}:{port}"
