@@ -7,7 +7,6 @@ what every ledger, account, entry and line must be.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -16,16 +15,16 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 from engine.balances import EMPTY, Totals
 from engine.category_audit import verify_categories
 from engine.event_audit import verify_business_events
-from engine.events import ENTRY_TYPES, EVENT_TYPES, Resource, chain, genesis_hash, moves_lines
+from engine.events import ENTRY_TYPES, Resource, chain, genesis_hash, moves_lines
 from engine.feed import read_after, read_head
 from engine.finding import Finding
-from engine.hold_shapes import Hold, hold_of
 from engine.money import format_instant
 from engine.rows import AccountRow, EntryRow, LedgerRow, ResourceRow
 from engine.schema import accounts, balances, entries, events, feeds, ledgers, lines
 from engine.shapes import Account, Entry, Ledger, account_of, entry_of, ledger_of, line_of
+from engine.shown import SHOWN
 from engine.sql import among
-from engine.store import RESOURCES
+from engine.store import RESOURCES, acceptances_of
 
 T = TypeVar("T")
 
@@ -33,24 +32,6 @@ PAGE: Final = 1_000
 Progress = Callable[[int], None]
 _ACCOUNT_TYPES: Final = ("account.created", "account.updated")
 _LEDGER_TYPES: Final = ("ledger.created", "ledger.updated")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
-    """How the resources of a kind look in their events."""
-
-    show: Callable[[ResourceRow], msgspec.Struct]
-    shape: type[msgspec.Struct]
-    types: tuple[str, ...]
-
-
-def _shown(kind: str, shape: type[msgspec.Struct], show: Callable[[ResourceRow], msgspec.Struct]) -> _Shown:
-    return _Shown(
-        show=show, shape=shape, types=tuple(sorted(each for each in EVENT_TYPES if each.startswith(f"{kind}.")))
-    )
-
-
-_SHOWN: Final = {"hold": _shown("hold", Hold, hold_of)}
 
 
 class _Seen(msgspec.Struct):
@@ -176,8 +157,11 @@ def _verify_entries(conn: Connection, site_id: int, progress: Progress) -> Findi
         )
         for line in conn.execute(query).mappings():
             stored[line["entry_id"]].setdefault(line["version"], []).append(line)
+        accepted = acceptances_of(
+            conn, site_id, [row["id"] for row in page if row["status"] in {"accepted", "rejected"}]
+        )
         for row in page:
-            found = _wrong_entry(row, stored[row["id"]], told[row["id"]])
+            found = _wrong_entry(row, stored[row["id"]], told[row["id"]], accepted.get(row["id"]))
             if found is not None:
                 return found
         progress(len(page))
@@ -186,7 +170,7 @@ def _verify_entries(conn: Connection, site_id: int, progress: Progress) -> Findi
 
 def _verify_resources(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
     """Compare what stands beside the books with the last event that tells of it."""
-    for kind, shown in _SHOWN.items():
+    for kind, shown in SHOWN.items():
         for page in _pages(conn, RESOURCES[kind], site_id):
             told = _told(conn, site_id, page, shown.types, shown.shape)
             for row in page:
@@ -200,16 +184,19 @@ def _verify_resources(conn: Connection, site_id: int, progress: Progress) -> Fin
     return None
 
 
-def _wrong_entry(row: Any, versions: dict[int, list[Any]], told: list[_Told[Entry]]) -> Finding | None:
+def _wrong_entry(
+    row: Any, versions: dict[int, list[Any]], told: list[_Told[Entry]], acceptance: ResourceRow | None
+) -> Finding | None:
     entry_id, version = row["id"], 0
     before = ""
     if not told:
         return Finding(table="entries", row=entry_id, detail="no event tells of it")
     for event in told:
-        fresh = moves_lines(event.type, event.previous)
+        fresh = moves_lines(event.type, event.data.status, event.previous)
         version += fresh
         present = versions.get(version, [])
-        if [line_of(line) for line in present if line["status"] != "discarded"] != event.data.lines:
+        moved = [] if event.data.status in {"accepted", "rejected"} else event.data.lines
+        if [line_of(line) for line in present if line["status"] != "discarded"] != moved:
             return _wrong_lines(entry_id, version, "they are not what the event says")
         for position, line in enumerate(present):
             if line["position"] != position:
@@ -219,12 +206,15 @@ def _wrong_entry(row: Any, versions: dict[int, list[Any]], told: list[_Told[Entr
                 return _wrong_lines(entry_id, version, "their times are not the entry's")
             if fresh and line["created_at"] != event.created_at:
                 return _wrong_lines(entry_id, version, "their time is not that of their event")
-        if not _balanced([line for line in present if line["status"] != "discarded"]):
+        if version and not _balanced([line for line in present if line["status"] != "discarded"]):
             return Finding(table="entries", row=entry_id, detail="its debits and credits differ")
         before = event.data.effective_at
     if len(versions) != version:
         return _wrong_lines(entry_id, max(versions), "no event tells of them")
-    if row["lines_version"] != version or entry_of(cast("EntryRow", row), versions[version]) != told[-1].data:
+    if (
+        row["lines_version"] != version
+        or entry_of(cast("EntryRow", row), versions.get(version, []), acceptance) != told[-1].data
+    ):
         return Finding(table="entries", row=entry_id, detail="it is not what its last event says")
     return None
 
@@ -243,7 +233,7 @@ def _balanced(present: Sequence[Any]) -> bool:
 
 def _verify_absent(conn: Connection, site_id: int) -> Finding | None:
     """Look for events and lines of what is not there."""
-    beside = ((RESOURCES[kind], shown.types) for kind, shown in _SHOWN.items())
+    beside = ((RESOURCES[kind], shown.types) for kind, shown in SHOWN.items())
     for table, types in ((ledgers, _LEDGER_TYPES), (accounts, _ACCOUNT_TYPES), (entries, ENTRY_TYPES), *beside):
         query = (
             select(events.c.resource_id)

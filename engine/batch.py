@@ -5,17 +5,18 @@ It never begins or commits; the writer does. Refused commands leave no trace in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 from sqlalchemy import Connection
 
 from engine import business_events, feed, idempotency, store
 from engine.balances import Totals
 from engine.books import Books, Decision
 from engine.clock import Clock
-from engine.commands import Command, ExpireHold, needs_of
+from engine.commands import Command, ExpireHold, PostAccepted, Tend, needs_of
 from engine.databases import Site
 from engine.errors import BooksCorrupt, Refused
 from engine.event_commands import StagedCommand
@@ -24,11 +25,14 @@ from engine.feed import Head
 from engine.idempotency import Answer, IdempotencyKey
 from engine.ids import IdSource
 from engine.needs import Needs
-from engine.occasion import Occasion
+from engine.occasion import Occasion, plainly
 from engine.posting import decide
+from engine.rows import ResourceRow
 
 EXPIRED_MAX: Final = 100
 """How many holds a batch lets expire at most before it does what it was asked."""
+ACCEPTED_MAX: Final = 100
+"""How many accepted entries a batch deals with at most when the books are tended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +73,17 @@ class BatchRun:
     site: Site
     ids: IdSource
     idempotency_days: int
+    describe: Callable[[Refused], bytes] = plainly
 
 
 def run_batch(conn: Connection, run: BatchRun, submissions: Sequence[Submission], clock: Clock) -> BatchResult:
-    """Lock the site, let holds expire, decide the submissions in their order and write what it all came to.
+    """Lock the site, do what is due, decide the submissions in their order and write what it all came to.
 
     The time is asked for when the site is locked, and is never before the site's last one.
     """
     site_id = run.site.id
     head = feed.lock_head(conn, site_id)
-    known_due_at = head.holds_due_at
+    known = head
     now = max(clock.now_us(), head.last_at)
     keys = [submission.key.key for submission in submissions if submission.key is not None]
     answered = idempotency.find(conn, site_id, keys, now, run.idempotency_days)
@@ -87,13 +92,24 @@ def run_batch(conn: Connection, run: BatchRun, submissions: Sequence[Submission]
     if head.holds_due_at is not None and head.holds_due_at <= now:
         due, holds_due_at = store.due_holds(conn, site_id, now, EXPIRED_MAX)
         head = replace(head, holds_due_at=holds_due_at)
+    accepted: list[ResourceRow] = []
+    if head.accepted_done < head.accepted and any(isinstance(each, Tend) for each in fresh):
+        accepted = store.accepted_after(conn, site_id, head.accepted_done, ACCEPTED_MAX)
+        head = replace(head, accepted_done=head.accepted_done + len(accepted))
     expiring = [ExpireHold(hold_id=hold_id) for hold_id in due]
-    books = _read(conn, site_id, [*expiring, *fresh])
+    posting = [
+        PostAccepted(entry_id=row["id"], accounts=tuple(line["account"] for line in row["lines"])) for row in accepted
+    ]
+    books = _read(conn, site_id, [*expiring, *posting, *fresh])
+    books.learn(resources=[("acceptance", row) for row in accepted], accepted=head.accepted)
     fold = _Fold(conn, run, books, head, now, answered)
     for command in expiring:
-        fold.expire(command)
+        fold.tend(command, Diagnostics())
+    for row, post in zip(accepted, posting, strict=True):
+        fold.tend(post, msgspec.convert(row["diagnostics"], Diagnostics))
     outcomes = [fold.take(submission) for submission in submissions]
-    if fold.changes.events or fold.remembered or fold.head.holds_due_at != known_due_at:
+    tended = replace(known, sequence=fold.head.sequence, hash=fold.head.hash, last_at=fold.head.last_at) != fold.head
+    if fold.changes.events or fold.remembered or tended:
         _check_conservation(fold)
         store.save(conn, site_id, fold.changes, fold.remembered, fold.head)
     first = fold.changes.events[0].id if fold.changes.events else None
@@ -142,14 +158,14 @@ class _Fold:
         self.head = replace(head, last_at=now)
         self._now = now
         self._answered = answered
-        self._occasion = Occasion(site_id=run.site.id, now_us=now, ids=run.ids)
+        self._occasion = Occasion(site_id=run.site.id, now_us=now, ids=run.ids, describe=run.describe)
         self.changes = store.Changes()
         self.remembered: list[tuple[IdempotencyKey, Answer]] = []
         self.started: dict[str, Totals | None] = {}
 
-    def expire(self, command: ExpireHold) -> None:
-        """Let a hold expire whose time is over: nobody asked for it."""
-        self._accept(decide(command, self.books, self._occasion), Diagnostics())
+    def tend(self, command: ExpireHold | PostAccepted, diagnostics: Diagnostics) -> None:
+        """Do what is due, though nobody asks for it now."""
+        self._accept(decide(command, self.books, self._occasion), diagnostics)
 
     def take(self, submission: Submission) -> Outcome:
         """Decide one submission; what it answers stands for the same key later in the batch too."""
@@ -194,6 +210,9 @@ class _Fold:
             if account_id not in self.started:
                 known = self.books.account(account_id)
                 self.started[account_id] = None if known is None else self.books.totals(account_id)
+        for kind, row in decision.resources:
+            if kind == "acceptance" and row["position"] > self.books.accepted:
+                row["diagnostics"] = msgspec.to_builtins(diagnostics)
         self.changes.add(decision, self.books)
         self.books.apply(decision)
         sequence, previous = self.head.sequence, self.head.hash
@@ -227,6 +246,8 @@ class _Fold:
                 due_at = self.head.holds_due_at
                 earliest = row["expires_at"] if due_at is None else min(due_at, row["expires_at"])
                 self.head = replace(self.head, holds_due_at=earliest)
+            elif kind == "acceptance":
+                self.head = replace(self.head, accepted=self.books.accepted)
 
 
 def _check_conservation(fold: _Fold) -> None:

@@ -68,6 +68,7 @@ class Books:
         self._lines: dict[str, list[LineRow]] = {}
         self._entry_of: dict[str, str | None] = {}
         self._facts: dict[str, str] = {}
+        self._accepted: int | None = None
         self._resources: dict[tuple[str, str], ResourceRow] = {}
         self._resource_of: dict[tuple[str, str, str], str] = {}
         self._groups: dict[tuple[str, str], dict[str, None]] = {}
@@ -105,6 +106,7 @@ class Books:
         facts: Iterable[tuple[str, str]] = (),
         resources: Iterable[tuple[str, ResourceRow]] = (),
         told: Iterable[tuple[AccountsWith, list[str]]] = (),
+        accepted: int | None = None,
     ) -> None:
         """Take in rows as they stand in the database.
 
@@ -121,6 +123,7 @@ class Books:
             self._lines[entry["id"]] = lines
         self._entry_of.update(live)
         self._facts.update(facts)
+        self._accepted = self._accepted if accepted is None else accepted
         for kind, row in resources:
             self._put_resource(kind, row)
         self._told.update(told)
@@ -171,6 +174,13 @@ class Books:
         """Return the event that recorded a fact under this key."""
         found = self._facts.get(key)
         return found if found is not None or self._below is None else self._below.fact(key)
+
+    @property
+    def accepted(self) -> int:
+        """Return how many entries were ever accepted: the last one's position."""
+        if self._accepted is None:
+            return 0 if self._below is None else self._below.accepted
+        return self._accepted
 
     def resource(self, kind: str, resource_id: str) -> ResourceRow | None:
         """Return a resource of a kind beside the books."""
@@ -249,6 +259,8 @@ class Books:
         if decision.fact is not None:
             self._facts[decision.fact] = decision.events[0].id
         for kind, row in decision.resources:
+            if kind == "acceptance" and row["position"] > self.accepted:
+                self._accepted = row["position"]
             self._put_resource(kind, row)
         self.membership.apply(decision.category_totals, decision.placed)
 

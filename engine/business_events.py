@@ -31,6 +31,7 @@ from engine.event_handlers import Handler, Query, compiled, create_event_handler
 from engine.event_shapes import business_event_of, event_handler_of
 from engine.events import BatchPlace, EventDraft
 from engine.ids import is_id
+from engine.journal import put_in_place
 from engine.needs import AccountsWith, Needs
 from engine.occasion import Occasion
 from engine.rendering import EXTERNAL_ID_MAX, View
@@ -144,10 +145,12 @@ def _posted(command: PostBusinessEvent, handler: ResourceRow, books: Books, occa
     for index, entry in enumerate(planned):
         place = BatchPlace(batch_id, index + 1, len(planned)) if batch_id else None
         try:
-            decision = entry_rules.post_entry(replace(entry, business_event_id=event_id), layer, occasion, place)
+            decision = entry_rules.post_entry(replace(entry, business_event_id=event_id), layer, occasion)
         except Refused as refused:
             refused.within(f"/entries/{index}")
             raise
+        if place is not None:
+            put_in_place(decision, place)
         layer.apply(decision)
         merged.absorb(decision)
         made.append(entry_of(decision.entries[0], decision.lines))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import eq, ge, gt, le, lt
 from typing import Final, Literal
 
-from engine.balances import Direction, Limit
+from engine.balances import Direction
 from engine.category_commands import (
     ArchiveMonitor,
     CreateCategory,
@@ -17,8 +17,16 @@ from engine.category_commands import (
     UpdateCategory,
     UpdateMonitor,
 )
+from engine.chart_commands import CloseAccount as CloseAccount
+from engine.chart_commands import CreateAccount as CreateAccount
+from engine.chart_commands import CreateLedger as CreateLedger
+from engine.chart_commands import UpdateAccount as UpdateAccount
+from engine.chart_commands import UpdateLedger as UpdateLedger
 from engine.event_commands import EventCommand
 from engine.needs import Light, Needs
+
+LOCAL: Final = "local:"
+"""How an item of a batch names an entry that an earlier item of it made."""
 
 EXTERNAL: Final = "external_id:"
 """How a line names an account by its external id instead of its id."""
@@ -99,10 +107,47 @@ class PostEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PostBatch:
-    """Post several entries, all of them or none."""
+class AcceptEntry:
+    """Accept an entry to be posted later, in the order of acceptance."""
 
-    entries: tuple[PostEntry, ...]
+    entry: PostEntry
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        self.entry.tell(needs)
+
+    @property
+    def weight(self) -> int:
+        """Return how many lines the command writes."""
+        return self.entry.weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validate:
+    """Find out what a command would come to, and leave everything as it is."""
+
+    command: PostEntry | PostBatch | CreateHold
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        self.command.tell(needs)
+
+    @property
+    def weight(self) -> int:
+        """Return how many lines the command would write."""
+        return self.command.weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostBatch:
+    """Post several entries and deal with earlier ones: all of it or nothing, or each for itself.
+
+    `names` are what later items call the entries of earlier ones by, one for each item where any has one.
+    """
+
+    entries: tuple[BatchItem, ...]
+    names: tuple[str | None, ...] = ()
+    mode: Literal["atomic", "independent"] = "atomic"
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
@@ -122,7 +167,8 @@ class _OnEntry:
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
-        needs.entries.add(self.entry_id)
+        if not self.entry_id.startswith(LOCAL):
+            needs.entries.add(self.entry_id)
         needs.periods = True
 
     @property
@@ -187,6 +233,7 @@ class UpdateEntry(_OnEntry):
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
         _OnEntry.tell(self, needs)
+        needs.resource("acceptance", self.entry_id)
         _tell_accounts(needs, self.lines or ())
 
     @property
@@ -252,86 +299,17 @@ class ExpireHold(_OnHold):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateLedger(Light):
-    """Open a ledger."""
+class PostAccepted(Light):
+    """Post or reject an accepted entry on these accounts: the books do it themselves when they are tended."""
 
-    name: str
-    description: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateLedger(Light):
-    """Change a ledger's name, description or metadata; None leaves them as they are."""
-
-    ledger_id: str
-    name: str | None = None
-    description: str | None = None
-    clear_description: bool = False
-    metadata: dict[str, str] | None = None
-    closed_until: int | None = None
-    reopen: bool = False
-    if_match: int | None = None
+    entry_id: str
+    accounts: tuple[str, ...] = ()
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
-        needs.ledgers.add(self.ledger_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateAccount(Light):
-    """Open an account in a ledger; the normal balance follows the type where none is given."""
-
-    ledger_id: str
-    name: str
-    type: Literal["asset", "liability", "equity", "revenue", "expense"]
-    currency: str
-    currency_exponent: int | None = None
-    normal_balance: Direction | None = None
-    description: str | None = None
-    code: str | None = None
-    external_id: str | None = None
-    allow_negative: bool = True
-    limits: tuple[Limit, ...] = ()
-    metadata: dict[str, str] = field(default_factory=dict)
-
-    def tell(self, needs: Needs) -> None:
-        """Add the rows this command has to know."""
-        needs.ledgers.add(self.ledger_id)
-        if self.external_id is not None:
-            needs.account_external_ids.add(self.external_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateAccount(Light):
-    """Change what an account is called and what it may come to; None leaves a thing as it is."""
-
-    account_id: str
-    name: str | None = None
-    description: str | None = None
-    clear_description: bool = False
-    code: str | None = None
-    clear_code: bool = False
-    allow_negative: bool | None = None
-    limits: tuple[Limit, ...] | None = None
-    metadata: dict[str, str] | None = None
-    if_match: int | None = None
-
-    def tell(self, needs: Needs) -> None:
-        """Add the rows this command has to know."""
-        needs.accounts.add(self.account_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloseAccount(Light):
-    """Close an account that is empty: it takes no more lines."""
-
-    account_id: str
-    if_match: int | None = None
-
-    def tell(self, needs: Needs) -> None:
-        """Add the rows this command has to know."""
-        needs.accounts.add(self.account_id)
+        needs.entries.add(self.entry_id)
+        needs.accounts.update(self.accounts)
+        needs.periods = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,9 +332,13 @@ class RecordFact(Light):
         needs.facts.add(self.key)
 
 
+BatchItem = PostEntry | PostPending | ArchiveEntry | ReverseEntry
 Command = (
     PostEntry
     | PostBatch
+    | AcceptEntry
+    | PostAccepted
+    | Validate
     | PostPending
     | PostPart
     | ReverseEntry

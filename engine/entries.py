@@ -14,7 +14,6 @@ from engine.books import Books, Decision
 from engine.commands import ArchiveEntry, LineDraft, PostEntry, PostPart, PostPending, ReverseEntry, UpdateEntry
 from engine.entry_errors import EntryAlreadyReversed, EntryIsHold, EntryNotPosted, NothingToPost
 from engine.errors import DuplicateEntry, EntryNotPending, NotFound, PreconditionFailed
-from engine.events import BatchPlace
 from engine.journal import Told, changed_row, decided, new_row, tell
 from engine.lines import Moves
 from engine.occasion import Occasion
@@ -24,18 +23,19 @@ from engine.shapes import encode, entry_of, line_of
 _OPPOSITE: Final[dict[str, Literal["debit", "credit"]]] = {"debit": "credit", "credit": "debit"}
 
 
-def post_entry(
-    command: PostEntry,
-    books: Books,
-    occasion: Occasion,
-    place: BatchPlace | None = None,
-) -> Decision:
-    """Decide a new entry: its lines balance, its accounts can take it."""
+def check_draft(command: PostEntry, books: Books) -> tuple[list[AccountRow], str]:
+    """Check what can be told of a new entry before anything moves; return its lines' accounts and its ledger."""
     accounts = mechanics.accounts(command.lines, books)
     ledger_id = accounts[0]["ledger_id"]
     mechanics.check_ledger(accounts, ledger_id)
     _check_lines(command.lines, accounts)
     _check_external_id(command.external_id, books)
+    return accounts, ledger_id
+
+
+def post_entry(command: PostEntry, books: Books, occasion: Occasion) -> Decision:
+    """Decide a new entry: its lines balance, its accounts can take it."""
+    accounts, ledger_id = check_draft(command, books)
     entry = new_row(
         ledger_id,
         command.status,
@@ -53,7 +53,7 @@ def post_entry(
     _reserve_or_post(entry, command.lines, accounts, moves, occasion)
     mechanics.check_funds(moves, accounts, [line.direction for line in command.lines])
     mechanics.check_conditions(command.lines, accounts, moves.totals)
-    return decided([tell(entry, moves.lines, occasion, place=place)], moves)
+    return decided([tell(entry, moves.lines, occasion)], moves)
 
 
 def resolve_entry(command: PostPending | ArchiveEntry, books: Books, occasion: Occasion) -> Decision:
@@ -225,6 +225,7 @@ def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Deci
     """Decide a change of an entry; the event tells what was there before. Lines and times change while pending only."""
     entry = _entry(command.entry_id, command.if_match, books)
     present = books.lines(entry["id"])
+    acceptance = books.resource("acceptance", entry["id"])
     changed = entry.copy()
     previous: dict[str, Any] = {}
     if command.clear_description or command.description is not None:
@@ -242,7 +243,7 @@ def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Deci
     if command.lines is not None:
         previous["lines"] = [line_of(line) for line in present]
     if not previous:
-        answer = encode(entry_of(entry, present))
+        answer = encode(entry_of(entry, present, acceptance))
         return Decision(answer=answer, resource_id=entry["id"], lock_version=entry["lock_version"], events=[])
     moves = Moves(books, occasion)
     lined = moved or command.lines is not None
@@ -254,7 +255,7 @@ def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Deci
         else:
             _replace(changed, entry["effective_at"], command.lines, books, moves, occasion)
     lines = moves.lines if lined else present
-    told = tell(changed, lines, occasion, event_type="entry.updated", previous=encode(previous))
+    told = tell(changed, lines, occasion, event_type="entry.updated", previous=encode(previous), acceptance=acceptance)
     return decided([told], moves)
 
 

@@ -120,6 +120,15 @@ class HoldExpiryPast(Refused):
         self.expires_at = expires_at
 
 
+class LocalNameUnknown(Refused):
+    """An item of a batch names an entry that no earlier item made."""
+
+    def __init__(self, name: str) -> None:
+        """Name it."""
+        super().__init__(f"No earlier item of the batch made an entry named {name!r}.", pointer="/entry_id")
+        self.name = name
+
+
 class ConditionFailed(Refused):
     """A balance would not be what a line of the entry demands of it."""
 

@@ -35,6 +35,7 @@ EngineError
 │   ├── CaptureExceeds          more was to be captured than is still held
 │   ├── CaptureNeedsLines       one amount for a hold of more than two lines
 │   ├── HoldExpiryPast          a hold would expire before it is made
+│   ├── LocalNameUnknown        a batch refers to an entry that it has not made
 │   ├── ConditionFailed         a balance would not be what a line demands of it
 │   ├── TemplateInvalid         a template or path cannot be read, and at which character
 │   ├── HandlerInvalid          an event handler cannot be as it is defined; everything that is wrong is listed

@@ -151,8 +151,10 @@ def href(resource_type: str, resource_id: str) -> str:
     return _COLLECTIONS[resource_type] + resource_id
 
 
-def moves_lines(event_type: str, previous: Mapping[str, Any]) -> bool:
-    """Tell whether an event of an entry comes with a version of its lines, and not only with what it is called."""
+def moves_lines(event_type: str, status: str, previous: Mapping[str, Any]) -> bool:
+    """Tell whether an event of an entry, of this status then, comes with a version of its lines that moved balances."""
+    if status in {"accepted", "rejected"}:
+        return False
     if event_type == "entry.updated":
         return "lines" in previous or "effective_at" in previous
     return event_type != "entry.reversed"

@@ -23,7 +23,16 @@ from engine.sql import among, contains
 SEARCHED_EVENTS: Final = 5_000
 """How many bodies one statement searches at most."""
 
-_HEAD = select(feeds.c.head, feeds.c.head_hash, feeds.c.last_at, feeds.c.epoch, feeds.c.state, feeds.c.holds_due_at)
+_HEAD = select(
+    feeds.c.head,
+    feeds.c.head_hash,
+    feeds.c.last_at,
+    feeds.c.epoch,
+    feeds.c.state,
+    feeds.c.holds_due_at,
+    feeds.c.accepted,
+    feeds.c.accepted_done,
+)
 _EVENT = select(
     events.c.sequence,
     events.c.id,
@@ -39,7 +48,7 @@ _EVENT = select(
 class Head:
     """Where a feed ends: its last sequence, that event's hash and time, and the feed's epoch.
 
-    No hold of the site expires before `holds_due_at`.
+    No hold of the site expires before `holds_due_at`; so many entries were accepted, so many of them dealt with.
     """
 
     sequence: int
@@ -47,6 +56,8 @@ class Head:
     last_at: int
     epoch: str
     holds_due_at: int | None = None
+    accepted: int = 0
+    accepted_done: int = 0
 
     def cursor(self) -> str:
         """Return the cursor that stands after everything there is."""
@@ -66,6 +77,8 @@ def create_site(conn: Connection, site: Site, epoch: str, now_us: int) -> None:
             "head": 0,
             "head_hash": genesis_hash(site.id, epoch),
             "last_at": now_us,
+            "accepted": 0,
+            "accepted_done": 0,
             "created_at": now_us,
         }
         conn.execute(insert(feeds).values(row))
@@ -244,6 +257,8 @@ def _head(row: Row[*tuple[Any, ...]] | None, site_id: int) -> Head:
         last_at=row.last_at,
         epoch=row.epoch,
         holds_due_at=row.holds_due_at,
+        accepted=row.accepted,
+        accepted_done=row.accepted_done,
     )
 
 

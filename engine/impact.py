@@ -22,11 +22,12 @@ from engine.sql import among
 
 class _Line(msgspec.Struct):
     account_id: str
-    account_lock_version: int
+    account_lock_version: int | None
 
 
 class _Data(msgspec.Struct):
     id: str
+    status: str = ""
     lines: list[_Line] = []
 
 
@@ -54,7 +55,7 @@ def event_impact(conn: Connection, site_id: int, event_id: str) -> BalanceImpact
         return BalanceImpact(entry_id=None, event_id=event_id, accounts=[])
     told = msgspec.json.decode(event.body, type=_Told)
     rows: Iterable[Row[Any]] = []
-    if told.data.lines and moves_lines(event.type, told.previous):
+    if told.data.lines and moves_lines(event.type, told.data.status, told.previous):
         first = told.data.lines[0]
         version = conn.execute(
             select(lines.c.version).where(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from engine import effects
@@ -11,15 +11,21 @@ from engine.books import Decision
 from engine.events import BatchPlace, EventDraft
 from engine.lines import Moves
 from engine.occasion import Occasion
-from engine.rows import EntryRow, LineRow
+from engine.rows import EntryRow, LineRow, ResourceRow
 from engine.shapes import encode, entry_of
 
-_EVENT_OF: Final = {"pending": "entry.created", "posted": "entry.posted", "archived": "entry.archived"}
+_EVENT_OF: Final = {
+    "accepted": "entry.created",
+    "pending": "entry.created",
+    "posted": "entry.posted",
+    "archived": "entry.archived",
+    "rejected": "entry.rejected",
+}
 
 
 def new_row(
     ledger_id: str,
-    status: Literal["posted", "pending"],
+    status: Literal["accepted", "posted", "pending"],
     occasion: Occasion,
     *,
     description: str | None,
@@ -79,7 +85,7 @@ def tell(
     *,
     event_type: str | None = None,
     previous: bytes | None = None,
-    place: BatchPlace | None = None,
+    acceptance: ResourceRow | None = None,
 ) -> Told:
     """Return an entry with the event of what became of it."""
     event = EventDraft(
@@ -87,9 +93,8 @@ def tell(
         type=_EVENT_OF[entry["status"]] if event_type is None else event_type,
         resource_type="entry",
         resource_id=entry["id"],
-        data=encode(entry_of(entry, lines)),
+        data=encode(entry_of(entry, lines, acceptance)),
         previous=previous,
-        batch=place,
     )
     return Told(entry=entry, event=event)
 
@@ -107,3 +112,8 @@ def decided(told: Sequence[Told], moves: Moves, *, answer: int = 0) -> Decision:
         totals=moves.totals,
     )
     return effects.follow(decision, moves.books, moves.occasion)
+
+
+def put_in_place(decision: Decision, place: BatchPlace) -> None:
+    """Let the decision's events say where they stand among those that one request led to."""
+    decision.events = [replace(event, batch=place) for event in decision.events]

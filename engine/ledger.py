@@ -20,12 +20,13 @@ from engine.clock import Clock
 from engine.commands import Command, Tend
 from engine.cursors import feed_cursor
 from engine.databases import Database, Databases, Site, is_outage
-from engine.errors import Unavailable
+from engine.errors import Refused, Unavailable
 from engine.events import Diagnostics, FeedEvent
 from engine.feed import Head
 from engine.filters import EventFilter
 from engine.idempotency import IdempotencyKey
 from engine.ids import IdSource
+from engine.occasion import plainly
 from engine.writer import OnCommit, Writer
 
 P = ParamSpec("P")
@@ -77,8 +78,10 @@ class Engine:
         ids: IdSource,
         on_commit: OnCommit,
         limits: Limits | None = None,
+        describe: Callable[[Refused], bytes] = plainly,
     ) -> None:
-        """Take where sites live, time, ids, and whom to tell of every commit."""
+        """Take where sites live, time, ids, whom to tell of every commit, and how refusals are told to clients later."""
+        self._describe = describe
         self._databases = databases
         self._clock = clock
         self._ids = ids
@@ -119,13 +122,14 @@ class Engine:
         return await self._read(site, read)
 
     async def tend(self, site: Site) -> int | None:
-        """Do what the books have to do of themselves by now: let holds expire.
+        """Do what the books have to do of themselves by now: let holds expire, post what was accepted.
 
         Return when there will be something to do, or None. Raises as `submit` does.
         """
         while True:
-            due_at = (await self.head(site)).holds_due_at
-            if due_at is None or due_at > self._clock.now_us():
+            head = await self.head(site)
+            due_at = head.holds_due_at
+            if head.accepted_done == head.accepted and (due_at is None or due_at > self._clock.now_us()):
                 return due_at
             await self.submit(site, Tend())
 
@@ -279,7 +283,9 @@ class Engine:
 
     async def _open_writer(self, site: Site) -> Writer:
         database = await self._databases.of(site)
-        run = BatchRun(site=site, ids=self._ids, idempotency_days=self._limits.idempotency_days)
+        run = BatchRun(
+            site=site, ids=self._ids, idempotency_days=self._limits.idempotency_days, describe=self._describe
+        )
         return self._writers.setdefault(site.id, Writer(database, run, self._clock, self._on_commit))
 
 

@@ -6,9 +6,7 @@ anything was decided.
 
 from __future__ import annotations
 
-import msgspec
-
-from engine import business_events, categories, chart, entries, event_handlers, holds, monitors
+from engine import accepting, batches, business_events, categories, chart, entries, event_handlers, holds, monitors
 from engine.books import Books, Decision
 from engine.category_commands import (
     ArchiveMonitor,
@@ -20,6 +18,7 @@ from engine.category_commands import (
     UpdateMonitor,
 )
 from engine.commands import (
+    AcceptEntry,
     ArchiveEntry,
     CaptureHold,
     CloseAccount,
@@ -28,6 +27,7 @@ from engine.commands import (
     CreateHold,
     CreateLedger,
     ExpireHold,
+    PostAccepted,
     PostBatch,
     PostEntry,
     PostPart,
@@ -39,8 +39,8 @@ from engine.commands import (
     UpdateAccount,
     UpdateEntry,
     UpdateLedger,
+    Validate,
 )
-from engine.errors import Refused
 from engine.event_commands import (
     CreateEventHandler,
     PostBusinessEvent,
@@ -49,9 +49,8 @@ from engine.event_commands import (
     TryEventHandler,
     UpdateEventHandler,
 )
-from engine.events import BatchPlace, EventDraft
+from engine.events import EventDraft
 from engine.occasion import Occasion
-from engine.shapes import EntryBatch, encode
 
 
 def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
@@ -63,7 +62,13 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
         case PostEntry():
             return entries.post_entry(command, books, occasion)
         case PostBatch():
-            return post_batch(command, books, occasion)
+            return batches.post_batch(command, books, occasion)
+        case AcceptEntry():
+            return accepting.accept_entry(command, books, occasion)
+        case PostAccepted():
+            return accepting.post_accepted(command, books, occasion)
+        case Validate():
+            return validate(command, books, occasion)
         case PostPending() | ArchiveEntry():
             return entries.resolve_entry(command, books, occasion)
         case PostPart():
@@ -123,24 +128,10 @@ def decide_category(
             return categories.link_category(command, books, occasion)
 
 
-def post_batch(command: PostBatch, books: Books, occasion: Occasion) -> Decision:
-    """Decide several entries, each seeing what those before it did; one refusal refuses all, saying which."""
-    layer = Books(books)
-    batch_id = occasion.draw()
-    count = len(command.entries)
-    merged = Decision(answer=b"", resource_id=batch_id, lock_version=None, events=[])
-    answers = []
-    for index, entry in enumerate(command.entries):
-        try:
-            decision = entries.post_entry(entry, layer, occasion, BatchPlace(batch_id, index + 1, count))
-        except Refused as refused:
-            refused.within(f"/entries/{index}")
-            raise
-        layer.apply(decision)
-        answers.append(msgspec.Raw(decision.answer))
-        merged.absorb(decision)
-    merged.answer = encode(EntryBatch(batch_id, "atomic", answers))
-    return merged
+def validate(command: Validate, books: Books, occasion: Occasion) -> Decision:
+    """Decide a command on a layer that is dropped: the answer is what it would have been."""
+    decision = decide(command.command, Books(books), occasion)
+    return Decision(answer=decision.answer, resource_id=None, lock_version=None, events=[])
 
 
 def record_fact(command: RecordFact, books: Books, occasion: Occasion) -> Decision:

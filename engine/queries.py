@@ -147,7 +147,9 @@ def account_row(conn: Connection, site_id: int, account_id: str) -> tuple[Accoun
 def _entries(conn: Connection, site_id: int, query: Select[Any]) -> list[Entry]:
     rows = [cast("EntryRow", row) for row in conn.execute(query).mappings()]
     found = store.lines_of_entries(conn, site_id, ((row["id"], row["lines_version"]) for row in rows)) if rows else {}
-    return [entry_of(row, found[row["id"]]) for row in rows]
+    unmoved = [row["id"] for row in rows if row["status"] in {"accepted", "rejected"}]
+    accepted = store.acceptances_of(conn, site_id, unmoved) if unmoved else {}
+    return [entry_of(row, found[row["id"]], accepted.get(row["id"])) for row in rows]
 
 
 def selected(

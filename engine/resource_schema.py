@@ -115,6 +115,21 @@ balance_monitors: Final = Table(
 
 _OPEN: Final = text("status = 'open'")
 
+# What an entry was accepted with, under its id; posted or rejected in the order of positions.
+acceptances: Final = Table(
+    "acceptances",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("lines", Json, nullable=False),
+    Column("rejection", Json),
+    Column("diagnostics", Json, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index("uq_acceptances_position", "site_id", "position", unique=True),
+)
+
 # A hold's id is its entry's.
 holds: Final = Table(
     "holds",

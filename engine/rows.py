@@ -14,6 +14,7 @@ ResourceRow = dict[str, Any]
 RESOURCE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "account_category": ("external_id",),
     "balance_monitor": (),
+    "acceptance": (),
     "hold": (),
     "business_event": ("external_id",),
     "event_handler": (),

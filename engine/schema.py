@@ -26,6 +26,7 @@ from sqlalchemy import (
 from engine.columns import Id as Id
 from engine.columns import Json as Json
 from engine.columns import metadata as metadata
+from engine.resource_schema import acceptances as acceptances
 from engine.resource_schema import account_categories as account_categories
 from engine.resource_schema import balance_monitors as balance_monitors
 from engine.resource_schema import category_accounts as category_accounts
@@ -54,6 +55,9 @@ feeds: Final = Table(
     Column("last_at", BigInteger, nullable=False),
     # No hold expires before it.
     Column("holds_due_at", BigInteger),
+    # How many entries were accepted to be posted later, and how many of them were dealt with.
+    Column("accepted", BigInteger, nullable=False),
+    Column("accepted_done", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     CheckConstraint("head >= 0", name="head"),
 )

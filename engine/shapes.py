@@ -6,17 +6,17 @@ The same bytes are the answer to a request, the `data` of an event and the item 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from engine.balances import Balance, Balances, Direction, Limit, Totals, balances_of
 from engine.money import format_instant
-from engine.rows import AccountRow, EntryRow, LedgerRow, LineRow
+from engine.rows import AccountRow, EntryRow, LedgerRow, LineRow, ResourceRow
 
 AccountType = Literal["asset", "liability", "equity", "revenue", "expense"]
 EntryStatus = Literal["accepted", "pending", "posted", "archived", "rejected"]
-LineStatus = Literal["pending", "posted", "archived", "discarded"]
+LineStatus = Literal["accepted", "pending", "posted", "archived", "rejected", "discarded"]
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -72,7 +72,7 @@ class AccountBalance(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of an entry, with its account's balances right after it."""
+    """One line of an entry, with its account's balances right after it: none while it has moved no balance."""
 
     id: str
     account_id: str
@@ -81,8 +81,16 @@ class Line(msgspec.Struct, frozen=True):
     currency: str
     status: LineStatus
     metadata: dict[str, str]
-    account_lock_version: int
-    resulting_balances: Balances
+    account_lock_version: int | None
+    resulting_balances: Balances | None
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """Why an accepted entry could not be posted: the problem that posting it at once would have been answered with."""
+
+    code: str
+    detail: str
+    errors: list[dict[str, str]] = []
 
 
 class AccountLine(msgspec.Struct, frozen=True):
@@ -122,18 +130,28 @@ class Entry(msgspec.Struct, frozen=True):
     reversed_by: str | None
     partially_posts: str | None
     hold_id: str | None
+    rejection: Rejection | None
     business_event_id: str | None
     lock_version: int
     created_at: str
     updated_at: str
 
 
+class BatchOutcome(msgspec.Struct, frozen=True):
+    """What one entry of an independent batch came to: the entry as it stands, or the problem it was refused with."""
+
+    index: int
+    status: Literal["committed", "refused"]
+    entry: msgspec.Raw | None
+    problem: msgspec.Raw | None
+
+
 class EntryBatch(msgspec.Struct, frozen=True):
-    """The entries that one request committed together, in its order."""
+    """What the entries of one request came to, in its order: entries of an atomic batch, outcomes of an independent one."""
 
     id: str
-    mode: Literal["atomic"]
-    data: list[msgspec.Raw]
+    mode: Literal["atomic", "independent"]
+    data: list[msgspec.Raw | BatchOutcome]
 
 
 class EntryVersion(msgspec.Struct, frozen=True):
@@ -251,8 +269,12 @@ def account_line_of(row: LineRow) -> AccountLine:
     )
 
 
-def entry_of(row: EntryRow, lines: Sequence[LineRow]) -> Entry:
-    """Return an entry as the API shows it, with the present version of its lines in order."""
+def entry_of(row: EntryRow, lines: Sequence[LineRow], acceptance: ResourceRow | None = None) -> Entry:
+    """Return an entry as the API shows it, with the present version of its lines in order.
+
+    One that is only accepted, or was rejected, has the lines it was accepted with.
+    """
+    unmoved = acceptance is not None and row["status"] in {"accepted", "rejected"}
     effective_at = format_instant(row["effective_at"])
     return Entry(
         row["id"],
@@ -261,7 +283,9 @@ def entry_of(row: EntryRow, lines: Sequence[LineRow]) -> Entry:
         row["description"],
         row["external_id"],
         row["metadata"],
-        [line_of(line) for line in lines if line["status"] != "discarded"],
+        _accepted_lines(row, acceptance)
+        if acceptance is not None and unmoved
+        else [line_of(line) for line in lines if line["status"] != "discarded"],
         effective_at,
         effective_at[:10],
         None if row["posted_at"] is None else format_instant(row["posted_at"]),
@@ -269,11 +293,33 @@ def entry_of(row: EntryRow, lines: Sequence[LineRow]) -> Entry:
         row["reversed_by"],
         row["partially_posts"],
         row["id"] if row["held"] else None,
+        None if acceptance is None or acceptance["rejection"] is None else _rejection(acceptance["rejection"]),
         row["business_event_id"],
         row["lock_version"],
         format_instant(row["created_at"]),
         format_instant(row["updated_at"]),
     )
+
+
+def _accepted_lines(row: EntryRow, acceptance: ResourceRow) -> list[Line]:
+    return [
+        Line(
+            line["id"],
+            line["account"],
+            line["direction"],
+            line["amount"],
+            line["currency"],
+            "accepted" if row["status"] == "accepted" else "rejected",
+            line["metadata"],
+            None,
+            None,
+        )
+        for line in acceptance["lines"]
+    ]
+
+
+def _rejection(problem: dict[str, Any]) -> Rejection:
+    return Rejection(code=problem["code"], detail=problem["detail"], errors=problem["errors"])
 
 
 def resulting_of(row: LineRow) -> Balances:

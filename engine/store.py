@@ -17,6 +17,7 @@ from engine.idempotency import Answer, IdempotencyKey
 from engine.needs import AccountsWith, Needs
 from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow, ResourceRow
 from engine.schema import (
+    acceptances,
     account_categories,
     accounts,
     balance_monitors,
@@ -36,6 +37,7 @@ from engine.sql import Insert, Update, among, write
 _KEY: Final = ("site_id", "id")
 
 RESOURCES: Final[Mapping[str, Table]] = {
+    "acceptance": acceptances,
     "account_category": account_categories,
     "balance_monitor": balance_monitors,
     "hold": holds,
@@ -147,6 +149,23 @@ def due_holds(conn: Connection, site_id: int, now_us: int, limit: int) -> tuple[
     return [row.id for row in due], rows[len(due)].expires_at if len(rows) > len(due) else None
 
 
+def acceptances_of(conn: Connection, site_id: int, entry_ids: Collection[str]) -> dict[str, ResourceRow]:
+    """Return what entries were accepted with, by entry id."""
+    query = select(acceptances).where(acceptances.c.site_id == site_id, among(acceptances.c.id, entry_ids))
+    return {row["id"]: dict(row) for row in conn.execute(query).mappings()}
+
+
+def accepted_after(conn: Connection, site_id: int, position: int, limit: int) -> list[ResourceRow]:
+    """Return what was accepted after a position, in order."""
+    query = (
+        select(acceptances)
+        .where(acceptances.c.site_id == site_id, acceptances.c.position > position)
+        .order_by(acceptances.c.position)
+        .limit(limit)
+    )
+    return [dict(row) for row in conn.execute(query).mappings()]
+
+
 def save(
     conn: Connection,
     site_id: int,
@@ -159,7 +178,12 @@ def save(
     totals = [
         {"site_id": site_id, "account_id": account_id, **each._asdict()} for account_id, each in changes.totals.items()
     ]
-    feed_row: dict[str, Any] = {"site_id": site_id, "holds_due_at": head.holds_due_at}
+    feed_row: dict[str, Any] = {
+        "site_id": site_id,
+        "holds_due_at": head.holds_due_at,
+        "accepted": head.accepted,
+        "accepted_done": head.accepted_done,
+    }
     if changes.events:
         feed_row |= {"head": head.sequence, "head_hash": head.hash, "last_at": head.last_at}
     # First and by itself: an entry that was archived gives up the external id that a new one may have taken since.

@@ -185,6 +185,11 @@ class Call:
         body = await wire.read_body(self.request, self.body_max)
         return wire.parse(body, self.request.headers.get("content-type")) if body else wire.Document({}, b"{}")
 
+    def prefers(self, preference: str) -> bool:
+        """Tell whether the request prefers something (RFC 7240)."""
+        given = ",".join(self.request.headers.getlist("prefer"))
+        return preference in {part.split(";")[0].strip().lower() for part in given.split(",")}
+
     def idempotency(self, document: wire.Document, in_body: str | None = None) -> IdempotencyKey | None:
         """Return the client's key with the fingerprint of this request, from the header or the body."""
         key = _header_key(self.request.headers.getlist("idempotency-key"))

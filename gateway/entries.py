@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.responses import Response
 
 from engine import impact, queries
-from engine.commands import ArchiveEntry
+from engine.commands import AcceptEntry, ArchiveEntry, Validate
 from gateway import entry_bodies, lists, wire
 from gateway.call import Call
 from gateway.ledgers import submit
 from gateway.query import Asked
+
+
+class _Status(msgspec.Struct):
+    status: str
 
 
 async def post_entry(call: Call, _asked: Asked) -> Response:
@@ -17,17 +22,28 @@ async def post_entry(call: Call, _asked: Asked) -> Response:
     document = await call.document()
     entry = wire.decode(document, entry_bodies.EntryCreate)
     key = call.idempotency(document, entry.idempotency_key)
-    done = await call.services.engine.submit(
-        call.site,
-        entry.command(),
-        key=key,
-        diagnostics=call.trace.diagnostics(),
-    )
-    return lists.committed(done, status=201, location=f"/v1/entries/{done.resource_id}")
+    later = entry.status == "posted" and call.prefers("respond-async")
+    command = AcceptEntry(entry=entry.command()) if later else entry.command()
+    done = await call.services.engine.submit(call.site, command, key=key, diagnostics=call.trace.diagnostics())
+    if done.replayed:
+        # What the first request preferred is what it was answered, and this one is.
+        later = msgspec.json.decode(done.body, type=_Status).status == "accepted"
+    answer = lists.committed(done, status=202 if later else 201, location=f"/v1/entries/{done.resource_id}")
+    if later:
+        answer.headers["preference-applied"] = "respond-async"
+    return answer
+
+
+async def validate_entry(call: Call, _asked: Asked) -> Response:
+    """Return what posting an entry would be answered with, resulting balances included; nothing is kept."""
+    document = await call.document()
+    entry = wire.decode(document, entry_bodies.EntryCreate)
+    done = await call.services.engine.submit(call.site, Validate(command=entry.command()))
+    return lists.committed(done)
 
 
 async def post_batch(call: Call, _asked: Asked) -> Response:
-    """Post several entries, all of them or none."""
+    """Post several entries, all of them or none, or each for itself; later ones may refer to earlier ones."""
     document = await call.document()
     batch = wire.decode(document, entry_bodies.EntryBatchCreate)
     key = call.idempotency(document, batch.idempotency_key)
@@ -37,7 +53,7 @@ async def post_batch(call: Call, _asked: Asked) -> Response:
         key=key,
         diagnostics=call.trace.diagnostics(),
     )
-    return lists.committed(done, status=201)
+    return lists.committed(done, status=201 if batch.mode == "atomic" else 200)
 
 
 async def list_entries(call: Call, asked: Asked) -> Response:

@@ -7,6 +7,8 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from engine.commands import (
+    ArchiveEntry,
+    BatchItem,
     Condition,
     LineDraft,
     LinePart,
@@ -35,6 +37,20 @@ from gateway.problems import invalid
 from gateway.wire import amount_of, effective_at_of, signed_amount_of
 
 BATCH_LINES_MAX: Final = 10_000
+LocalId = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$(?!\n)")]
+EntryReference = Annotated[
+    str,
+    Meta(
+        pattern=r"^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|local:[A-Za-z0-9._-]{1,100})$(?!\n)",
+        description="An entry's id, or `local:` and an earlier item's `local_id`.",
+    ),
+]
+_NOT_TAKEN: Final = {
+    "create": ("entry_id",),
+    "post": ("lines", "status", "description", "external_id", "metadata"),
+    "archive": ("lines", "status", "description", "external_id", "metadata", "effective_at", "effective_date"),
+    "reverse": ("lines", "status"),
+}
 
 _Balance = Literal["available", "pending", "posted"]
 _BALANCES: Final[tuple[_Balance, ...]] = ("available", "pending", "posted")
@@ -105,8 +121,8 @@ Parts = Annotated[
 ]
 
 
-class EntryDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An entry of a batch: debits equal credits, all lines in one ledger.
+class EntryCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What posts an entry, or reserves it as pending: debits equal credits, all lines in one ledger.
 
     `effective_date` is short for its first instant in UTC as `effective_at`.
     """
@@ -118,40 +134,104 @@ class EntryDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     effective_date: Date | None = None
     external_id: ExternalId | None = None
     metadata: Metadata = {}
+    idempotency_key: IdempotencyKeyText | None = None
 
-    def command(self, pointer: str = "") -> PostEntry:
-        """Return what the books are to do; `pointer` is where the entry stands in the request."""
+    def command(self) -> PostEntry:
+        """Return what the books are to do."""
         return PostEntry(
-            lines=tuple(line.draft(f"{pointer}/lines/{position}") for position, line in enumerate(self.lines)),
+            lines=drafts_of(self.lines),
             status=self.status,
             description=self.description,
-            effective_at=effective_at_of(self.effective_at, self.effective_date, pointer),
+            effective_at=effective_at_of(self.effective_at, self.effective_date),
             external_id=self.external_id,
             metadata=self.metadata,
         )
 
 
-class EntryCreate(EntryDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What posts an entry, or reserves it as pending."""
+class BatchItemCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An item of a batch: an entry to make, or what becomes of one that there is.
 
-    idempotency_key: IdempotencyKeyText | None = None
+    `post`, `archive` and `reverse` take an `entry_id`: an id, or `local:` and the `local_id` of an earlier item of the batch.
+    """
+
+    operation: Literal["create", "post", "archive", "reverse"] = "create"
+    local_id: LocalId | None = None
+    entry_id: EntryReference | None = None
+    lines: Lines | None = None
+    status: Literal["posted", "pending"] | None = None
+    description: Description | None = None
+    effective_at: Instant | None = None
+    effective_date: Date | None = None
+    external_id: ExternalId | None = None
+    metadata: Metadata = {}
+
+    def command(self, pointer: str) -> BatchItem:
+        """Return what the books are to do; raises the problem of fields that this operation does not take, or lacks."""
+        self._check(pointer)
+        at = effective_at_of(self.effective_at, self.effective_date, pointer)
+        entry_id = self.entry_id or ""
+        match self.operation:
+            case "create":
+                return PostEntry(
+                    lines=drafts_of(self.lines or [], pointer),
+                    status=self.status or "posted",
+                    description=self.description,
+                    effective_at=at,
+                    external_id=self.external_id,
+                    metadata=self.metadata,
+                )
+            case "post":
+                return PostPending(entry_id=entry_id, effective_at=at)
+            case "archive":
+                return ArchiveEntry(entry_id=entry_id)
+            case "reverse":
+                return ReverseEntry(
+                    entry_id=entry_id,
+                    description=self.description,
+                    effective_at=at,
+                    external_id=self.external_id,
+                    metadata=self.metadata,
+                )
+
+    def _check(self, pointer: str) -> None:
+        needed = "lines" if self.operation == "create" else "entry_id"
+        if getattr(self, needed) is None:
+            detail = f"Field {needed!r} is required."
+            raise invalid(
+                [Fault(code="validation.required_field_missing", pointer=f"{pointer}/{needed}", detail=detail)]
+            )
+        for name in _NOT_TAKEN[self.operation]:
+            if getattr(self, name):
+                detail = f"The operation {self.operation} takes no {name!r}."
+                raise invalid([Fault(code="validation.unknown_field", pointer=f"{pointer}/{name}", detail=detail)])
 
 
 class EntryBatchCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Several entries, posted all or none, in this order; at most 10,000 lines in all."""
+    """Several entries, in this order; at most 10,000 lines in all.
 
-    entries: Annotated[list[EntryDraft], Meta(min_length=1, max_length=1000)]
-    mode: Literal["atomic"] = "atomic"
+    `atomic`: all of it or nothing. `independent`: each for itself, with an outcome for each.
+    """
+
+    entries: Annotated[list[BatchItemCreate], Meta(min_length=1, max_length=1000)]
+    mode: Literal["atomic", "independent"] = "atomic"
     idempotency_key: IdempotencyKeyText | None = None
 
     def command(self) -> PostBatch:
         """Return what the books are to do; raises the problem of a batch that would hold the books up for too long."""
-        lines = sum(len(entry.lines) for entry in self.entries)
+        lines = sum(len(item.lines or ()) for item in self.entries)
         if lines > BATCH_LINES_MAX:
             detail = f"The entries have {lines} lines; a batch has at most {BATCH_LINES_MAX}."
             raise invalid([Fault(code="validation.out_of_range", pointer="/entries", detail=detail)])
+        names = tuple(item.local_id for item in self.entries)
+        twice = {name for name in names if name is not None and names.count(name) > 1} if any(names) else set()
+        if twice:
+            index = max(index for index, name in enumerate(names) if name in twice)
+            detail = f"Two items have the local_id {names[index]!r}."
+            raise invalid([Fault(code="validation.not_unique", pointer=f"/entries/{index}/local_id", detail=detail)])
         return PostBatch(
-            entries=tuple(entry.command(f"/entries/{index}") for index, entry in enumerate(self.entries)),
+            entries=tuple(item.command(f"/entries/{index}") for index, item in enumerate(self.entries)),
+            names=names,
+            mode=self.mode,
         )
 
 
@@ -238,9 +318,9 @@ class EntryReverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         )
 
 
-def drafts_of(lines: list[LineCreate]) -> tuple[LineDraft, ...]:
-    """Return lines as the books take them."""
-    return tuple(line.draft(f"/lines/{position}") for position, line in enumerate(lines))
+def drafts_of(lines: list[LineCreate], pointer: str = "") -> tuple[LineDraft, ...]:
+    """Return lines as the books take them; `pointer` is where their entry stands in the request."""
+    return tuple(line.draft(f"{pointer}/lines/{position}") for position, line in enumerate(lines))
 
 
 def parts_of(parts: list[PartCreate]) -> tuple[LinePart, ...]:

@@ -27,12 +27,18 @@ POSTING: Final = (
 ENTRIES: Final = (
     Route(
         method="POST", path="/v1/entries", handler=entries.post_entry, tag="Entries", scope="ledger.write",
-        body=entry_bodies.EntryCreate, answer=shapes.Entry, status=201, idempotent=True, etag=True, refusals=POSTING,
+        body=entry_bodies.EntryCreate, answer=shapes.Entry, status=201, also=(202,), prefer_async=True,
+        idempotent=True, etag=True, refusals=POSTING,
+    ),
+    Route(
+        method="POST", path="/v1/entries/validate", handler=entries.validate_entry, tag="Entries", scope="ledger.write",
+        body=entry_bodies.EntryCreate, answer=shapes.Entry, refusals=POSTING,
     ),
     Route(
         method="POST", path="/v1/entries/batch", handler=entries.post_batch, tag="Entries", scope="ledger.write",
-        body=entry_bodies.EntryBatchCreate, answer=shapes.EntryBatch, status=201, idempotent=True,
-        body_max=wire.BULK_BODY_MAX, refusals=POSTING,
+        body=entry_bodies.EntryBatchCreate, answer=shapes.EntryBatch, status=201, also=(200,), idempotent=True,
+        body_max=wire.BULK_BODY_MAX,
+        refusals=(*POSTING, "not_found", "entry.not_pending", "entry.is_hold", "entry.not_posted", "entry.already_reversed"),
     ),
     Route(
         method="GET", path="/v1/entries", handler=entries.list_entries, tag="Entries", scope="ledger.read",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -53,6 +53,7 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     entry_errors.CaptureExceeds: "hold.capture_exceeds",
     entry_errors.CaptureNeedsLines: "validation.invalid_value",
     entry_errors.HoldExpiryPast: "validation.out_of_range",
+    entry_errors.LocalNameUnknown: "validation.invalid_value",
     entry_errors.ConditionFailed: "condition_failed",
     event_errors.TemplateInvalid: "validation.invalid_template",
     event_errors.HandlerInvalid: "validation.invalid_template",
@@ -165,17 +166,20 @@ def problem_of(error: Exception) -> Problem:
     return Problem(code="internal", detail="Something is wrong on our side. It is logged under this request id.")
 
 
+def refusal_teller(base_url: str) -> Callable[[engine_errors.Refused], bytes]:
+    """Return what tells a refusal that is no response of its own: the problem document, without a request's ids."""
+
+    def tell(refused: engine_errors.Refused) -> bytes:
+        return msgspec.json.encode(_document(problem_of(refused), base_url))
+
+    return tell
+
+
 def respond(problem: Problem, *, base_url: str, request_id: str, correlation_id: str | None) -> Response:
     """Return the problem document as a response."""
     code = CODES[problem.code]
-    body: dict[str, Any] = {
-        "type": f"{base_url}/errors/{problem.code}",
-        "title": code.title,
-        "status": code.status,
-        "detail": problem.detail,
-        "code": problem.code,
-        "errors": [{"code": each.code, "pointer": each.pointer, "detail": each.detail} for each in problem.faults],
-        "retryable": code.retryable,
+    body = {
+        **_document(problem, base_url),
         "request_id": request_id,
         "correlation_id": correlation_id,
         **problem.extra,
@@ -188,6 +192,19 @@ def respond(problem: Problem, *, base_url: str, request_id: str, correlation_id:
     elif code.status == 503 and "retry-after" not in headers:
         headers["retry-after"] = "1"
     return Response(msgspec.json.encode(body), status_code=code.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _document(problem: Problem, base_url: str) -> dict[str, Any]:
+    code = CODES[problem.code]
+    return {
+        "type": f"{base_url}/errors/{problem.code}",
+        "title": code.title,
+        "status": code.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "errors": [{"code": each.code, "pointer": each.pointer, "detail": each.detail} for each in problem.faults],
+        "retryable": code.retryable,
+    }
 
 
 def _challenge(problem: Problem) -> str:

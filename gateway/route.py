@@ -34,6 +34,9 @@ class Route:
     answer: Any = None
     page: bool = False
     status: int = 200
+    also: tuple[int, ...] = ()
+    """Other statuses that the same answer comes with."""
+    prefer_async: bool = False
     query: tuple[Parameter, ...] = ()
     idempotent: bool = False
     conditional: bool = False

@@ -30,6 +30,7 @@ from engine.databases import Database, Databases, Site
 from engine.events import Diagnostics
 from engine.ids import Ids
 from engine.ledger import Engine, Limits
+from gateway.problems import refusal_teller
 from gledger.errors import SettingsError
 from gledger.migrations import upgrade
 from gledger.settings import Settings
@@ -149,7 +150,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         idempotency_days=settings.idempotency_days,
         feed_retention_days=settings.feed_retention_days or None,
     )
-    engine = Engine(databases, clock, ids, listeners.on_head, limits)
+    engine = Engine(databases, clock, ids, listeners.on_head, limits, refusal_teller(settings.public_url))
     authority = Authority.over(
         control,
         master_key=settings.master_key,

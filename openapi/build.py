@@ -193,6 +193,10 @@ def _parameters() -> Json:
         "IfMatch": header(
             "If-Match", "The ETag that the resource must have, or `*`.", pattern='^(\\*|"[0-9]{1,18}")$',
         ),
+        "Prefer": header(
+            "Prefer", "`respond-async` (RFC 7240): accept the entry now and post it soon, in the order of acceptance.",
+            pattern="^[\\x20-\\x7e]{1,200}$",
+        ),
         "LastEventId": header(
             "Last-Event-ID", "The cursor to resume after; it goes before `cursor`.", pattern="^[A-Za-z0-9._-]+$",
         ),
@@ -219,6 +223,7 @@ def _headers() -> Json:
         "Location": header("Where what was created is found.", always=True, format="uri-reference"),
         "Link": header('The next page (RFC 8288), where there is one: `rel="next"`.'),
         "FeedCursor": header("The feed's head in the same snapshot.", always=True),
+        "PreferenceApplied": header("`respond-async` (RFC 7240).", always=True, enum=["respond-async"]),
         "IdempotentReplayed": header("`true` where the request was answered before.", enum=["true"]),
         "RateLimitPolicy": header("How many requests these credentials may make in how many seconds."),
         "RateLimit": header("How many are left, and in how many seconds one more is."),

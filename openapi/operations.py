@@ -61,7 +61,8 @@ def operation(route: Route) -> Json:
     body = _request_body(route)
     if body is not None:
         found["requestBody"] = body
-    found["responses"] = {str(route.status): _success(route), **_refusals(route)}
+    succeeded = {str(status): _success(route, status) for status in (route.status, *route.also)}
+    found["responses"] = {**succeeded, **_refusals(route)}
     return found
 
 
@@ -175,6 +176,8 @@ def _header_parameters(route: Route) -> list[Json]:
         names.insert(0, "IfMatch")
     if route.media_type == "text/event-stream":
         names.insert(0, "LastEventId")
+    if route.prefer_async:
+        names.insert(0, "Prefer")
     return [{"$ref": f"#/components/parameters/{name}"} for name in names]
 
 
@@ -196,9 +199,9 @@ def _request_body(route: Route) -> Json | None:
     return None
 
 
-def _success(route: Route) -> Json:
-    found: Json = {"description": _SAID[route.status], "headers": _success_headers(route)}
-    if route.status != 204:
+def _success(route: Route, status: int) -> Json:
+    found: Json = {"description": _SAID[status], "headers": _success_headers(route, status)}
+    if status != 204:
         found["content"] = {route.media_type: {"schema": _answer(route)}}
     return found
 
@@ -243,12 +246,14 @@ def _answer(route: Route) -> Json:
     return {"type": "object"} if route.media_type in {"application/json", "application/yaml"} else {"type": "string"}
 
 
-def _success_headers(route: Route) -> Json:
+def _success_headers(route: Route, status: int) -> Json:
     names = ["RequestId", "CorrelationId"]
     if route.etag:
         names.append("ETag")
-    if route.status == 201 and f"{route.path}/{{id}}" in _READ:
+    if status in {201, 202} and f"{route.path}/{{id}}" in _READ:
         names.append("Location")
+    if status == 202 and route.prefer_async:
+        names.append("PreferenceApplied")
     if route.page and any(each.kind == "cursor" or each.name == "after" for each in route.query):
         names.append("Link")
     if route.feed_cursor:
@@ -327,6 +332,7 @@ _HEADER_NAMES: Final[dict[str, Any]] = {
     "Location": "Location",
     "Link": "Link",
     "FeedCursor": "X-GLedger-Feed-Cursor",
+    "PreferenceApplied": "Preference-Applied",
     "IdempotentReplayed": "Idempotent-Replayed",
     "RateLimitPolicy": "RateLimit-Policy",
     "RateLimit": "RateLimit",

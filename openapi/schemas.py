@@ -234,7 +234,16 @@ def _fill_raw(answers: Json) -> None:
     envelope["data"] = {"type": "object", "description": "The resource as the API returns it."}
     envelope["previous"] = {"type": "object", "description": "On updates: what the changed members were."}
     answers["Delivery"]["properties"]["event"] = ref("Envelope")
-    answers["EntryBatch"]["properties"]["data"]["items"] = ref("Entry")
+    nothing = {"type": "null"}
+    problem = {
+        "type": "object",
+        "description": "The problem document that posting it alone would have been answered with.",
+        "properties": {"code": {"type": "string", "enum": sorted(CODES)}, "status": {"type": "integer"}},
+        "required": ["type", "title", "status", "detail", "code", "errors", "retryable"],
+    }
+    answers["BatchOutcome"]["properties"]["entry"] = {"anyOf": [ref("Entry"), nothing]}
+    answers["BatchOutcome"]["properties"]["problem"] = {"anyOf": [problem, nothing]}
+    answers["EntryBatch"]["properties"]["data"]["items"] = {"anyOf": [ref("Entry"), ref("BatchOutcome")]}
     answers["BusinessEvent"]["properties"]["custom_data"] = {"type": "object", "description": "As it was sent."}
     answers["EntryVersion"]["properties"]["entry"] = ref("Entry")
 

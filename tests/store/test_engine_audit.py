@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from engine import audit
 from engine.audit import verify
 from engine.commands import (
+    AcceptEntry,
     ArchiveEntry,
     CaptureHold,
     CreateHold,
@@ -69,6 +70,11 @@ async def stage(
         for ending in (ReleaseHold, CaptureHold):
             await stage.run(ending(hold_id=(await stage.run(CreateHold(entry=reserved)))["id"]))
         await stage.run(CaptureHold(hold_id=(await stage.run(CreateHold(entry=reserved)))["id"], amount=1))
+        await stage.run(AcceptEntry(entry=entry(cash, sales, 4)))
+        await stage.run(AcceptEntry(entry=entry(cash, sales, 4, effective_at=START_US - 9)))
+        await stage.run(UpdateLedger(ledger_id=stage.ledger_id, closed_until=START_US - 5))
+        await stage.engine.tend(SITE)
+        await stage.run(AcceptEntry(entry=entry(cash, sales, 4)))
         await stage.run(UpdateAccount(account_id=cash, name="Till"))
         await stage.run(UpdateLedger(ledger_id=stage.ledger_id, name="Books"))
         await stage.run(handler(entries=[{"lines": [line(cash, "debit", 3), line(sales, "credit", 3)]}]))
@@ -173,6 +179,11 @@ CASES = [
     ("lines", ("INSERT INTO lines SELECT site_id, entry_id, 2, position, id, account_id, direction, amount, currency, "
               "normal_balance, status, metadata, posted_moved, pending_moved, account_lock_version + 90, posted_debits, posted_credits, pending_debits, "
               f"pending_credits, effective_at, created_at FROM lines WHERE {POSTED_5}")),
+    # What was accepted.
+    ("entries", "UPDATE acceptances SET lines = '[]' WHERE position = 3"),
+    ("entries", "UPDATE acceptances SET rejection = NULL WHERE position = 2"),
+    ("entries", "DELETE FROM acceptances WHERE position = 3"),
+    ("entries", "UPDATE entries SET status = 'rejected' WHERE status = 'accepted'"),
     # Holds.
     ("holds", "UPDATE holds SET status = 'released' WHERE status = 'open'"),
     ("holds", "UPDATE holds SET expires_at = expires_at + 1 WHERE status = 'open'"),

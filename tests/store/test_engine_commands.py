@@ -104,7 +104,7 @@ async def test_answer_is_the_resource_as_it_is_read_back_and_as_the_feed_tells_i
     last = (await stage.events())[-1]
     assert msgspec.json.decode(last.body)["data"] == msgspec.json.decode(done.body)
     assert (done.resource_id, done.lock_version, done.replayed) == (answer.id, 1, False)
-    assert [each.resulting_balances.posted.amount for each in answer.lines] == [250, 250]
+    assert [each.resulting_balances and each.resulting_balances.posted.amount for each in answer.lines] == [250, 250]
     stage.clock.advance(seconds=1)
     balance = (await stage.engine.ask(stage.site, statements.balance_at, cash)).value
     assert (balance.posted.amount, balance.lock_version) == (250, answer.lines[0].account_lock_version)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from engine.category_commands import CreateCategory, CreateMonitor, LinkCategory, PlaceAccount
-from engine.commands import CreateHold
+from engine.commands import AcceptEntry, CreateHold
 from engine.databases import Database
 from engine.schema import accounts, balances, entries, events, feeds, idempotency_keys, ledgers, lines, metadata
 from tests.databases import PostgresDatabase
@@ -46,6 +46,7 @@ async def stages(postgres_database: PostgresDatabase) -> AsyncIterator[tuple[Sta
         await stage.run(PlaceAccount(category_id=low, account_id=cash, inside=True))
         await stage.run(LinkCategory(category_id=top, child_id=low, inside=True))
         await stage.run(CreateMonitor(subject="account", subject_id=cash, field="posted", operator="gt", value=1))
+        await stage.run(AcceptEntry(entry=entry(cash, sales, 5)))
         await stage.run(CreateHold(entry=entry(cash, sales, 5, status="pending", held=True)))
         await stage.run(handler(entries=[{"lines": [line(cash, "debit", 1), line(sales, "credit", 1)]}]))
         await stage.run(happened())
@@ -64,7 +65,8 @@ async def test_site_sees_no_row_of_another(stages: tuple[Stage, Stage]) -> None:
     mine, _ = stages
     seen = await mine.rows()
     for table in EVERYTHING:
-        if table.name != "facts":
+        # Facts and the sums that history keeps come by workers, not by commands.
+        if table.name not in {"facts", "spans", "span_parts", "span_places"}:
             assert {row[0] for row in seen[table.name]} == {SITE.id}, table.name
         assert await mine.read(partial(rows_of, select(table).where(table.c.site_id == OTHER.id))) == []
 

@@ -17,6 +17,7 @@ from engine.category_commands import (
     UpdateMonitor,
 )
 from engine.commands import (
+    AcceptEntry,
     ArchiveEntry,
     CaptureHold,
     CloseAccount,
@@ -25,6 +26,8 @@ from engine.commands import (
     CreateHold,
     CreateLedger,
     ExpireHold,
+    PostAccepted,
+    PostBatch,
     PostPart,
     PostPending,
     RecordFact,
@@ -34,6 +37,7 @@ from engine.commands import (
     UpdateAccount,
     UpdateEntry,
     UpdateLedger,
+    Validate,
     needs_of,
 )
 from engine.event_commands import (
@@ -61,10 +65,16 @@ CASES: list[tuple[Command, Needs]] = [
     (PostPart(entry_id="e", parts=()), Needs(entries={"e"}, periods=True)),
     (ArchiveEntry(entry_id="e"), Needs(entries={"e"}, periods=True)),
     (ReverseEntry(entry_id="e", external_id="x"), Needs(entries={"e"}, entry_external_ids={"x"}, periods=True)),
-    (UpdateEntry(entry_id="e"), Needs(entries={"e"}, periods=True)),
+    (UpdateEntry(entry_id="e"), Needs(entries={"e"}, resources={("acceptance", "id"): {"e"}}, periods=True)),
     (
         UpdateEntry(entry_id="e", lines=entry("a", "external_id:b", 1).lines),
-        Needs(entries={"e"}, accounts={"a"}, account_external_ids={"b"}, periods=True),
+        Needs(
+            entries={"e"},
+            accounts={"a"},
+            account_external_ids={"b"},
+            resources={("acceptance", "id"): {"e"}},
+            periods=True,
+        ),
     ),
     (CreateHold(entry=entry("a", "b", 1, external_id="x")), Needs(accounts={"a", "b"}, entry_external_ids={"x"})),
     *(
@@ -72,6 +82,13 @@ CASES: list[tuple[Command, Needs]] = [
         for of_hold in (CaptureHold, ReleaseHold, ExpireHold)
     ),
     (Tend(), Needs()),
+    (AcceptEntry(entry=entry("a", "b", 1)), Needs(accounts={"a", "b"})),
+    (Validate(command=entry("a", "b", 1)), Needs(accounts={"a", "b"})),
+    (PostAccepted(entry_id="e", accounts=("a",)), Needs(entries={"e"}, accounts={"a"}, periods=True)),
+    (
+        PostBatch(entries=(PostPending(entry_id="local:x"), ReverseEntry(entry_id="e"))),
+        Needs(entries={"e"}, periods=True),
+    ),
     (CreateLedger(name="n"), Needs()),
     (UpdateLedger(ledger_id="l"), Needs(ledgers={"l"})),
     (CreateAccount(ledger_id="l", name="n", type="asset", currency="EUR"), Needs(ledgers={"l"})),
@@ -149,6 +166,7 @@ def test_needs_of_a_batch_are_those_of_all_its_commands() -> None:
         resources={
             ("account_category", "external_id"): {"x"},
             ("balance_monitor", "id"): {"m"},
+            ("acceptance", "id"): {"e"},
             ("hold", "id"): {"h"},
             ("event_handler", "id"): {"h"},
             ("business_event", "external_id"): {"x"},

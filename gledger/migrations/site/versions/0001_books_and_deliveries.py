@@ -16,6 +16,7 @@ _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tr
 
 
 _TABLES = (
+    "acceptances",
     "account_categories",
     "accounts",
     "attempts",
@@ -51,6 +52,7 @@ _SLOTS = 16
 
 # What the program may do beside reading and adding; it owns nothing. Lines, events and business events are for ever.
 _CHANGES = {
+    "acceptances": "UPDATE",
     "feeds": "UPDATE",
     "ledgers": "UPDATE",
     "accounts": "UPDATE",
@@ -102,6 +104,18 @@ _ENTRY_BROKEN = " OR ".join(f"NEW.{column} IS DISTINCT FROM OLD.{column}" for co
 
 def upgrade() -> None:
     """Bring an empty database to the first schema."""
+    op.create_table(
+        "acceptances",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("lines", _JSON, nullable=False),
+        sa.Column("rejection", _JSON, nullable=True),
+        sa.Column("diagnostics", _JSON, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_acceptances")),
+    )
+    op.create_index("uq_acceptances_position", "acceptances", ["site_id", "position"], unique=True)
     op.create_table(
         "accounts",
         sa.Column("site_id", sa.BigInteger(), nullable=False),
@@ -356,6 +370,8 @@ def upgrade() -> None:
         sa.Column("head_hash", sa.LargeBinary(), nullable=False),
         sa.Column("last_at", sa.BigInteger(), nullable=False),
         sa.Column("holds_due_at", sa.BigInteger(), nullable=True),
+        sa.Column("accepted", sa.BigInteger(), nullable=False),
+        sa.Column("accepted_done", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("head >= 0", name=op.f("ck_feeds_head")),
         sa.PrimaryKeyConstraint("site_id", name=op.f("pk_feeds")),

@@ -1,0 +1,31 @@
+"""How what stands beside the books looks in its events: kind by kind, its shape and the types that tell of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from engine.events import EVENT_TYPES
+from engine.hold_shapes import Hold, hold_of
+from engine.rows import ResourceRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """How the resources of a kind look in their events."""
+
+    show: Callable[[ResourceRow], msgspec.Struct]
+    shape: type[msgspec.Struct]
+    types: tuple[str, ...]
+
+
+def _shown(kind: str, shape: type[msgspec.Struct], show: Callable[[ResourceRow], msgspec.Struct]) -> Shown:
+    return Shown(
+        show=show, shape=shape, types=tuple(sorted(each for each in EVENT_TYPES if each.startswith(f"{kind}.")))
+    )
+
+
+SHOWN: Final[Mapping[str, Shown]] = {"hold": _shown("hold", Hold, hold_of)}
