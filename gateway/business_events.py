@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 from starlette.responses import Response
 
 from engine import event_queries
 from engine.event_commands import SwitchEventHandler
-from gateway import event_bodies, lists, wire
+from engine.event_errors import HandlerInvalid
+from gateway import event_bodies, lists, tutorial_words, wire
 from gateway.call import Call
 from gateway.ledgers import created, submit
+from gateway.problems import Problem, invalid
 from gateway.query import Asked
+
+_HANDLERS: Final = "/v1/event_handlers/"
 
 
 async def create_event_handler(call: Call, _asked: Asked) -> Response:
-    """Make an event handler, which is active from then on."""
+    """Make an event handler, which is active from then on.
+
+    The bodies of Modern Treasury's wallet tutorial are taken as they are; the answer is in this API's words.
+    """
     document = await call.document()
-    command = wire.decode(document, event_bodies.EventHandlerCreate).command()
-    return await created(call, command, call.idempotency(document), "/v1/event_handlers/")
+    key = call.idempotency(document)
+    if not tutorial_words.speaks_theirs(document.value):
+        command = wire.decode(document, event_bodies.EventHandlerCreate).command()
+        return await created(call, command, key, _HANDLERS)
+    ours = wire.Document(tutorial_words.in_ours(document.value), document.canonical)
+    try:
+        return await created(call, wire.decode(ours, event_bodies.EventHandlerCreate).command(), key, _HANDLERS)
+    except (Problem, HandlerInvalid) as wrong:
+        faults = wrong.faults if isinstance(wrong, Problem) else wrong.faults()
+        if not faults:
+            raise
+        raise invalid(
+            [replace(each, pointer=tutorial_words.pointer_in_theirs(each.pointer)) for each in faults]
+        ) from None
 
 
 async def list_event_handlers(call: Call, asked: Asked) -> Response:

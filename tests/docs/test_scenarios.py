@@ -1,0 +1,103 @@
+"""The scenarios run: every request of a page is sent in its order, and every answer holds what the page shows of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import pytest
+
+from gledger.parts import open_parts
+from gledger.serve import Gateway
+from gledger.settings import Settings
+from tests.api.stage import BASE_URL, open_site
+from tests.docs.documents import ROOT, name
+
+SCENARIOS: Final = sorted((ROOT / "docs" / "scenarios").glob("*.md"))
+_BLOCK: Final = re.compile(r"^```(http|json)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_REQUEST: Final = re.compile(r"(?:# (\w+)\n)?(GET|POST|PATCH|PUT|DELETE) (\S+)\n(?:\n(.*))?\Z", re.DOTALL)
+_PLACE: Final = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
+
+
+@dataclass(slots=True)
+class Reader:
+    """Somebody who follows a page: sends what it says, and remembers the ids that it gives names to."""
+
+    client: httpx2.AsyncClient
+    names: dict[str, str] = field(default_factory=dict)
+
+    def filled(self, text: str) -> str:
+        """Return the text with ids where the page has names."""
+        return _PLACE.sub(lambda found: self.names[found[1]], text)
+
+    async def send(self, text: str) -> httpx2.Response:
+        """Send a request as the page writes it."""
+        found = _REQUEST.match(text)
+        assert found is not None, text
+        given, method, path, body = found.groups()
+        content = None if body is None else self.filled(body)
+        headers = {} if body is None else {"content-type": "application/json"}
+        answer = await self.client.request(method, self.filled(path), content=content, headers=headers)
+        if given is not None:
+            self.names[given] = answer.json()["id"]
+        return answer
+
+
+@pytest.fixture
+async def reader(tmp_path: Path, redis_server: str) -> AsyncIterator[Reader]:
+    """A reader with a site of their own."""
+    settings = Settings.from_env(
+        {
+            "GLEDGER_DATA": str(tmp_path),
+            "GLEDGER_REDIS_URL": redis_server,
+            "GLEDGER_MASTER_KEY": base64.b64encode(bytes(range(32))).decode(),
+            "GLEDGER_PUBLIC_URL": BASE_URL,
+        }
+    )
+    async with open_parts(settings) as parts:
+        gateway = Gateway(parts)
+        async with gateway.running(), open_site(parts, gateway.app) as site:
+            yield Reader(site.client)
+
+
+def lacking(shown: Any, answer: Any, place: str = "") -> list[str]:
+    """Return where an answer does not hold what is shown of it; lists are shown whole."""
+    if isinstance(shown, dict) and isinstance(answer, dict):
+        return [
+            wrong
+            for key, value in shown.items()
+            for wrong in (lacking(value, answer[key], f"{place}/{key}") if key in answer else [f"{place}/{key}"])
+        ]
+    if isinstance(shown, list) and isinstance(answer, list) and len(shown) == len(answer):
+        pairs = enumerate(zip(shown, answer, strict=True))
+        return [wrong for index, (one, other) in pairs for wrong in lacking(one, other, f"{place}/{index}")]
+    return [] if shown == answer else [f"{place}: {answer!r}, not {shown!r}"]
+
+
+@pytest.mark.parametrize("page", SCENARIOS, ids=name)
+async def test_a_scenario_runs_as_it_is_written(page: Path, reader: Reader) -> None:
+    """What is not said to be refused succeeds."""
+    blocks = _BLOCK.findall(page.read_text(encoding="utf-8"))
+    shown_after = [json.loads(text) if language == "json" else {} for language, text in [*blocks[1:], ("http", "")]]
+    for (language, text), shown in zip(blocks, shown_after, strict=True):
+        if language == "http":
+            answer = await reader.send(text)
+            refused = shown.get("status") if isinstance(shown.get("status"), int) else None
+            assert answer.status_code == refused or (refused is None and answer.is_success), f"{text}\n{answer.text}"
+            expected = json.loads(reader.filled(json.dumps(shown)))
+            assert lacking(expected, answer.json()) == [], f"{text}\n{answer.text}"
+
+
+def test_every_answer_stands_after_its_request() -> None:
+    """An answer that follows no request would be looked at by nobody."""
+    for page in SCENARIOS:
+        languages = [language for language, _ in _BLOCK.findall(page.read_text(encoding="utf-8"))]
+        pairs = list(zip(["json", *languages], languages, strict=False))
+        assert languages.count("http") > 10, name(page)
+        assert ("json", "json") not in pairs, name(page)
