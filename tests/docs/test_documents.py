@@ -6,8 +6,9 @@ import json
 import re
 import subprocess
 import time
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from delivery.conditions import Filter, check_filter
 from delivery.retry import DEFAULT_SCHEDULE_S
 from delivery.signing import format_secret, signature_header
 from engine.events import Envelope
+from engine.expressions import Rounding, rounded
 from gateway.metrics import Metrics
 from gateway.routes import ROUTES
 from gateway.socket import CLOSE_CODES
@@ -165,6 +167,18 @@ def test_every_operation_that_a_document_names_exists() -> None:
     ]
     assert len(asked) > 10
     assert [each for each in asked if each[:2] not in known] == []
+
+
+def test_rounding_is_as_users_are_told() -> None:
+    """The table of the page on business events is what the books do."""
+    text = (ROOT / "docs" / "business-events.md").read_text(encoding="utf-8")
+    header = re.search(r"^\| rounding \| (.*) \|$", text, re.MULTILINE)
+    assert header is not None
+    values = [Fraction(each) for each in header[1].split(" | ")]
+    for rounding in get_args(Rounding):
+        told = re.search(rf"^\| `{rounding}` \| (.*) \|$", text, re.MULTILINE)
+        assert told is not None, rounding
+        assert [int(each) for each in told[1].split(" | ")] == [rounded(value, rounding) for value in values]
 
 
 def test_the_changelog_has_what_is_not_released_on_top() -> None:
