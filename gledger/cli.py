@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from auth.errors import AuthError
 from engine.databases import is_outage
 from engine.errors import EngineError
-from gledger import demo, dev, doctor, inspection, logging, serve
+from gledger import demo, dev, doctor, inspection, logging, remote_cli, serve
 from gledger.errors import ProgramError, SettingsError
 from gledger.migrations import upgrade
 from gledger.parts import open_parts
@@ -184,6 +184,9 @@ def doctor_command() -> None:
     """Print what is in force and what answers. Every setting, secrets masked; every part, by trying it."""
     settings = _settings(dict(os.environ))
     raise typer.Exit(asyncio.run(doctor.examine(settings)))
+
+
+remote_cli.add_to(app)
 
 
 def main() -> None:

@@ -75,7 +75,8 @@ class Settings:
         A variable that is set and empty counts as not set.
         """
         given = {name: value.strip() for name, value in environ.items() if name.startswith(PREFIX) and value.strip()}
-        problems = [_unknown(name) for name in sorted(given) if name.removeprefix(PREFIX) not in BY_NAME]
+        known = BY_NAME.keys() | OF_COMMANDS
+        problems = [_unknown(name) for name in sorted(given) if name.removeprefix(PREFIX) not in known]
         values: dict[str, Any] = {}
         for setting in SETTINGS:
             try:
@@ -359,6 +360,8 @@ SETTINGS: Final = (
         meaning="Seconds a process takes at most to finish its work after SIGTERM.",
     ),
 )
+OF_COMMANDS: Final = frozenset({"BASE_URL", "API_KEY", "WEBHOOK_KEY"})
+"""Not settings of a server: with these, commands that speak to one know which, and who they are."""
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 
 
