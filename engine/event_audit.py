@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, Table, and_, select
 
 from engine.conditions import demanded_name
 from engine.event_shapes import EventHandler, definition_of, event_handler_of
-from engine.finding import Finding
+from engine.finding import Finding, readable
 from engine.money import format_instant
 from engine.rows import ResourceRow
 from engine.schema import business_events, event_handlers, events
@@ -19,6 +20,7 @@ from engine.sql import among
 
 _PAGE: Final = 500
 _HANDLER_TYPES: Final = ("event_handler.created", "event_handler.updated")
+_RIGHT: Final = "right"
 _EVENT_TYPES: Final = ("business_event.created",)
 
 
@@ -61,9 +63,9 @@ def verify_business_events(conn: Connection, site_id: int, progress: Callable[[i
         for page in _pages(conn, table, site_id):
             told = _told(conn, site_id, [row["id"] for row in page], types)
             for row in page:
-                detail = wrong(row, told[row["id"]]) if told[row["id"]] else "no event tells of it"
-                if detail is not None:
-                    return Finding(table=table.name, row=row["id"], detail=detail)
+                judged = readable(partial(wrong, row, told[row["id"]])) if told[row["id"]] else "no event tells of it"
+                if judged != _RIGHT:
+                    return Finding(table=table.name, row=row["id"], detail=judged or "it cannot be read")
             progress(len(page))
         absent = _absent(conn, site_id, table, types)
         if absent is not None:
@@ -71,7 +73,7 @@ def verify_business_events(conn: Connection, site_id: int, progress: Callable[[i
     return None
 
 
-def _wrong_handler(row: ResourceRow, told: list[msgspec.Raw]) -> str | None:
+def _wrong_handler(row: ResourceRow, told: list[msgspec.Raw]) -> str:
     versions = [msgspec.json.decode(each, type=EventHandler) for each in told]
     definition = definition_of(row["definition"])
     if event_handler_of(row) != versions[-1] or encode(definition).decode() != row["definition"]:
@@ -80,10 +82,10 @@ def _wrong_handler(row: ResourceRow, told: list[msgspec.Raw]) -> str | None:
         return "not every version was told of"
     if row["event_name"] != (demanded_name(definition.conditions) or ""):
         return "it is found by another name than its conditions demand"
-    return None
+    return _RIGHT
 
 
-def _wrong_event(row: ResourceRow, told: list[msgspec.Raw]) -> str | None:
+def _wrong_event(row: ResourceRow, told: list[msgspec.Raw]) -> str:
     shown = row | {name: format_instant(row[name]) for name in ("effective_at", "created_at", "updated_at")}
     shown |= {
         "custom_data": msgspec.Raw(row["custom_data"].encode()),
@@ -91,7 +93,7 @@ def _wrong_event(row: ResourceRow, told: list[msgspec.Raw]) -> str | None:
     }
     del shown["site_id"]
     same = [msgspec.structs.asdict(msgspec.json.decode(each, type=_BusinessEvent)) for each in told] == [shown]
-    return None if same else "it is not what its event says"
+    return _RIGHT if same else "it is not what its event says"
 
 
 def _told(conn: Connection, site_id: int, ids: list[str], types: tuple[str, ...]) -> dict[str, list[msgspec.Raw]]:

@@ -77,7 +77,7 @@ def totals_of_several(
     found = dict.fromkeys(present, EMPTY)
     small = present.keys() - large.keys()
     if small:
-        query = _summed(
+        query = summed(
             lines.c.account_id, where=[lines.c.site_id == site_id, among(lines.c.account_id, small), *_until(moment)]
         )
         for account_id, *sums in conn.execute(query.group_by(lines.c.account_id)):
@@ -233,7 +233,7 @@ def _sums_inside(conn: Connection, site_id: int, account_id: str, level: int, nu
 
 
 def _sums_of_lines(conn: Connection, site_id: int, account_id: str, above: int, upto: int, at: int) -> Sums:
-    query = _summed(
+    query = summed(
         where=[
             lines.c.site_id == site_id,
             lines.c.account_id == account_id,
@@ -245,7 +245,8 @@ def _sums_of_lines(conn: Connection, site_id: int, account_id: str, above: int, 
     return Sums(*(int(each or 0) for each in conn.execute(query).one()))
 
 
-def _summed(*columns: ColumnElement[Any], where: Collection[ColumnElement[bool]]) -> Select[Any]:
+def summed(*columns: ColumnElement[Any], where: Collection[ColumnElement[bool]]) -> Select[Any]:
+    """Return the question for what lines moved of the four totals, after the columns that they are grouped by."""
     debit = lines.c.direction == "debit"
     return select(
         *columns,

@@ -151,7 +151,7 @@ def _built(conn: Connection, site_id: int, account_id: str, level: int) -> int:
 
 def _grounded(conn: Connection, site_id: int, account_id: str, first: int, end: int) -> list[Span]:
     held: dict[int, list[Moved]] = {number: [] for number in range(first, end)}
-    for line in _lines(conn, site_id, account_id, first << SPAN_BITS, end << SPAN_BITS):
+    for line in lines_of(conn, site_id, account_id, first << SPAN_BITS, end << SPAN_BITS):
         held[(line.version - 1) >> SPAN_BITS].append(line)
     return [span_of_lines(number, found) for number, found in held.items()]
 
@@ -165,10 +165,11 @@ def _raised(conn: Connection, site_id: int, account_id: str, level: int, number:
     if not parted:
         return [span], []
     low, high = number << bits(level), (number + 1) << bits(level)
-    return [span], parts_of(_lines(conn, site_id, account_id, low, high))
+    return [span], parts_of(lines_of(conn, site_id, account_id, low, high))
 
 
-def _lines(conn: Connection, site_id: int, account_id: str, above: int, upto: int) -> list[Moved]:
+def lines_of(conn: Connection, site_id: int, account_id: str, above: int, upto: int) -> list[Moved]:
+    """Return what an account's lines above a version and up to another moved."""
     found: list[Moved] = []
     for low in range(above, upto, _LINES_AT_ONCE):
         query = select(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from functools import partial
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from sqlalchemy import Connection
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from auth import store as credentials
-from engine.audit import verify
+from engine.audit import HALVES, rows_to_look_at
 from engine.databases import Database, Site
 from engine.errors import SiteUnknown
 from engine.finding import Finding
@@ -49,14 +50,24 @@ async def verify_sites(settings: Settings, organization: str | None, environment
 
 async def _verify_one(site: Site, database: Database) -> Finding | None:
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f} rows"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"{site.organization}/{site.environment}", total=None)
-
-        def run(conn: Connection) -> Finding | None:
-            return verify(conn, site.id, lambda rows: progress.advance(task, rows))
-
         try:
-            return await database.read(run, site_id=site.id)
+            total = await database.read(lambda conn: rows_to_look_at(conn, site.id), site_id=site.id)
+            task = progress.add_task(f"{site.organization}/{site.environment}", total=total)
+            found = await asyncio.gather(
+                *(
+                    database.read(
+                        partial(half, site_id=site.id, progress=partial(progress.advance, task)), site_id=site.id
+                    )
+                    for half in HALVES
+                )
+            )
+            return next((each for each in found if each is not None), None)
         except SiteUnknown:
             return Finding(table="feeds", row=f"site {site.id}", detail="the site has no feed")

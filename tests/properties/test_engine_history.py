@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import select
 
-from engine import history, queries, spanning, spans, statements
+from engine import history, queries, statements
 from engine.balances import Balances, Totals, balances_of
 from engine.commands import ArchiveEntry, Command, PostPending, UpdateAccount
 from engine.databases import Database
@@ -23,7 +23,7 @@ from engine.schema import span_parts
 from engine.schema import spans as spans_table
 from engine.spanning import SpanBuilder
 from engine.statements import Stretch
-from tests.store.engine_stage import OneDatabase, Stage, count_of, entry, make_stage
+from tests.store.engine_stage import OneDatabase, Stage, count_of, entry, make_spans_small, make_stage
 
 HOUR: Final = 3_600_000_000
 DAY: Final = 24 * HOUR
@@ -44,10 +44,7 @@ class Told:
 @pytest.fixture(autouse=True)
 def small_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a span of the lowest level cover four versions, and one above it two below."""
-    for module in (spans, spanning, history):
-        for name, value in (("SPAN_BITS", 2), ("FAN_BITS", 1), ("PART_LINES", 3), ("_SMALL", 4)):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, value)
+    make_spans_small(monkeypatch)
 
 
 @pytest.fixture

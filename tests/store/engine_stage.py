@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
+import pytest
 from sqlalchemy import Connection, func, select
 
-from engine import audit, feed, statements
+from engine import audit, feed, history, span_audit, spanning, spans, statements
 from engine.batch import BatchRun, Committed
 from engine.commands import Command, CreateAccount, CreateLedger, LineDraft, PostEntry
 from engine.databases import Database, Databases, Site
@@ -159,6 +160,14 @@ async def until(happened: Callable[[], bool | Awaitable[bool]]) -> None:
             if seen if isinstance(seen, bool) else await seen:
                 return
             await asyncio.sleep(0.005)
+
+
+def make_spans_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a span of the lowest level cover four versions, and one above it two below: big trees of few lines."""
+    for module in (spans, spanning, span_audit, history):
+        for name, value in (("SPAN_BITS", 2), ("FAN_BITS", 1), ("PART_LINES", 3), ("_SMALL", 4)):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
 
 
 async def make_stage(database: Database, site: Site = SITE) -> Stage:
