@@ -156,7 +156,9 @@ def _verify_accepted(conn: Connection, site_id: int) -> Finding | None:
     head = read_head(conn, site_id)
     counted = select(func.count(), func.coalesce(func.max(acceptances.c.position), 0))
     if conn.execute(counted.where(acceptances.c.site_id == site_id)).one() != (head.accepted, head.accepted):
-        return Finding(table="acceptances", row=f"site {site_id}", detail=f"they are not those from 1 to {head.accepted}")
+        return Finding(
+            table="acceptances", row=f"site {site_id}", detail=f"they are not those from 1 to {head.accepted}"
+        )
     passed = (
         select(acceptances.c.id)
         .join(entries, and_(entries.c.site_id == acceptances.c.site_id, entries.c.id == acceptances.c.id))

@@ -73,7 +73,8 @@ class _Status(msgspec.Struct):
 
 UNMOVED: Final = frozenset({"accepted", "rejected"})
 _DOCUMENTS: Final = {
-    table.name: tuple(column.name for column in table.c if column.type is Json) for table in (entries, lines, acceptances)
+    table.name: tuple(column.name for column in table.c if column.type is Json)
+    for table in (entries, lines, acceptances)
 }
 _status: Final = msgspec.json.Decoder(_Status).decode
 _seen: Final = msgspec.json.Decoder(_Seen).decode
@@ -166,7 +167,8 @@ class _Entries:
         self._open[entry_id] = _Reached(version, effective_at)
         return RIGHT
 
-    def _finish(self, row: EntryRow, stored: list[LineRow], version: int, told: Entry | None, acceptance: ResourceRow | None
+    def _finish(
+        self, row: EntryRow, stored: list[LineRow], version: int, told: Entry | None, acceptance: ResourceRow | None
     ) -> Finding:
         """Compare an entry with its last event."""
         present = [line for line in stored if line["version"] == version]
@@ -283,7 +285,8 @@ def _pages(conn: Connection, site_id: int) -> Iterator[Sequence[Row[Any]]]:
 def _as_json(dialect: str) -> tuple[ColumnElement[Any], ColumnElement[Any], ColumnElement[Any]]:
     """Return an event's entry, the entry's lines in order, and what it was accepted with: each row an object by column."""
     entry, acceptance = (
-        and_(table.c.site_id == events.c.site_id, table.c.id == events.c.resource_id) for table in (entries, acceptances)
+        and_(table.c.site_id == events.c.site_id, table.c.id == events.c.resource_id)
+        for table in (entries, acceptances)
     )
     its_lines = and_(lines.c.site_id == events.c.site_id, lines.c.entry_id == events.c.resource_id)
     if dialect == "postgresql":
