@@ -159,18 +159,14 @@ def _verify_accepted(conn: Connection, site_id: int) -> Finding | None:
         return Finding(
             table="acceptances", row=f"site {site_id}", detail=f"they are not those from 1 to {head.accepted}"
         )
-    passed = (
-        select(acceptances.c.id)
-        .join(entries, and_(entries.c.site_id == acceptances.c.site_id, entries.c.id == acceptances.c.id))
-        .where(
-            acceptances.c.site_id == site_id,
-            acceptances.c.position <= head.accepted_done,
-            entries.c.status == "accepted",
-        )
-    )
-    entry_id = conn.execute(passed.limit(1)).scalar()
-    if entry_id is not None or head.accepted_done > head.accepted:
+    beside = and_(entries.c.site_id == acceptances.c.site_id, entries.c.id == acceptances.c.id)
+    query = select(acceptances.c.id).join(entries, beside).where(acceptances.c.site_id == site_id).limit(1)
+    passed = query.where(acceptances.c.position <= head.accepted_done, entries.c.status == "accepted")
+    if conn.execute(passed).first() is not None or head.accepted_done > head.accepted:
         return Finding(table="feeds", row=f"site {site_id}", detail="accepted entries were passed over")
+    entry_id = conn.execute(query.where(acceptances.c.rejection.is_not(None), entries.c.status != "rejected")).scalar()
+    if entry_id is not None:
+        return Finding(table="acceptances", row=entry_id, detail="it tells why the entry was rejected, and it was not")
     return None
 
 

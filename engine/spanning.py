@@ -44,7 +44,7 @@ _PARTS_AT_ONCE: Final = 256
 
 class _Touch(msgspec.Struct):
     account_id: str
-    account_lock_version: int
+    account_lock_version: int | None
 
 
 class _Resource(msgspec.Struct):
@@ -123,8 +123,11 @@ def _next_page(conn: Connection, site_id: int) -> _Page:
     for event in found:
         if event.type in ENTRY_TYPES:
             for line in msgspec.json.decode(event.body, type=_Event).data.lines:
-                low, high = seen.get(line.account_id, (line.account_lock_version, 0))
                 version = line.account_lock_version
+                if version is None:
+                    # It is accepted and has moved nothing.
+                    continue
+                low, high = seen.get(line.account_id, (version, 0))
                 seen[line.account_id] = (min(low, version), max(high, version))
     full = [each for each, (low, high) in seen.items() if (low - 1) >> SPAN_BITS != high >> SPAN_BITS]
     return _Page(place=place, reached=found[-1].sequence if found else place or 0, accounts=full)
