@@ -19,12 +19,12 @@ from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT
 from delivery.store.deliveries import insert_attempts, update_deliveries
 from delivery.store.endpoints import save_standings
-from delivery.store.leases import read_waiting
+from delivery.store.leases import read_pings, read_waiting
 from delivery.store.order import any_unfinished
 from delivery.store.replays import count_outcomes
 from delivery.subscriptions import SKIPPED_DELETED
 from engine import feed
-from engine.events import FeedEvent
+from engine.events import TEST_TYPE, FeedEvent
 
 HEAD_START_US: Final = 10_000_000
 """How long a first attempt goes before one that is made again, at an endpoint too narrow to serve both."""
@@ -144,6 +144,9 @@ def claim(
     asked = [locked[one] for one in endpoint_ids if one in locked and now.admits(locked[one])]
     waiting = read_waiting(conn, site_id, asked, now_us)
     for endpoint in asked:
+        if endpoint.status == "enabling":
+            now.ping(endpoint, read_pings(conn, site_id, endpoint.id, now_us))
+            continue
         rows = waiting[endpoint.id]
         if endpoint.ordering_from and any_unfinished(conn, site_id, endpoint.id, endpoint.ordering_from):
             rows = [
@@ -192,6 +195,8 @@ class _Round:
     def admits(self, endpoint: EndpointRow) -> bool:
         """Tell whether it is of use to read what waits at the endpoint: that may be very much."""
         if endpoint.status != "active":
+            # Where no place is free for a ping, whoever frees one claims again.
+            self.unserved += [endpoint.id] if endpoint.status == "enabling" and not self.free else []
             return True
         if endpoint.circuit.limit(endpoint.max_in_flight, self.now_us) == 0:
             self.more.add(endpoint.id)
@@ -200,6 +205,18 @@ class _Round:
             self.later[endpoint.id] = (endpoint.rate_next_at or self.now_us) - AHEAD_US
             return False
         return True
+
+    def ping(self, endpoint: EndpointRow, rows: Sequence[DeliveryRow]) -> None:
+        """Take one ping at an endpoint that is being enabled, and give everything else back that was left in flight."""
+        pings = [row for row in rows if row.event_type == TEST_TYPE]
+        lost = [row for row in rows if row.event_type != TEST_TYPE and (row.due_at or 0) <= self.now_us]
+        self.given_back += [_give_back(row, endpoint, self.now_us) for row in lost]
+        self.interrupted += lost
+        live = [row for row in pings if row.lane == LANE_IN_FLIGHT and (row.due_at or 0) > self.now_us]
+        if live or not pings or self.free <= len(self.taken):
+            return
+        self.taken.append(_lease(pings[0], endpoint, self.now_us, self.settle_margin_us))
+        self.interrupted += [row for row in pings[:1] if row.lane == LANE_IN_FLIGHT]
 
     def take(self, endpoint: EndpointRow, here: Waiting) -> None:
         """Take what goes out at one endpoint; at one that is not active give back what was left in flight."""

@@ -19,8 +19,9 @@ import structlog
 
 from delivery.attempts import Attempts, batches, interrupted
 from delivery.claim import Bodies, Claimed
+from delivery.failing import Policy
 from delivery.order import PARALLEL
-from delivery.retry import DEFAULT_SCHEDULE_S, Delivered, Disabled, Exhausted, Outcome, Reply, Retry
+from delivery.retry import Delivered, Disabled, Exhausted, Outcome, Reply, Retry, error_of
 from delivery.sender import Sender
 from delivery.settle import Finished, Settlement
 from delivery.turn import Turn, take_turn
@@ -44,7 +45,7 @@ class DispatchSettings:
     in_flight_total: int = 1000
     settle_margin_s: float = 10.0
     after_trouble_s: float = 1.0
-    retry_schedule_s: tuple[int, ...] = DEFAULT_SCHEDULE_S
+    policy: Policy = field(default_factory=Policy)
 
 
 class Meter(Protocol):
@@ -180,12 +181,7 @@ class Dispatcher:
     async def _take_turn(self, lane: _Lane, database: Database) -> None:
         """Settle what finished and claim for whom there may be something, in one transaction; then send."""
         finished = lane.finished[: 1 if lane.narrow else ATTEMPTS_A_TURN]
-        freed = {
-            one.claimed.endpoint.id
-            for one in finished
-            # Where order is kept the next is let go by the very settling of this one.
-            if one.claimed.endpoint.id in lane.more or one.claimed.endpoint.ordering != PARALLEL
-        }
+        freed = {one.claimed.endpoint.id for one in finished if _frees(lane, one.claimed)}
         free = self._settings.in_flight_total - self._out
         lane.starved = free <= 0
         # Or an endpoint that hangs would be locked and read again at every event, at the expense of the others.
@@ -215,7 +211,7 @@ class Dispatcher:
                     turn,
                     self._bodies,
                     now_us=now_us,
-                    schedule_s=self._settings.retry_schedule_s,
+                    policy=self._settings.policy,
                     settle_margin_us=round(self._settings.settle_margin_s * 1_000_000),
                     chance=self._jitter,
                 ),
@@ -283,7 +279,7 @@ class Dispatcher:
         """Say what was settled: one log line an attempt, the meter, whoever schedules retries or submits facts."""
         for one, outcome in settlement.settled:
             delivery = one.claimed.delivery
-            error_class = None if isinstance(outcome, Delivered) else outcome.error_class
+            error_class = error_of(outcome)
             log.info(
                 "delivery.attempted",
                 site_id=site.id,
@@ -319,6 +315,13 @@ class Dispatcher:
             for lane in self._lanes.values():
                 if lane.starved:
                     lane.signal.set()
+
+
+def _frees(lane: _Lane, claimed: Claimed) -> bool:
+    """Tell whether the end of an attempt may let another begin at its endpoint."""
+    # Where order is kept, or a ping was sent, the next is let go by the very settling of this one.
+    endpoint = claimed.endpoint
+    return endpoint.id in lane.more or endpoint.ordering != PARALLEL or endpoint.status != "active"
 
 
 def _outcome_name(outcome: Outcome) -> str:

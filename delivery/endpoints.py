@@ -46,6 +46,8 @@ ENDPOINTS_MAX: Final = 1_000
 OLD_SECRETS_MAX: Final = 5
 """How many replaced secrets go on signing at once; a rotation beyond that ends the oldest overlap early."""
 
+_OFF: Final = frozenset({"disabled", "enabling"})
+
 OnDue = Callable[[Site, str], None]
 """Told the site and the endpoint that has something due now; only a hint."""
 
@@ -196,26 +198,35 @@ class Endpoints:
         return await self._set_status(site, endpoint_id, "active", {"paused"})
 
     async def enable(self, site: Site, endpoint_id: str) -> Endpoint:
-        """Make a disabled endpoint active again; one that is not disabled stays as it is. Raises EndpointNotFound."""
+        """Begin to enable a disabled endpoint: a ping goes to it through the feed, and when it passes the endpoint is active.
+
+        One that is active or paused stays as it is; asked again while a ping is on its way, another follows it.
+        Raises EndpointNotFound.
+        """
+        pings: list[Fact] = []
 
         def apply(conn: Connection, row: EndpointRow, head: Head, now_us: int) -> EndpointRow:
-            if row.status != "disabled":
+            if row.status not in _OFF:
                 return row
-            healthy = replace(row, failing_since=None, circuit=Circuit())
-            enabled = store.change_standing(
+            fresh = replace(row, circuit=Circuit())
+            enabling = store.change_standing(
                 conn,
                 site.id,
-                healthy,
-                status="active",
-                reason=None,
+                fresh,
+                status="enabling",
+                reason=row.status_reason,
                 head=head.sequence,
                 now_us=now_us,
             )
-            fact = endpoint_fact("endpoint.enabled", enabled, str(enabled.lock_version), self._show(enabled))
-            insert_facts(conn, site.id, [fact], now_us)
-            return enabled
+            pings.append(endpoint_fact(TEST_TYPE, enabling, f"enable-{enabling.lock_version}", self._show(enabling)))
+            insert_facts(conn, site.id, pings, now_us)
+            return enabling
 
-        return self._told(site, await self._transact(site, endpoint_id, apply))
+        row = await self._transact(site, endpoint_id, apply)
+        for ping in pings:
+            # It is stored and would be handed over by the sweep; its key makes one event of both.
+            await self._record_fact(site, ping)
+        return self._told(site, row)
 
     async def rotate_secret(
         self,
@@ -256,7 +267,7 @@ class Endpoints:
     async def test(self, site: Site, endpoint_id: str, *, key: IdempotencyKey | None = None) -> None:
         """Record a test event for this endpoint alone; the same key records one. Raises EndpointNotFound, EndpointDisabled."""
         endpoint = await self.get(site, endpoint_id)
-        if endpoint.status == "disabled":
+        if endpoint.status in _OFF:
             raise EndpointDisabled(endpoint_id)
         now_us = self._clock.now_us()
         once = self._ids.draw(now_us) if key is None else hashlib.sha256(key.key.encode() + key.fingerprint).hexdigest()
@@ -278,7 +289,7 @@ class Endpoints:
 
     async def _set_status(self, site: Site, endpoint_id: str, status: str, allowed_from: set[str]) -> Endpoint:
         def apply(conn: Connection, row: EndpointRow, head: Head, now_us: int) -> EndpointRow:
-            if row.status == "disabled":
+            if row.status in _OFF:
                 raise EndpointDisabled(endpoint_id)
             if row.status not in allowed_from:
                 return row
@@ -366,7 +377,7 @@ class Endpoints:
         return self._show(row)
 
     def _show(self, row: EndpointRow) -> Endpoint:
-        return show_endpoint(row, self._defaults.retry_schedule_s)
+        return show_endpoint(row, self._defaults.policy())
 
 
 def _or(given: int | UnsetType | None, default: int) -> int:

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from delivery.breaker import Circuit
 from delivery.conditions import check_filter
 from delivery.egress import EgressPolicy, check_url
+from delivery.failing import DISABLE_AFTER_S, Policy
 from delivery.forms import Form, check_form
 from delivery.message import check_header_names
 from delivery.order_keys import check_ordering
@@ -27,6 +28,11 @@ class Defaults:
     max_in_flight: int = 16
     retry_schedule_s: tuple[int, ...] = DEFAULT_SCHEDULE_S
     secret_overlap_s: int = 86_400
+    disable_after_s: int = DISABLE_AFTER_S
+
+    def policy(self) -> Policy:
+        """Return what applies to endpoints that say nothing else."""
+        return Policy(retry_schedule_s=self.retry_schedule_s, disable_after_s=self.disable_after_s)
 
 
 def check_registration(egress: EgressPolicy, given: EndpointCreate | EndpointChange) -> None:
@@ -61,12 +67,14 @@ def new_endpoint(draft: EndpointCreate, endpoint_id: str, defaults: Defaults, no
         ordering_key=draft.ordering_key,
         on_exhausted=draft.on_exhausted,
         rate_limit=draft.rate_limit,
+        disable_after_s=draft.disable_after_s,
         retry_schedule=None if draft.retry_schedule is None else tuple(draft.retry_schedule),
         status="active",
         status_reason=None,
         last_sequence=0,
         failing_since=None,
         exhausted_since=0,
+        warned=0,
         circuit=Circuit(),
         ordering_from=0,
         passed_over=0,
@@ -108,6 +116,8 @@ def merge_change(row: EndpointRow, change: EndpointChange, defaults: Defaults) -
         row = replace(row, max_in_flight=change.max_in_flight or defaults.max_in_flight)
     if change.retry_schedule is not UNSET:
         row = replace(row, retry_schedule=tuple(change.retry_schedule or ()) or None)
+    if change.disable_after_s is not UNSET:
+        row = replace(row, disable_after_s=change.disable_after_s)
     if change.rate_limit is not UNSET:
         row = replace(row, rate_limit=change.rate_limit)
     if change.filter is not UNSET:

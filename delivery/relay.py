@@ -20,7 +20,7 @@ from delivery.forms import Form
 from delivery.order import park
 from delivery.retry import DEFAULT_SCHEDULE_S
 from delivery.rows import DeliveryRow, EndpointRow
-from delivery.schema import LANE_FIRST
+from delivery.schema import LANE_FIRST, LANE_PING
 from delivery.store.deliveries import insert_deliveries, move_relay, take_relay
 from delivery.store.endpoints import lock_endpoints, number_deliveries, read_subscriptions
 from delivery.subscriptions import (
@@ -36,7 +36,7 @@ from delivery.subscriptions import (
 from engine import feed
 from engine.clock import Clock
 from engine.databases import Databases, Site
-from engine.events import FeedEvent
+from engine.events import TEST_TYPE, FeedEvent
 from engine.ids import IdSource
 
 PAGE_EVENTS: Final = 500
@@ -142,7 +142,7 @@ class Relay:
                         failures=0,
                         trigger="scheduled",
                         due_at=in_company(now_us + first_us, endpoint.form) if skipped is None else None,
-                        lane=LANE_FIRST,
+                        lane=LANE_PING if _is_ping(event, endpoint) else LANE_FIRST,
                         generation=0,
                         claimed_at=None,
                         delivered_at=None,
@@ -159,7 +159,13 @@ def in_company(due_at: int, form: Form) -> int:
     return due_at if not stretch_us else (due_at // stretch_us + 1) * stretch_us
 
 
+def _is_ping(event: FeedEvent, endpoint: EndpointRow) -> bool:
+    return endpoint.status == "enabling" and event.type == TEST_TYPE
+
+
 def _takes_now(endpoint: EndpointRow, now_us: int) -> bool:
+    if endpoint.status == "enabling":
+        return True
     return endpoint.status == "active" and endpoint.circuit.limit(endpoint.max_in_flight, now_us) > 0
 
 

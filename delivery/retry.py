@@ -21,15 +21,22 @@ OUR_DELAY_MAX_S: Final = 300
 OUR_FAILURES: Final = frozenset({"dns_unavailable", "secret_unavailable", "interrupted", "internal"})
 """Error classes that say nothing about the endpoint."""
 
+ABORT: Final = "abort-message"
+DISABLE: Final = "disable"
+"""What the header webhook-delivery of an answer may say."""
+
+BY_ENDPOINT: Final = "disabled_by_endpoint"
+
 _SECOND_US: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The endpoint answered: the status and the Retry-After header as it came."""
+    """The endpoint answered: the status, and the headers Retry-After and webhook-delivery as they came."""
 
     status: int
     retry_after: str | None = None
+    directive: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +77,10 @@ class Exhausted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disabled:
-    """The endpoint said 410 Gone: it wants nothing more. The delivery itself goes on as `then` says, once enabled."""
+    """The endpoint wants nothing more: 410 Gone, or it said so. The delivery itself is as `then` says, a retry once enabled."""
 
     error_class: str
-    then: Retry | Exhausted
+    then: Delivered | Retry | Exhausted
 
 
 Outcome = Delivered | Retry | Exhausted | Disabled
@@ -90,9 +97,14 @@ def judge(
     """Return what follows from the result of an attempt; `history` is before it, `chance` is in [0, 1) and jitters."""
     match result:
         case Reply(status=status) if 200 <= status < 300:
-            return Delivered()
+            return Disabled(error_class=BY_ENDPOINT, then=Delivered()) if _says(result, DISABLE) else Delivered()
         case Reply(status=410):
             return Disabled(error_class="gone", then=_next(history, schedule_s, "gone", None, chance))
+        case Reply(status=status) if _says(result, ABORT):
+            return Exhausted(error_class="aborted_by_endpoint")
+        case Reply(status=status) if _says(result, DISABLE):
+            then = _next(history, schedule_s, f"http_{status // 100}xx", None, chance)
+            return Disabled(error_class=BY_ENDPOINT, then=then)
         case Reply(status=status, retry_after=text):
             wait_s = None if text is None else parse_retry_after(text, now_us)
             return _next(history, schedule_s, f"http_{status // 100}xx", wait_s, chance)
@@ -100,6 +112,20 @@ def judge(
             return our_failure(error_class, history, chance)
         case Failure(error_class=error_class):
             return _next(history, schedule_s, error_class, None, chance)
+
+
+def error_of(outcome: Outcome) -> str | None:
+    """Return the error class of an attempt; None for one that delivered."""
+    match outcome:
+        case Delivered() | Disabled(then=Delivered()):
+            return None
+        case _:
+            return outcome.error_class
+
+
+def asks_to_disable(reply: Reply) -> bool:
+    """Tell whether an answer asks for nothing more to be sent."""
+    return reply.status == 410 or _says(reply, DISABLE)
 
 
 def our_failure(error_class: str, history: History, chance: float) -> Retry:
@@ -132,6 +158,10 @@ def parse_retry_after(text: str, now_us: int) -> int | None:
         except (TypeError, ValueError, IndexError, OverflowError):
             return None
     return min(max(seconds, RETRY_AFTER_MIN_S), RETRY_AFTER_MAX_S)
+
+
+def _says(reply: Reply, directive: str) -> bool:
+    return reply.directive is not None and reply.directive.strip().lower() == directive
 
 
 def _next(

@@ -40,11 +40,13 @@ class EndpointRow:
     ordering_key: str | None
     on_exhausted: str
     rate_limit: int | None
+    disable_after_s: int | None
     retry_schedule: tuple[int, ...] | None
     status: str
     status_reason: str | None
     last_sequence: int
     failing_since: int | None
+    warned: int
     exhausted_since: int
     circuit: Circuit
     ordering_from: int

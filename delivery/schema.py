@@ -33,6 +33,7 @@ LANE_IN_FLIGHT: Final = 0
 LANE_FIRST: Final = 1
 LANE_AGAIN: Final = 2
 LANE_PARKED: Final = 3
+LANE_PING: Final = 4
 
 _UNFINISHED: Final = text("due_at IS NOT NULL")
 _TROUBLED: Final = text("state IN ('retrying', 'exhausted', 'skipped')")
@@ -65,14 +66,18 @@ endpoints: Final = Table(
     Column("on_exhausted", String(14), nullable=False),
     # Requests a second at most.
     Column("rate_limit", Integer),
+    # After so long without a success it is disabled.
+    Column("disable_after_s", Integer),
     Column("retry_schedule", Json),
-    # active, paused, disabled or deleted.
+    # active, paused, disabled, enabling (a ping has to pass) or deleted.
     Column("status", String(10), nullable=False),
     Column("status_reason", String(40)),
     Column("last_sequence", BigInteger, nullable=False),
     # When attempts began to fail without a success between, and how many deliveries were exhausted since.
     Column("failing_since", BigInteger),
     Column("exhausted_since", Integer, nullable=False),
+    # What was told of it at last, see delivery.failing: 0 nothing.
+    Column("warned", SmallInteger, nullable=False),
     # The circuit breaker, see delivery.breaker. The last two are NULL while the circuit is closed.
     Column("circuit_window", Integer, nullable=False),
     Column("circuit_strikes", Integer, nullable=False),
@@ -137,7 +142,8 @@ deliveries: Final = Table(
     Column("trigger", String(10), nullable=False),
     # When somebody must look at this row next: the next attempt, or the end of the lease. NULL: never, it is finished.
     Column("due_at", BigInteger),
-    # Who waits: what is in flight, first attempts, everything that is sent again, what waits for others to be finished.
+    # Who waits: what is in flight, first attempts, everything that is sent again, what waits for others to be finished,
+    # the ping that decides whether a disabled endpoint is enabled.
     Column("lane", SmallInteger, nullable=False),
     # Grows with every claim, so that only the last claimer can settle.
     Column("generation", Integer, nullable=False),

@@ -129,7 +129,11 @@ class Sender:
                 body=read[:BODY_KEPT_MAX],
                 truncated=len(read) > BODY_KEPT_MAX,
             )
-            reply = Reply(status=response.status, retry_after=response.headers.get(hdrs.RETRY_AFTER))
+            reply = Reply(
+                status=response.status,
+                retry_after=response.headers.get(hdrs.RETRY_AFTER),
+                directive=response.headers.get("webhook-delivery"),
+            )
             return Sent(result=reply, response=kept)
 
 

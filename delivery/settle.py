@@ -7,28 +7,36 @@ feed (a delivery exhausted or recovered, an endpoint failing or disabled) is sto
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
 from delivery.claim import Claimed
+from delivery.failing import Policy, percent_failed
 from delivery.order import PARALLEL, release
-from delivery.registration import endpoint_fact
-from delivery.retry import Delivered, Disabled, Exhausted, Failure, History, Outcome, Reply, Retry, judge
-from delivery.rows import AttemptRow, DeliveryRow, EndpointRow, Fact
-from delivery.schema import LANE_AGAIN
-from delivery.shapes import encode, show_delivery, show_endpoint
+from delivery.retry import (
+    Delivered,
+    Disabled,
+    Exhausted,
+    Failure,
+    History,
+    Outcome,
+    Reply,
+    Retry,
+    asks_to_disable,
+    error_of,
+    judge,
+)
+from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
+from delivery.schema import LANE_AGAIN, LANE_PING
+from delivery.standing import Standing, after_attempt, changed_rows, is_ping
 from delivery.store.deliveries import find_deliveries, insert_attempts, update_deliveries
-from delivery.store.endpoints import change_standing, save_standings
+from delivery.store.endpoints import save_standings
 from delivery.store.facts import insert_facts
 from delivery.store.replays import count_outcomes
 from delivery.store.tallies import add_tallies
-from delivery.subscriptions import SKIPPED_DELETED, is_operational
+from delivery.subscriptions import SKIPPED_DELETED
 from delivery.tally import Tally, tally
-
-FAILING_AT: Final = 4
-"""The endpoint is called failing when a delivery to it failed so often, or was given up, with no success since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,36 +68,24 @@ class Settlement:
     """Endpoints whose circuit changed: whether it is open now."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Standing:
-    """An endpoint while a batch is settled: its row as it becomes, and what the feed is to be told."""
-
-    row: EndpointRow
-    changed: bool = False
-    gone: bool = False
-    tell_gone: bool = False
-    failing: str | None = None
-    facts: list[Fact] = field(default_factory=list)
-
-
 def settle(
     conn: Connection,
     site_id: int,
     finished: Sequence[Finished],
     locked: Mapping[str, EndpointRow],
     *,
-    head: int,
+    head: int | None,
     now_us: int,
-    schedule_s: Sequence[int],
+    policy: Policy,
     chance: Callable[[], float],
 ) -> Settlement:
     """Settle attempts at endpoints that are locked.
 
-    `head` is the feed's, locked too if an attempt may disable its endpoint (`disables`); `schedule_s` is for endpoints
-    without their own; `chance` draws from [0, 1) to jitter.
+    `head` is the feed's, locked too if an attempt may change its endpoint's status (`may_change_status`), else None; `policy` is
+    for endpoints that say nothing else; `chance` draws from [0, 1) to jitter.
     """
     present = find_deliveries(conn, site_id, [one.claimed.delivery.id for one in finished])
-    standings = {row.id: _Standing(row=row) for row in locked.values()}
+    standings = {row.id: Standing(row=row, head=head, policy=policy) for row in locked.values()}
     settled: list[tuple[Finished, Outcome]] = []
     stale: list[Finished] = []
     rows: list[DeliveryRow] = []
@@ -100,16 +96,16 @@ def settle(
             continue
         standing = standings[row.endpoint_id]
         history = History(attempts=row.attempts - 1, failures=row.failures)
-        schedule = standing.row.retry_schedule or schedule_s
-        outcome = judge(one.result, history, schedule, now_us=now_us, chance=chance())
+        schedule = standing.row.retry_schedule or policy.retry_schedule_s
+        judged = judge(one.result, history, schedule, now_us=now_us, chance=chance())
+        outcome = after_attempt(row, judged, standing.row)
         after = replace(
             _after(row, outcome, standing.row, now_us),
             last_status=one.result.status if isinstance(one.result, Reply) else None,
-            last_error=None if isinstance(outcome, Delivered) else outcome.error_class,
+            last_error=error_of(outcome),
         )
         rows.append(after)
-        _judge_endpoint(standing, row, outcome, now_us, chance())
-        _note(standing, after, outcome, now_us)
+        standing.note(row, after, outcome, now_us=now_us, chance=chance())
         settled.append((one, outcome))
     update_deliveries(conn, site_id, rows)
     count_outcomes(conn, site_id, rows)
@@ -117,8 +113,8 @@ def settle(
     due = {row.id: row.due_at for row in rows}
     insert_attempts(conn, site_id, [_attempt(one, outcome, due) for one, outcome in settled])
     add_tallies(conn, site_id, _tallies(settled, now_us))
-    facts = [fact for one in standings.values() for fact in _store(conn, site_id, one, head, now_us, schedule_s)]
-    save_standings(conn, site_id, [one.row for one in standings.values() if one.changed and not one.gone])
+    facts = [fact for one in standings.values() for fact in one.store(conn, site_id, now_us)]
+    save_standings(conn, site_id, changed_rows(standings))
     insert_facts(conn, site_id, facts, now_us)
     return Settlement(
         settled=settled,
@@ -138,13 +134,22 @@ def _tallies(settled: Sequence[tuple[Finished, Outcome]], now_us: int) -> list[T
     results: dict[str, list[tuple[bool, int]]] = {}
     for one, outcome in settled:
         endpoint_id = one.claimed.delivery.endpoint_id
-        results.setdefault(endpoint_id, []).append((isinstance(outcome, Delivered), one.duration_ms))
+        results.setdefault(endpoint_id, []).append((error_of(outcome) is None, one.duration_ms))
     return [tally(endpoint_id, now_us, found) for endpoint_id, found in results.items()]
 
 
-def disables(finished: Sequence[Finished]) -> bool:
-    """Tell whether one of the attempts may disable its endpoint: then the site is locked before the endpoints."""
-    return any(isinstance(one.result, Reply) and one.result.status == 410 for one in finished)
+def may_change_status(finished: Sequence[Finished], policy: Policy, now_us: int) -> bool:
+    """Tell whether one of the attempts may disable or enable its endpoint: then the site is locked before the endpoints."""
+    return any(_may_change_status(one, policy, now_us) for one in finished)
+
+
+def _may_change_status(one: Finished, policy: Policy, now_us: int) -> bool:
+    endpoint = one.claimed.endpoint
+    if endpoint.status == "enabling" or (isinstance(one.result, Reply) and asks_to_disable(one.result)):
+        return True
+    if endpoint.failing_since is None:
+        return False
+    return percent_failed(endpoint.failing_since, now_us, endpoint.disable_after_s or policy.disable_after_s) == 100
 
 
 def _after(row: DeliveryRow, outcome: Outcome, endpoint: EndpointRow, now_us: int) -> DeliveryRow:
@@ -162,14 +167,20 @@ def _after(row: DeliveryRow, outcome: Outcome, endpoint: EndpointRow, now_us: in
         case Exhausted(error_class=error_class):
             return replace(over, state="exhausted", reason=error_class, failures=row.failures + 1)
         case Retry(after_us=after_us, charged=charged):
-            return replace(over, state="retrying", due_at=now_us + after_us, failures=row.failures + charged)
+            return replace(
+                over,
+                state="retrying",
+                due_at=now_us + after_us,
+                failures=row.failures + charged,
+                lane=LANE_PING if is_ping(row, endpoint) else LANE_AGAIN,
+            )
 
 
 def _let_go(
     conn: Connection,
     site_id: int,
     rows: Sequence[DeliveryRow],
-    standings: Mapping[str, _Standing],
+    standings: Mapping[str, Standing],
     now_us: int,
 ) -> None:
     """Let go what waited for deliveries that are finished, at endpoints that keep an order."""
@@ -186,87 +197,6 @@ def _let_go(
             standing.changed = True
 
 
-def _judge_endpoint(standing: _Standing, row: DeliveryRow, outcome: Outcome, now_us: int, chance: float) -> None:
-    """Take into the endpoint's circuit how it answered; a failure of ours says nothing about it."""
-    before = standing.row.circuit
-    match outcome:
-        case Delivered():
-            after = before.succeeded(standing.row.max_in_flight)
-        case Retry(charged=False):
-            return
-        case _:
-            after = before.failed(row.claimed_at or now_us, now_us=now_us, chance=chance)
-    if after is not before:
-        standing.row = replace(standing.row, circuit=after)
-        standing.changed = True
-
-
-def _note(standing: _Standing, row: DeliveryRow, outcome: Outcome, now_us: int) -> None:
-    """Take into the endpoint's standing what became of one delivery; what becomes of operational events raises none."""
-    endpoint = standing.row
-    quiet = is_operational(row.event_type)
-    if isinstance(outcome, Disabled) and endpoint.status in {"active", "paused"}:
-        standing.gone = True
-        standing.tell_gone = standing.tell_gone or not quiet
-    if quiet or endpoint.status == "deleted":
-        return
-    if row.state == "delivered":
-        if endpoint.exhausted_since:
-            standing.facts.append(_delivery_fact("delivery.recovered", row))
-        if endpoint.exhausted_since or endpoint.failing_since is not None:
-            standing.row = replace(endpoint, exhausted_since=0, failing_since=None)
-            standing.changed = True
-        return
-    if row.state == "exhausted":
-        standing.facts.append(_delivery_fact("delivery.exhausted", row))
-        standing.row = replace(standing.row, exhausted_since=endpoint.exhausted_since + 1)
-        standing.changed = True
-    if endpoint.failing_since is None and (row.state == "exhausted" or row.failures >= FAILING_AT):
-        standing.row = replace(standing.row, failing_since=now_us)
-        standing.failing = f"{row.id}:{row.attempts}"
-        standing.changed = True
-
-
-def _store(
-    conn: Connection,
-    site_id: int,
-    standing: _Standing,
-    head: int,
-    now_us: int,
-    schedule_s: Sequence[int],
-) -> list[Fact]:
-    """Store what changed about an endpoint and return the facts of it, in the order in which they became true."""
-    facts = list(standing.facts)
-    if standing.failing is not None:
-        shown = show_endpoint(standing.row, schedule_s)
-        facts.append(endpoint_fact("endpoint.failing", standing.row, standing.failing, shown))
-    if standing.gone:
-        standing.row = change_standing(
-            conn,
-            site_id,
-            standing.row,
-            status="disabled",
-            reason="gone",
-            head=head,
-            now_us=now_us,
-        )
-        if standing.tell_gone:
-            once = str(standing.row.lock_version)
-            shown = show_endpoint(standing.row, schedule_s)
-            facts.append(endpoint_fact("endpoint.disabled", standing.row, once, shown))
-    return facts
-
-
-def _delivery_fact(event_type: str, row: DeliveryRow) -> Fact:
-    return Fact(
-        key=f"{event_type}:{row.id}:{row.attempts}",
-        type=event_type,
-        resource_type="delivery",
-        resource_id=row.id,
-        data=encode(show_delivery(row)),
-    )
-
-
 def _attempt(one: Finished, outcome: Outcome, due: Mapping[str, int | None]) -> AttemptRow:
     return AttemptRow(
         delivery_id=one.claimed.delivery.id,
@@ -278,11 +208,11 @@ def _attempt(one: Finished, outcome: Outcome, due: Mapping[str, int | None]) -> 
         response=one.response,
         timings=one.timings,
         next_attempt_at=due[one.claimed.delivery.id],
-        error_class=None if isinstance(outcome, Delivered) else outcome.error_class,
+        error_class=error_of(outcome),
     )
 
 
-def _retries(rows: Sequence[DeliveryRow], standings: Mapping[str, _Standing]) -> dict[str, int]:
+def _retries(rows: Sequence[DeliveryRow], standings: Mapping[str, Standing]) -> dict[str, int]:
     """Return when each endpoint that is still active is due again: the first of its retries, or the next probe."""
     due: dict[str, int] = {}
     for row in rows:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Final, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from delivery.conditions import Filter
+from delivery.failing import Policy
 from delivery.forms import Compression, Format, MaxBatch, MaxWait, Payload, SchemaVersion
 from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
 from engine.money import format_instant
@@ -82,7 +82,17 @@ RateLimit = Annotated[int, Meta(ge=1, le=1000, description="Requests a second at
 
 OVERLAP_MAX_S: Final = 30 * 24 * 3600
 Signature = Literal["v1", "v1a"]
-EndpointStatus = Literal["active", "paused", "disabled"]
+
+DisableAfter = Annotated[
+    int,
+    Meta(
+        ge=3_600,
+        le=365 * 86_400,
+        description="Seconds of failing without a success after which the endpoint is disabled.",
+    ),
+]
+
+EndpointStatus = Literal["active", "paused", "disabled", "enabling"]
 DeliveryStatus = Literal["pending", "in_flight", "retrying", "delivered", "exhausted", "skipped"]
 Trigger = Literal["scheduled", "manual", "replay"]
 
@@ -102,6 +112,7 @@ class EndpointCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ordering_key: OrderingKey | None = None
     on_exhausted: OnExhausted = "block"
     rate_limit: RateLimit | None = None
+    disable_after_s: DisableAfter | None = None
     signature: Signature | None = None
     filter: Filter | None = None
     payload: Payload | None = None
@@ -127,6 +138,7 @@ class EndpointChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ordering_key: OrderingKey | UnsetType | None = UNSET
     on_exhausted: OnExhausted | UnsetType = UNSET
     rate_limit: RateLimit | UnsetType | None = UNSET
+    disable_after_s: DisableAfter | UnsetType | None = UNSET
     filter: Filter | UnsetType | None = UNSET
     payload: Payload | UnsetType | None = UNSET
     format: Format | UnsetType | None = UNSET
@@ -184,6 +196,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on_exhausted: OnExhausted
     passed_over: int
     rate_limit: int | None
+    disable_after_s: int
     filter: Filter | None
     payload: Payload
     format: Format
@@ -201,6 +214,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     created_at: str
     updated_at: str
     secret: str | UnsetType | None = UNSET
+    failing_percent: int | UnsetType = UNSET
 
 
 class EndpointTest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -283,8 +297,8 @@ _response: Final = msgspec.json.Decoder(AttemptResponse)
 _timings: Final = msgspec.json.Decoder(AttemptTimings)
 
 
-def show_endpoint(row: EndpointRow, default_schedule_s: Sequence[int]) -> Endpoint:
-    """Return an endpoint as the API shows it, without its secret."""
+def show_endpoint(row: EndpointRow, policy: Policy, *, failing_percent: int | UnsetType = UNSET) -> Endpoint:
+    """Return an endpoint as the API shows it, without its secret; `policy` is where it says nothing else."""
     return Endpoint(
         id=row.id,
         url=row.url,
@@ -294,12 +308,14 @@ def show_endpoint(row: EndpointRow, default_schedule_s: Sequence[int]) -> Endpoi
         headers=dict.fromkeys(row.header_names, MASK),
         timeout_s=row.timeout_s,
         max_in_flight=row.max_in_flight,
-        retry_schedule=list(row.retry_schedule or default_schedule_s),
+        retry_schedule=list(row.retry_schedule or policy.retry_schedule_s),
         ordering=cast("Ordering", row.ordering),
         ordering_key=row.ordering_key,
         on_exhausted=cast("OnExhausted", row.on_exhausted),
         passed_over=row.passed_over,
         rate_limit=row.rate_limit,
+        disable_after_s=row.disable_after_s or policy.disable_after_s,
+        failing_percent=failing_percent,
         filter=row.filter,
         **msgspec.structs.asdict(row.form),
         signing_keys=[

@@ -13,7 +13,7 @@ from delivery.conditions import Filter
 from delivery.errors import UnknownEventTypes
 from engine.events import EVENT_TYPES, TEST_TYPE, FeedEvent
 
-Status = Literal["active", "paused", "disabled", "deleted"]
+Status = Literal["active", "paused", "disabled", "enabling", "deleted"]
 
 SKIPPED_DISABLED: Final = "endpoint_disabled"
 SKIPPED_DELETED: Final = "endpoint_deleted"
@@ -115,7 +115,8 @@ def decide(
 ) -> Decision:
     """Return what becomes of the event for one endpoint; `subject` is `subject_of(event)`, found once for all endpoints.
 
-    A paused endpoint's rows are pending like an active one's: they wait because nobody claims them.
+    A paused endpoint's rows are pending like an active one's: they wait because nobody claims them. One that is being enabled
+    gets its ping and nothing else.
     """
     version = in_force(versions, event.sequence)
     if version is None or version.status == "deleted":
@@ -126,4 +127,6 @@ def decide(
         wanted = subject != endpoint_id and matches(version.event_types, event.type)
     if not wanted:
         return None
+    if version.status == "enabling":
+        return _PENDING if event.type == TEST_TYPE else _DISABLED
     return _DISABLED if version.status == "disabled" else _PENDING

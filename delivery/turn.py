@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from delivery.claim import Bodies, Claim, claim
-from delivery.settle import Finished, Settlement, disables, settle
+from delivery.failing import Policy
+from delivery.settle import Finished, Settlement, may_change_status, settle
 from delivery.store.endpoints import lock_endpoints
 from engine import feed
 
@@ -32,17 +33,16 @@ def take_turn(
     bodies: Bodies,
     *,
     now_us: int,
-    schedule_s: Sequence[int],
+    policy: Policy,
     settle_margin_us: int,
     chance: Callable[[], float],
 ) -> tuple[Settlement, Claim]:
     """Settle and claim; nothing of it is stored if any of it fails."""
-    head = feed.lock_head(conn, site_id).sequence if disables(turn.finished) else 0
+    locks_site = may_change_status(turn.finished, policy, now_us)
+    head = feed.lock_head(conn, site_id).sequence if locks_site else None
     involved = {one.claimed.endpoint.id for one in turn.finished} | set(turn.endpoint_ids)
     locked = lock_endpoints(conn, site_id, involved)
-    settlement = settle(
-        conn, site_id, turn.finished, locked, head=head, now_us=now_us, schedule_s=schedule_s, chance=chance
-    )
+    settlement = settle(conn, site_id, turn.finished, locked, head=head, now_us=now_us, policy=policy, chance=chance)
     claimed = claim(
         conn,
         site_id,

@@ -215,6 +215,7 @@ def _open_endpoints(
         defaults=Defaults(
             timeout_s=int(settings.webhook_timeout_s),
             retry_schedule_s=settings.webhook_retry_schedule,
+            disable_after_s=settings.webhook_disable_after_s,
         ),
         on_due=listeners.on_due,
     )

@@ -65,6 +65,7 @@ class Settings:
     stream_origins: tuple[str, ...]
     webhook_retry_schedule: tuple[int, ...]
     webhook_timeout_s: float
+    webhook_disable_after_s: int
     webhook_allow_private: bool
     drain_timeout_s: float
 
@@ -340,6 +341,12 @@ SETTINGS: Final = (
         default="0,5,300,1800,7200,18000,36000,50400,72000,86400",
         read=readers.schedule,
         meaning="Whole seconds before each attempt of a delivery, comma separated, each with ±20 % jitter.",
+    ),
+    Setting(
+        name="WEBHOOK_DISABLE_AFTER_S",
+        default="432000",
+        read=readers.whole(3600, 365 * 86_400),
+        meaning="Seconds of failing without a success after which an endpoint is disabled; it may say otherwise for itself.",
     ),
     Setting(
         name="WEBHOOK_TIMEOUT_S",

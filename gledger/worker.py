@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 
 from delivery.dispatch import Dispatcher, DispatchSettings
 from delivery.facts import FactSender
+from delivery.failing import Policy
 from delivery.relay import Relay
 from delivery.replay_run import ReplayRunner
 from delivery.sender import Sender
@@ -67,7 +68,9 @@ class DeliveryWorker:
             clock=parts.clock,
             on_retry_scheduled=self._schedule,
             on_settled=self._settled,
-            settings=DispatchSettings(retry_schedule_s=schedule),
+            settings=DispatchSettings(
+                policy=Policy(retry_schedule_s=schedule, disable_after_s=settings.webhook_disable_after_s),
+            ),
             meter=DeliveryMeter(parts.registry),
         )
         runner = ReplayRunner(parts.databases, clock=parts.clock, ids=parts.ids)

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.engine import Row
 
 from delivery.rows import AttemptRow, DeliveryRow
-from delivery.schema import LANE_IN_FLIGHT, attempts, deliveries, endpoints, relays
+from delivery.schema import LANE_AGAIN, LANE_IN_FLIGHT, LANE_PING, attempts, deliveries, endpoints, relays
 from delivery.store.filters import Wanted, few, first_id, matching
 from engine.schema import events
 from engine.sql import among, insert_rows, update_rows
@@ -96,6 +96,20 @@ def skip_waiting(conn: Connection, site_id: int, endpoint_id: str, reason: str, 
         .values(state="skipped", reason=reason, due_at=None, updated_at=now_us)
     )
     return conn.execute(statement).rowcount
+
+
+def unpark_pings(conn: Connection, site_id: int, endpoint_id: str) -> None:
+    """Let pings that were not needed go like anything else."""
+    conn.execute(
+        update(deliveries)
+        .where(
+            deliveries.c.site_id == site_id,
+            deliveries.c.endpoint_id == endpoint_id,
+            deliveries.c.lane == LANE_PING,
+            deliveries.c.due_at.is_not(None),
+        )
+        .values(lane=LANE_AGAIN),
+    )
 
 
 def find_delivery(conn: Connection, site_id: int, delivery_id: str) -> DeliveryRow | None:
@@ -206,7 +220,7 @@ def forget_attempts(conn: Connection, site_id: int, older_than: int, limit: int)
 def next_due(conn: Connection, site_id: int) -> list[tuple[str, int]]:
     """Return each endpoint that has something waiting and when (micros) the first of it is due.
 
-    For an endpoint that is not active only leases count: what else it has waits for it to be active again. Where the
+    For an endpoint that is not active only leases count, and a ping: what else it has waits for it to be active again. Where the
     circuit is open nothing is due before its next probe.
     """
 
@@ -223,11 +237,12 @@ def next_due(conn: Connection, site_id: int) -> list[tuple[str, int]]:
         )
 
     query = select(
-        endpoints.c.id, endpoints.c.status, endpoints.c.circuit_probe_at, first(0), first(1), first(2)
+        endpoints.c.id, endpoints.c.status, endpoints.c.circuit_probe_at, first(0), first(1), first(2), first(4)
     ).where(endpoints.c.site_id == site_id)
     found = []
     for endpoint_id, status, probe_at, *times in conn.execute(query):
-        counted = [at for at in (times if status == "active" else times[:1]) if at is not None]
+        lanes = {"active": (0, 1, 2), "enabling": (0, 3)}.get(status, (0,))
+        counted = [at for at in (times[lane] for lane in lanes) if at is not None]
         if counted:
             rests_until = probe_at or 0 if status == "active" else 0
             found.append((endpoint_id, max(min(counted), rests_until)))

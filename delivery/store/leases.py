@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, true, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, or_, select, true, union_all
 
 from delivery.rows import DeliveryRow, EndpointRow
-from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT, deliveries, endpoints
+from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT, LANE_PING, deliveries, endpoints
 from delivery.store.deliveries import COLUMNS, delivery_of
 from engine.sql import among
 
@@ -43,6 +43,18 @@ def read_waiting(
     for row in rows:
         found[row.endpoint_id].append(delivery_of(row))
     return found
+
+
+def read_pings(conn: Connection, site_id: int, endpoint_id: str, now_us: int) -> list[DeliveryRow]:
+    """Return what is in flight at a locked endpoint that is being enabled, and the pings that are due."""
+    columns = deliveries.c
+    query = (
+        select(*COLUMNS)
+        .where(columns.site_id == site_id, columns.endpoint_id == endpoint_id, columns.due_at.is_not(None))
+        .where(or_(columns.lane == LANE_IN_FLIGHT, and_(columns.lane == LANE_PING, columns.due_at <= now_us)))
+        .order_by(columns.due_at)
+    )
+    return [delivery_of(row) for row in conn.execute(query)]
 
 
 def _window(endpoint: EndpointRow) -> int:

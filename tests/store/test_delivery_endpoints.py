@@ -211,8 +211,8 @@ async def test_disabled_endpoint_asks_to_be_enabled_first(stage: Stage, receiver
         await stage.replay.replay_one(SITE, delivery.id)
     await stage.facts.run(SITE)
     for _ in range(2):
-        assert (await stage.endpoints.enable(SITE, endpoint.id)).status == "active"
-    assert await stage.facts.run(SITE) == 1
+        assert (await stage.endpoints.enable(SITE, endpoint.id)).status == "enabling"
+    assert await stage.facts.run(SITE) == 2
 
 
 async def test_pause_and_resume_may_be_repeated(stage: Stage) -> None:

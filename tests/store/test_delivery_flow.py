@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from delivery.claim import Bodies
 from delivery.dispatch import DispatchSettings
 from delivery.egress import EgressPolicy
+from delivery.failing import Policy
 from delivery.log import DeliveryFilter
-from delivery.retry import DEFAULT_SCHEDULE_S
 from delivery.rows import AttemptRow
 from delivery.store.deliveries import insert_attempts
 from delivery.turn import Turn, take_turn
@@ -139,14 +139,15 @@ async def test_gone_disables_until_enabled_and_nothing_is_dropped(stage: Stage, 
     assert len(receiver.received) == 1
     kept, skipped = await stage.rows(endpoint.id)
     assert (kept.status, skipped.status, skipped.reason) == ("retrying", "skipped", "endpoint_disabled")
-    assert (await stage.endpoints.enable(SITE, endpoint.id)).status == "active"
+    assert (await stage.endpoints.enable(SITE, endpoint.id)).status == "enabling"
+    await stage.deliver()
     await stage.commit("entry.posted")
     await stage.deliver()
-    assert [one.status for one in await stage.rows(endpoint.id)] == ["delivered", "skipped", "delivered"]
-    assert [one.endpoint_sequence for one in await stage.rows(endpoint.id)] == [1, 2, 3]
+    assert [one.status for one in await stage.rows(endpoint.id)] == ["delivered", "skipped", "delivered", "delivered"]
+    assert [one.endpoint_sequence for one in await stage.rows(endpoint.id)] == [1, 2, 3, 4]
     facts = [fact for fact in stage.meter.outcomes if fact[0] == "disabled"]
     assert facts == [("disabled", "gone")]
-    assert await stage.facts.run(SITE) == 2
+    assert await stage.facts.run(SITE) == 3
 
 
 async def test_retry_after_is_obeyed(stage: Stage, receiver: Receiver) -> None:
@@ -512,7 +513,7 @@ async def _claim_and_vanish(stage: Stage, endpoint_id: str) -> None:
     turn = Turn(finished=[], endpoint_ids=[endpoint_id], free=10)
     _, got = await stage.database.write(
         lambda conn: take_turn(
-            conn, SITE.id, turn, Bodies(), now_us=stage.clock.now_us(), schedule_s=DEFAULT_SCHEDULE_S,
+            conn, SITE.id, turn, Bodies(), now_us=stage.clock.now_us(), policy=Policy(),
             settle_margin_us=10_000_000, chance=lambda: 0.5,
         ),
         site_id=SITE.id,

@@ -10,6 +10,7 @@ import pytest
 
 from delivery.claim import Bodies
 from delivery.errors import DeliveryNotSkippable, InvalidOrdering
+from delivery.failing import Policy
 from delivery.shapes import Endpoint
 from delivery.turn import Turn, take_turn
 from engine.databases import Database
@@ -207,7 +208,7 @@ async def test_order_holds_when_a_sender_dies(stage: Stage, receiver: Receiver) 
     turn = Turn(finished=[], endpoint_ids=[endpoint.id], free=10)
     await stage.database.write(
         lambda conn: take_turn(
-            conn, SITE.id, turn, Bodies(), now_us=stage.clock.now_us(), schedule_s=[0],
+            conn, SITE.id, turn, Bodies(), now_us=stage.clock.now_us(), policy=Policy(),
             settle_margin_us=10_000_000, chance=lambda: 0.5,
         ),
         site_id=SITE.id,
