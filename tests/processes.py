@@ -219,7 +219,7 @@ async def until(look: Callable[[], Awaitable[T | None]], *, timeout_s: float) ->
     deadline = time.monotonic() + timeout_s
     while (found := await look()) is None:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{look.__name__}: not within {timeout_s:g} s")
+            raise TimeoutError(f"{look!r}: not within {timeout_s:g} s")
         await asyncio.sleep(_LOOK_S)
     return found
 
