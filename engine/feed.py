@@ -129,12 +129,19 @@ def read_after(
 
 
 def read_matching(
-    conn: Connection, site_id: int, head: Head, after: int, limit: int, wanted: EventFilter
+    conn: Connection,
+    site_id: int,
+    head: Head,
+    after: int,
+    limit: int,
+    wanted: EventFilter,
+    *,
+    searched: int = SEARCHED_EVENTS,
 ) -> tuple[list[FeedEvent], int]:
     """Return at most `limit` matching events after a sequence, and the sequence up to which was looked.
 
-    What columns say is looked up by its index over the whole feed; what only bodies say is searched in a stretch of it, so
-    that one statement stays short however rare a match is.
+    What columns say is looked up by its index over the whole feed; what only bodies say is searched in a stretch of it, of
+    at most `searched` events, so that one statement stays short however rare a match is.
     """
     query = _after(site_id, after, limit)
     end = head.sequence
@@ -144,7 +151,7 @@ def read_matching(
         if part.resource_id is not None:
             query = query.where(events.c.resource_id == part.resource_id)
         elif needles := part.needles():
-            end = min(end, after + SEARCHED_EVENTS)
+            end = min(end, after + searched)
             query = query.where(*(contains(events.c.body, each) for each in needles))
     rows = [_event(row) for row in conn.execute(query.where(events.c.sequence <= end))]
     looked = rows[-1].sequence if len(rows) == limit else end
