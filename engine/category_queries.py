@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, select
 
 from engine import category_store, store
-from engine.category_shapes import AccountCategory, BalanceMonitor, category_of, monitor_of
+from engine.balances import EMPTY
+from engine.category_shapes import (
+    AccountCategory,
+    BalanceMonitor,
+    CategoryBalance,
+    category_balance_of,
+    category_of,
+    monitor_of,
+)
 from engine.cursors import parse_page_cursor
 from engine.errors import NotFound
+from engine.history import NOW, Moment, totals_of_several
 from engine.queries import Page, Selection, page_of, selected
 from engine.rows import ResourceRow
 from engine.schema import account_categories, balance_monitors, category_accounts, category_links
@@ -20,6 +29,19 @@ def category(conn: Connection, site_id: int, category_id: str) -> AccountCategor
     """Return a category with its balances; raises NotFound."""
     [found] = _shown(conn, site_id, [_category(conn, site_id, category_id)])
     return found
+
+
+def category_balance(conn: Connection, site_id: int, category_id: str, moment: Moment = NOW) -> CategoryBalance:
+    """Return a category's balances at a moment, of the accounts that are in it now; raises NotFound."""
+    row = _category(conn, site_id, category_id)
+    present = category_store.totals_of(conn, site_id, [category_id])[category_id]
+    if moment == NOW:
+        return category_balance_of(row, present)
+    members = category_store.balances_below(conn, site_id, category_id)
+    totals = EMPTY._replace(lock_version=present.lock_version)
+    for each in totals_of_several(conn, site_id, members, moment).values():
+        totals = totals.shift(EMPTY, each)
+    return category_balance_of(row, totals)
 
 
 def list_categories(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.balances import Balances, Direction, Limit, Totals, balances_of
+from engine.balances import Balance, Balances, Direction, Limit, Totals, balances_of
 from engine.category_commands import MonitorField, Operator
 from engine.money import format_instant
 from engine.rows import ResourceRow
@@ -29,6 +29,19 @@ class AccountCategory(msgspec.Struct, frozen=True):
     lock_version: int
     created_at: str
     updated_at: str
+
+
+class CategoryBalance(msgspec.Struct, frozen=True):
+    """What the accounts of a category add up to, each counted once; `held` is what outgoing pending entries reserve."""
+
+    account_category_id: str
+    currency: str
+    currency_exponent: int
+    lock_version: int
+    posted: Balance
+    pending: Balance
+    available: Balance
+    held: int
 
 
 class CategoryMember(msgspec.Struct, frozen=True):
@@ -84,6 +97,21 @@ def category_of(row: ResourceRow, totals: Totals) -> AccountCategory:
         lock_version=totals.lock_version,
         created_at=format_instant(row["created_at"]),
         updated_at=format_instant(row["updated_at"]),
+    )
+
+
+def category_balance_of(row: ResourceRow, totals: Totals) -> CategoryBalance:
+    """Return a category's balances as the API shows them."""
+    balances = balances_of(totals, row["normal_balance"])
+    return CategoryBalance(
+        account_category_id=row["id"],
+        currency=row["currency"],
+        currency_exponent=row["currency_exponent"],
+        lock_version=totals.lock_version,
+        posted=balances.posted,
+        pending=balances.pending,
+        available=balances.available,
+        held=balances.posted.amount - balances.available.amount,
     )
 
 

@@ -187,6 +187,20 @@ def sum_below(conn: Connection, site_id: int, roots: Iterable[str], without: Lin
     return Totals(sides[0], sides[1], sides[2], sides[3], EMPTY.lock_version)
 
 
+def balances_below(conn: Connection, site_id: int, category_id: str) -> dict[str, Totals]:
+    """Return the totals of every account that counts in a category, by account."""
+    inside = accounts_below(site_id, [category_id]).subquery()
+    query = select(
+        balances.c.account_id,
+        balances.c.posted_debits,
+        balances.c.posted_credits,
+        balances.c.pending_debits,
+        balances.c.pending_credits,
+        balances.c.lock_version,
+    ).join(inside, and_(balances.c.site_id == site_id, balances.c.account_id == inside.c.account_id))
+    return {account_id: Totals(*found) for account_id, *found in conn.execute(query)}
+
+
 def _above(conn: Connection, site_id: int, seeds: Iterable[str]) -> list[Link]:
     pairs = above_of(site_id, seeds).c
     return [(low, high) for low, high in conn.execute(select(pairs.low, pairs.high))]

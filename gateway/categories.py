@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from engine import category_queries
 from engine.category_commands import LinkCategory, PlaceAccount
+from engine.history import Moment
 from gateway import category_bodies, lists, wire
 from gateway.call import Call
 from gateway.ledgers import created, submit
@@ -32,6 +33,14 @@ async def list_categories(call: Call, asked: Asked) -> Response:
 async def get_category(call: Call, _asked: Asked) -> Response:
     """Return one category with what its accounts add up to, each counted once."""
     found = await call.services.engine.ask(call.site, category_queries.category, call.path_id(_CATEGORY))
+    return lists.one(found, found.value.lock_version)
+
+
+async def get_category_balance(call: Call, asked: Asked) -> Response:
+    """Return what a category's accounts of today add up to, now or at a moment of the past or of the future."""
+    moment = Moment(as_of=asked.get("as_of"), known_at=asked.get("known_at"))
+    query, category_id = category_queries.category_balance, call.path_id(_CATEGORY)
+    found = await call.services.engine.ask(call.site, query, category_id, moment)
     return lists.one(found, found.value.lock_version)
 
 

@@ -40,6 +40,14 @@ CATEGORIES: Final = (
         answer=category_shapes.AccountCategory, etag=True, feed_cursor=True,
     ),
     Route(
+        method="GET", path=f"{_CATEGORY}/balance", handler=categories.get_category_balance, tag="Categories",
+        scope="ledger.read", answer=category_shapes.CategoryBalance, etag=True, feed_cursor=True,
+        query=(
+            Parameter(name="as_of", kind="instant", meaning="What took effect by this time, and at it."),
+            Parameter(name="known_at", kind="instant", meaning="Of what was recorded by this time."),
+        ),
+    ),
+    Route(
         method="PATCH", path=_CATEGORY, handler=categories.change_category, tag="Categories", scope="ledger.write",
         body=category_bodies.AccountCategoryChange, answer=category_shapes.AccountCategory, idempotent=True,
         conditional=True, etag=True, refusals=("amount_out_of_range",),

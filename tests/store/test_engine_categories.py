@@ -31,6 +31,7 @@ from engine.errors import (
     NotFound,
     PreconditionFailed,
 )
+from engine.history import Moment
 from engine.money import AMOUNT_MAX
 from engine.queries import Selection
 from tests.store.engine_stage import OTHER, Stage, entry, make_stage, outcomes
@@ -122,6 +123,29 @@ async def test_a_category_follows_pending_entries_to_their_end(stage: Stage) -> 
     await stage.run(PostPending(entry_id=first))
     await stage.run(ArchiveEntry(entry_id=second))
     assert await amounts(stage, all_of_them) == (45, 45, 45)
+
+
+async def test_a_category_as_of_a_time_counts_its_accounts_of_today(stage: Stage) -> None:
+    """What was booked for another time counts from that time on; what came in later was not known before."""
+    cash, one, two = await stage.accounts("asset", "liability", "liability")
+    top, low = await category(stage), await category(stage)
+    now, hour = stage.clock.now_us(), 3_600_000_000
+    await stage.run(entry(cash, one, 5, effective_at=now - hour))
+    await stage.run(entry(cash, two, 7, effective_at=now + hour))
+    stage.clock.advance(seconds=1)
+    await stage.run(entry(cash, one, 11, effective_at=now - 2 * hour))
+    await put(stage, low, one, two)
+    await put(stage, top, one)
+    await link(stage, top, low)
+
+    async def at(as_of: int | None = None, known_at: int | None = None) -> int:
+        moment = Moment(as_of=as_of, known_at=known_at)
+        query = category_queries.category_balance
+        return (await stage.engine.ask(stage.site, query, top, moment)).value.posted.amount
+
+    assert await at() == 23
+    assert [await at(now + shift * hour) for shift in (-3, -2, -1, 0, 1)] == [0, 11, 16, 16, 23]
+    assert await at(now, known_at=now) == 5
 
 
 async def test_two_sides_in_one_category_cancel_out(stage: Stage) -> None:
