@@ -13,7 +13,8 @@ pytest_plugins = ["tests.databases"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `make chaos ROUNDS=n` say how often each fault is injected."""
+    """Let `make chaos ROUNDS=n` say how often each fault is injected, and pictures be asked for."""
+    parser.addoption("--screenshots", default=None, help="folder into which the portal's journey puts its pictures")
     parser.addoption("--rounds", type=int, default=2, help="how often each test in tests/faults runs (default 2)")
 
 

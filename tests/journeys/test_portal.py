@@ -1,0 +1,306 @@
+"""The portal in a real browser, with a real receiver that fails and comes back, and a gateway that dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pytest
+from playwright.async_api import Browser, expect
+
+from gledger.sites import CredentialsFile, read_credentials
+from tests.browser import PATIENCE_MS, SIZES, Window, browsing, window
+from tests.fakes.receiver import OK, SERVER_ERROR, Receiver, Reply
+from tests.processes import Program, until_ready
+from tests.servers import free_port
+
+MANY: Final = 1000
+_PAGES: Final = (
+    "",
+    "/deliveries",
+    "/replays",
+    "/endpoints",
+    "/endpoints/new",
+    "/events",
+    "/console",
+    "/books",
+    "/accounts",
+    "/entries",
+    "/keys",
+    "/explorer",
+    "/sessions",
+)
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@dataclass(slots=True, kw_only=True)
+class Sandbox:
+    """A `gledger dev` with a ledger, two accounts and an administrator."""
+
+    program: Program
+    credentials: CredentialsFile
+    http: aiohttp.ClientSession
+    pair: tuple[str, str] = ("", "")
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """Return what the API answers."""
+        given = {
+            "x-api-key": self.credentials.api_key,
+            **{name.replace("_", "-"): each for name, each in headers.items()},
+        }
+        async with self.http.request(method, self.credentials.base_url + path, json=body, headers=given) as answer:
+            found = await answer.json()
+            assert answer.status < 300, found
+            return found
+
+    def entry(self, amount: int = 2500, description: str = "Top up") -> dict[str, Any]:
+        """Return the body of an entry."""
+        sides = zip(self.pair, ("debit", "credit"), strict=True)
+        lines = [{"account_id": each, "direction": side, "amount": amount} for each, side in sides]
+        return {"description": description, "lines": lines}
+
+    async def furnish(self) -> None:
+        """Make a ledger with two accounts."""
+        ledger = await self.ask("POST", "/v1/ledgers", {"name": "SendCash"})
+        made = [
+            (
+                await self.ask(
+                    "POST", "/v1/accounts", {"ledger_id": ledger["id"], "name": name, "type": kind, "currency": "USD"}
+                )
+            )["id"]
+            for name, kind in (("Cash", "asset"), ("Jane Doe wallet", "liability"))
+        ]
+        self.pair = (made[0], made[1])
+
+    async def sign_in(self, seen: Window) -> None:
+        """Sign its administrator in."""
+        assert self.credentials.admin_password is not None
+        await seen.sign_in(self.credentials.admin_email, self.credentials.admin_password)
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One browser for all journeys."""
+    async with browsing() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
+    """A server of the test's own; what fails once is given up or waits for an hour."""
+    port, log, data = free_port(), tmp_path / "dev.log", tmp_path / "data"
+    environ = {"GLEDGER_WEBHOOK_RETRY_SCHEDULE": "0,3600"}
+    program = Program("dev", "--port", str(port), "--data", str(data), environ=environ, log=log)
+    program.start()
+    try:
+        async with aiohttp.ClientSession() as http:
+            await until_ready(http, f"http://127.0.0.1:{port}", program)
+            async with asyncio.timeout(30):
+                while (credentials := read_credentials(data / "credentials.json")) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            made = Sandbox(program=program, credentials=credentials, http=http)
+            await made.furnish()
+            yield made
+    finally:
+        program.close()
+
+
+@pytest.fixture
+async def seen(browser: Browser, sandbox: Sandbox) -> AsyncIterator[Window]:
+    """A window in which the administrator is signed in; at the end nothing was wrong with its pages."""
+    async with window(browser, sandbox.credentials.base_url) as opened:
+        await sandbox.sign_in(opened)
+        yield opened
+        assert (opened.errors, opened.elsewhere) == ([], [])
+
+
+async def test_a_failure_appears_is_understood_and_is_replayed(
+    sandbox: Sandbox, seen: Window, receiver: Receiver, pytestconfig: pytest.Config, browser: Browser
+) -> None:
+    """Add an endpoint, see its test answered; stop the receiver, see the failure; start it, press Replay, see it delivered."""
+    page = seen.page
+    secret = await _add_endpoint(seen, receiver.url("/hook"))
+    await expect(page.locator("#test-answer .state")).to_have_text("delivered")
+    await seen.open("/deliveries")
+    await expect(page.locator("[data-live].on")).to_be_visible()
+    await receiver.stop()
+    await sandbox.ask("POST", "/v1/entries", sandbox.entry(), correlation_id="journey-1")
+    row = page.locator("#rows tr", has=page.get_by_text("entry.posted")).first
+    await expect(row.locator(".state")).to_have_text("retrying")
+    await page.keyboard.press("j")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#attempts .state").first).to_have_text("retrying")
+    await expect(page.locator("#attempt-1 .s0").first).to_be_visible()
+    await expect(page.locator(".timeline")).to_contain_text("journey-1")
+    await receiver.start()
+    await page.get_by_role("button", name="Replay").click()
+    await expect(page.locator("#attempts > .row .state").first).to_have_text("delivered")
+    await expect(page.locator("#attempt-2")).to_contain_text("replay")
+    await page.locator("#attempt-2 .verify input").fill(secret)
+    await page.locator("#attempt-2 .verify button").click()
+    await expect(page.locator("#attempt-2 output")).to_have_text("The signature is right.")
+    await page.locator("#attempt-2 .verify input").fill("whsec_AAAA")
+    await page.locator("#attempt-2 .verify button").click()
+    await expect(page.locator("#attempt-2 output.bad")).to_contain_text("No signature")
+    sent = [each for each in receiver.at("/hook") if b"entry.posted" in each.body]
+    assert len({each.headers["webhook-id"] for each in sent}) == 1
+    await _pictures(sandbox, browser, page.url.removeprefix(f"{seen.base_url}/portal"), receiver, pytestconfig)
+
+
+async def test_a_thousand_are_replayed_by_a_filter_after_a_count(
+    sandbox: Sandbox, seen: Window, receiver: Receiver
+) -> None:
+    """What failed is one click from home: counted, confirmed, followed to its end."""
+    page = seen.page
+    endpoint = {"url": receiver.url("/many"), "event_types": ["entry.posted"], "retry_schedule": [0]}
+    receiver.script("/many", SERVER_ERROR)
+    await sandbox.ask("POST", "/v1/webhook_endpoints", endpoint)
+    for _ in range(MANY // 100):
+        await sandbox.ask("POST", "/v1/entries/batch", {"entries": [sandbox.entry(1)] * 100})
+    await receiver.wait_for_count(MANY, "/many", timeout_s=120)
+    await seen.open("/deliveries?status=exhausted")
+    await expect(page.locator("#rows tr")).to_have_count(50)
+    async with asyncio.timeout(60):
+        while True:
+            await seen.open("")
+            await page.get_by_role("button", name="Replay what failed").click()
+            if await page.locator("[data-count]").inner_text() == str(MANY):
+                break
+            await asyncio.sleep(0.2)
+    receiver.script("/many", OK)
+    await page.get_by_role("button", name=f"Replay {MANY}").click()
+    await expect(page.locator("#progress")).to_have_attribute("data-status", "completed", timeout=120_000)
+    await expect(page.locator("[data-delivered]")).to_have_text(str(MANY))
+    ids = [each.headers["webhook-id"] for each in receiver.at("/many")]
+    assert len(set(ids)) == MANY
+    assert len(ids) >= 2 * MANY
+    await seen.open("/deliveries?status=exhausted")
+    await expect(page.locator("#rows tr")).to_have_count(0)
+
+
+async def test_a_live_view_goes_on_without_a_gap_when_the_gateway_is_killed(sandbox: Sandbox, browser: Browser) -> None:
+    """The page says that it is cut, and afterwards shows every event once, in the feed's order."""
+    async with window(browser, sandbox.credentials.base_url) as seen:
+        await sandbox.sign_in(seen)
+        page = seen.page
+        await seen.open("/events")
+        await expect(page.locator("[data-live].on")).to_be_visible()
+        for _ in range(5):
+            await sandbox.ask("POST", "/v1/entries", sandbox.entry())
+        await expect(page.locator('#rows tr[data-sequence="8"]')).to_be_visible()
+        sandbox.program.kill()
+        await expect(page.locator("[data-live].off")).to_contain_text("cut")
+        sandbox.program.start()
+        await until_ready(sandbox.http, sandbox.credentials.base_url, sandbox.program)
+        for _ in range(120):
+            await sandbox.ask("POST", "/v1/entries", sandbox.entry())
+        await expect(page.locator('#rows tr[data-sequence="128"]')).to_be_visible()
+        await expect(page.locator("[data-live].on")).to_be_visible()
+        shown = await page.locator("#rows tr").evaluate_all("rows => rows.map(row => Number(row.dataset.sequence))")
+        assert shown == list(range(128, 0, -1))
+        assert seen.elsewhere == []
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"), [("desk", "light"), ("desk", "dark"), ("phone", "light"), ("phone", "dark")]
+)
+async def test_every_page_is_fit_for_everybody(
+    sandbox: Sandbox, browser: Browser, receiver: Receiver, size: str, scheme: Any
+) -> None:
+    """axe-core finds nothing serious, nothing is wider than the window, no error is in the console, nothing comes from elsewhere."""
+    hook = await sandbox.ask("POST", "/v1/webhook_endpoints", {"url": receiver.url("/hook"), "event_types": ["*"]})
+    receiver.script("/hook", Reply(status=500, body=b'{"why": "because"}'), OK)
+    entry = await sandbox.ask("POST", "/v1/entries", sandbox.entry())
+    await sandbox.ask("POST", "/v1/entries", sandbox.entry())
+    await receiver.wait_for_count(2, "/hook")
+    delivery = (await sandbox.ask("GET", "/v1/deliveries"))["data"][-1]
+    pages = [
+        *_PAGES,
+        f"/endpoints/{hook['id']}",
+        f"/entries/{entry['id']}",
+        f"/accounts/{sandbox.pair[0]}",
+        f"/books/{entry['ledger_id']}",
+        f"/deliveries/{delivery['id']}",
+        f"/events/{delivery['event_id']}",
+    ]
+    async with window(browser, sandbox.credentials.base_url, size, scheme) as seen:
+        await seen.open("/sign-in")
+        wrong = {"/sign-in": await seen.accessibility()}
+        await sandbox.sign_in(seen)
+        for path in pages:
+            await seen.open(path)
+            wrong[path] = await seen.accessibility()
+            if await seen.overflows():
+                wrong[path].append("wider than the window")
+        assert {path: found for path, found in wrong.items() if found} == {}
+        assert (seen.errors, seen.elsewhere) == ([], [])
+
+
+async def test_the_explorer_sends_with_a_token_made_on_a_click(sandbox: Sandbox, seen: Window) -> None:
+    """A request without a token is refused, with one it is answered, and the token says how long it is good for."""
+    page = seen.page
+    await seen.open("/explorer")
+    operation = page.locator("#list_ledgers")
+    await operation.locator("summary").first.click()
+    await page.locator("[data-mint] button").click()
+    await expect(page.locator("[data-minted]")).to_contain_text("good for")
+    await operation.get_by_role("button", name="Send").click()
+    await expect(operation.locator("[data-status]")).to_contain_text("200 in")
+    await expect(operation.locator("[data-answer]")).to_contain_text("SendCash")
+
+
+@pytest.mark.parametrize("over", ["sse", "ws"])
+async def test_the_console_is_cut_and_goes_on_from_its_cursor(sandbox: Sandbox, seen: Window, over: str) -> None:
+    """What was committed while it was cut is there after it connected again, each event once."""
+    page = seen.page
+    await seen.open("/console")
+    await page.select_option('[name="over"]', over)
+    await page.select_option('[name="from"]', "start")
+    await page.get_by_role("button", name="Connect").click()
+    await expect(page.locator("[data-console-sequence]")).to_have_text("3")
+    await page.get_by_role("button", name="Cut").click()
+    for _ in range(3):
+        await sandbox.ask("POST", "/v1/entries", sandbox.entry())
+    await page.get_by_role("button", name="Connect").click()
+    await expect(page.locator("[data-console-sequence]")).to_have_text("6")
+    await expect(page.locator("[data-console-count]")).to_have_text("6")
+
+
+async def _add_endpoint(seen: Window, url: str) -> str:
+    """Add an endpoint by the form and return the secret that is shown once."""
+    page = seen.page
+    await seen.open("/endpoints/new")
+    await page.fill("#url", url)
+    await page.get_by_role("button", name="Add and test").click()
+    secret = await page.locator("[data-secret]").inner_text()
+    assert secret.startswith("whsec_")
+    return secret
+
+
+async def _pictures(
+    sandbox: Sandbox, browser: Browser, attempt: str, receiver: Receiver, config: pytest.Config
+) -> None:
+    """Take the README's pictures where a folder for them was named, of a site with something on it."""
+    folder = config.getoption("screenshots")
+    if folder is None:
+        return
+    receiver.script("/hook", *([OK] * 9), SERVER_ERROR, *([OK] * 14), SERVER_ERROR, OK)
+    for number in range(40):
+        await sandbox.ask("POST", "/v1/entries", sandbox.entry(1500 + 700 * (number * 7 % 11), f"Top up {number + 1}"))
+    await receiver.wait_for_count(44, "/hook", timeout_s=60)
+    pages = {"home": "", "deliveries": "/deliveries", "attempt": attempt, "account": f"/accounts/{sandbox.pair[0]}"}
+    for size in SIZES:
+        async with window(browser, sandbox.credentials.base_url, size) as seen:
+            await sandbox.sign_in(seen)
+            for name, path in pages.items():
+                await seen.open(path)
+                if name == "deliveries":
+                    await expect(seen.page.locator("[data-live].on")).to_be_visible()
+                if name == "account":
+                    await expect(seen.page.locator(".plot canvas")).to_be_visible()
+                await seen.page.screenshot(path=Path(folder) / f"{name}-{size}.png", animations="disabled")
