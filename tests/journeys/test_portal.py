@@ -291,7 +291,7 @@ async def _pictures(
     receiver.script("/hook", *([OK] * 9), SERVER_ERROR, *([OK] * 14), SERVER_ERROR, OK)
     for number in range(40):
         await sandbox.ask("POST", "/v1/entries", sandbox.entry(1500 + 700 * (number * 7 % 11), f"Top up {number + 1}"))
-    await receiver.wait_for_count(44, "/hook", timeout_s=60)
+    await receiver.wait_for_count(42, "/hook", timeout_s=60)
     pages = {"home": "", "deliveries": "/deliveries", "attempt": attempt, "account": f"/accounts/{sandbox.pair[0]}"}
     for size in SIZES:
         async with window(browser, sandbox.credentials.base_url, size) as seen:
