@@ -30,9 +30,12 @@ def accept_entry(command: AcceptEntry, books: Books, occasion: Occasion) -> Deci
         external_id=draft.external_id,
         metadata=draft.metadata,
         effective_at=draft.effective_at,
+        fx_rate_id=draft.fx_rate_id,
     )
     entry["lines_version"] = 0
     mechanics.check_period(ledger_id, entry["effective_at"], books)
+    moves = Moves(books, occasion)
+    entries.legs_of(entry, draft.lines, accounts, moves)
     acceptance: ResourceRow = {
         "site_id": occasion.site_id,
         "id": entry["id"],
@@ -43,7 +46,6 @@ def accept_entry(command: AcceptEntry, books: Books, occasion: Occasion) -> Deci
         "diagnostics": {},
         "created_at": occasion.now_us,
     }
-    moves = Moves(books, occasion)
     told = journal.tell(entry, [], occasion, acceptance=acceptance)
     decision = journal.decided([told], moves)
     decision.resources.append((KIND, acceptance))
@@ -74,12 +76,9 @@ def _post(entry: EntryRow, acceptance: ResourceRow, books: Books, occasion: Occa
     posted["posted_at"] = occasion.now_us
     mechanics.check_period(posted["ledger_id"], posted["effective_at"], books)
     moves = Moves(books, occasion)
+    legs = entries.legs_of(posted, drafts, accounts, moves)
     mechanics.check_versions(drafts, accounts, moves)
-    for position, (line, account, stored) in enumerate(zip(drafts, accounts, acceptance["lines"], strict=True)):
-        moves.add(posted, position, stored["id"], account, line.direction, line.amount, line.metadata, "posted",
-                  line.amount, 0, posted["effective_at"])  # fmt: skip
-    mechanics.check_funds(moves, accounts, [line.direction for line in drafts])
-    mechanics.check_conditions(drafts, accounts, moves.totals)
+    entries.write_lines(posted, drafts, legs, accounts, moves, [line["id"] for line in acceptance["lines"]])
     return journal.decided([journal.tell(posted, moves.lines, occasion)], moves)
 
 

@@ -35,6 +35,8 @@ class Decision:
     events: list[EventDraft]
     ledger: LedgerRow | None = None
     account: AccountRow | None = None
+    opened: list[AccountRow] = field(default_factory=list)
+    """Accounts that the books open for themselves."""
     entries: list[EntryRow] = field(default_factory=list)
     lines: list[LineRow] = field(default_factory=list)
     totals: dict[str, Totals] = field(default_factory=dict)
@@ -48,6 +50,7 @@ class Decision:
         """Take in what was decided after this one and on top of it: the answer stays, all that happens is both."""
         self.events += later.events
         self.entries += later.entries
+        self.opened += later.opened
         self.lines += later.lines
         self.totals |= later.totals
         self.resources += later.resources
@@ -69,6 +72,7 @@ class Books:
         self._entry_of: dict[str, str | None] = {}
         self._facts: dict[str, str] = {}
         self._accepted: int | None = None
+        self._purposeful: dict[tuple[str, str, str, int], str] = {}
         self._resources: dict[tuple[str, str], ResourceRow] = {}
         self._resource_of: dict[tuple[str, str, str], str] = {}
         self._groups: dict[tuple[str, str], dict[str, None]] = {}
@@ -142,6 +146,13 @@ class Books:
         """Return the id of the account that has this external id."""
         found = self._account_of.get(external_id)
         return found if found is not None or self._below is None else self._below.account_named(external_id)
+
+    def purposeful(self, ledger_id: str, purpose: str, currency: str, exponent: int) -> str | None:
+        """Return the account of a ledger that the books use for a purpose of theirs in a currency."""
+        found = self._purposeful.get((ledger_id, purpose, currency, exponent))
+        if found is None and self._below is not None:
+            return self._below.purposeful(ledger_id, purpose, currency, exponent)
+        return found
 
     def totals(self, account_id: str) -> Totals:
         """Return the running totals of an account that is known."""
@@ -240,6 +251,9 @@ class Books:
         if decision.account is not None:
             self._put_account(decision.account)
             self._changed_accounts.add(decision.account["id"])
+        for account in decision.opened:
+            self._put_account(account)
+            self._changed_accounts.add(account["id"])
         self._totals.update(decision.totals)
         for entry in decision.entries:
             self._entries[entry["id"]] = entry
@@ -266,6 +280,9 @@ class Books:
 
     def _put_account(self, account: AccountRow) -> None:
         self._accounts[account["id"]] = account
+        if account["purpose"] is not None:
+            place = (account["ledger_id"], account["purpose"], account["currency"], account["currency_exponent"])
+            self._purposeful[place] = account["id"]
         if account["external_id"] is not None:
             self._account_of[account["external_id"]] = account["id"]
 

@@ -22,6 +22,7 @@ from engine.errors import (
 from engine.events import EventDraft
 from engine.money import currency_exponent
 from engine.occasion import Occasion
+from engine.opening import account_row
 from engine.rows import AccountRow, LedgerRow, ResourceRow
 from engine.shapes import account_of, encode, ledger_of
 
@@ -91,27 +92,14 @@ def create_account(command: CreateAccount, books: Books, occasion: Occasion) -> 
         exponent = currency_exponent(command.currency)
     if exponent is None:
         raise CurrencyExponentUnknown(command.currency)
-    account: AccountRow = {
-        "site_id": occasion.site_id,
-        "id": occasion.draw(),
-        "ledger_id": command.ledger_id,
-        "name": command.name,
-        "description": command.description,
-        "type": command.type,
-        "normal_balance": command.normal_balance or NORMAL_BALANCE[command.type],
-        "currency": command.currency,
-        "currency_exponent": exponent,
-        "code": command.code,
-        "external_id": command.external_id,
-        "allow_negative": command.allow_negative,
-        "limits": [structs.asdict(limit) for limit in command.limits],
-        "categories": 0,
-        "monitors": 0,
-        "status": "open",
-        "metadata": command.metadata,
-        "created_at": occasion.now_us,
-        "updated_at": occasion.now_us,
-    }
+    normal = command.normal_balance or NORMAL_BALANCE[command.type]
+    account = account_row(command.ledger_id, command.name, command.type, normal, command.currency, exponent, occasion)
+    account["description"] = command.description
+    account["code"] = command.code
+    account["external_id"] = command.external_id
+    account["allow_negative"] = command.allow_negative
+    account["limits"] = [structs.asdict(limit) for limit in command.limits]
+    account["metadata"] = command.metadata
     return _decided_account(account, EMPTY.bump(), books, "account.created", occasion)
 
 

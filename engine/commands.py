@@ -23,6 +23,7 @@ from engine.chart_commands import CreateLedger as CreateLedger
 from engine.chart_commands import UpdateAccount as UpdateAccount
 from engine.chart_commands import UpdateLedger as UpdateLedger
 from engine.event_commands import EventCommand
+from engine.fx_commands import CreateFxRate
 from engine.needs import Light, Needs
 
 LOCAL: Final = "local:"
@@ -89,6 +90,7 @@ class PostEntry:
     effective_at: int | None = None
     external_id: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    fx_rate_id: str | None = None
     held: bool = False
     """Whether it is the entry of a hold."""
     business_event_id: str | None = None
@@ -96,6 +98,8 @@ class PostEntry:
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
         _tell_accounts(needs, self.lines)
+        if self.fx_rate_id is not None:
+            needs.exchange(self.fx_rate_id)
         needs.periods |= self.effective_at is not None
         if self.external_id is not None:
             needs.entry_external_ids.add(self.external_id)
@@ -354,6 +358,7 @@ Command = (
     | UpdateAccount
     | CloseAccount
     | Tend
+    | CreateFxRate
     | RecordFact
     | CreateCategory
     | UpdateCategory

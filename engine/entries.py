@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Literal, cast
 
+from engine import fx
 from engine import lines as mechanics
 from engine.books import Books, Decision
 from engine.commands import ArchiveEntry, LineDraft, PostEntry, PostPart, PostPending, ReverseEntry, UpdateEntry
 from engine.entry_errors import EntryAlreadyReversed, EntryIsHold, EntryNotPosted, NothingToPost
 from engine.errors import DuplicateEntry, EntryNotPending, NotFound, PreconditionFailed
+from engine.fx import Leg
 from engine.journal import Told, changed_row, decided, new_row, tell
 from engine.lines import Moves
 from engine.occasion import Occasion
@@ -28,7 +30,6 @@ def check_draft(command: PostEntry, books: Books) -> tuple[list[AccountRow], str
     accounts = mechanics.accounts(command.lines, books)
     ledger_id = accounts[0]["ledger_id"]
     mechanics.check_ledger(accounts, ledger_id)
-    _check_lines(command.lines, accounts)
     _check_external_id(command.external_id, books)
     return accounts, ledger_id
 
@@ -44,16 +45,54 @@ def post_entry(command: PostEntry, books: Books, occasion: Occasion) -> Decision
         external_id=command.external_id,
         metadata=command.metadata,
         effective_at=command.effective_at,
+        fx_rate_id=command.fx_rate_id,
         held=command.held,
         business_event_id=command.business_event_id,
     )
     mechanics.check_period(ledger_id, entry["effective_at"], books)
     moves = Moves(books, occasion)
+    legs = legs_of(entry, command.lines, accounts, moves)
     mechanics.check_versions(command.lines, accounts, moves)
-    _reserve_or_post(entry, command.lines, accounts, moves, occasion)
-    mechanics.check_funds(moves, accounts, [line.direction for line in command.lines])
-    mechanics.check_conditions(command.lines, accounts, moves.totals)
+    write_lines(entry, command.lines, legs, accounts, moves)
     return decided([tell(entry, moves.lines, occasion)], moves)
+
+
+def legs_of(entry: EntryRow, drafts: Sequence[LineDraft], accounts: Sequence[AccountRow], moves: Moves) -> list[Leg]:
+    """Check that the lines balance; return the ones that balance an entry over two currencies, at its rate."""
+    first = accounts[0]
+    for account in accounts:
+        if account["currency"] != first["currency"] or account["currency_exponent"] != first["currency_exponent"]:
+            lines = [(line.direction, line.amount) for line in drafts]
+            return fx.legs(entry["fx_rate_id"], lines, accounts, moves.books, moves.occasion.now_us)
+    mechanics.check_balanced((first["currency"], line.direction, line.amount) for line in drafts)
+    return []
+
+
+def write_lines(
+    entry: EntryRow,
+    drafts: Sequence[LineDraft],
+    legs: Sequence[Leg],
+    accounts: Sequence[AccountRow],
+    moves: Moves,
+    ids: Sequence[str] = (),
+) -> None:
+    """Move what the lines of an entry move, and check what must hold of the balances then.
+
+    `ids` are those of the lines where they have some already.
+    """
+    draw = moves.occasion.draw
+    posts = entry["status"] == "posted"
+    status: Literal["posted", "pending"] = "posted" if posts else "pending"
+    at = entry["effective_at"]
+    for position, (line, account) in enumerate(zip(drafts, accounts, strict=True)):
+        moves.add(entry, position, ids[position] if ids else draw(), account, line.direction, line.amount, line.metadata,
+                  status, line.amount if posts else 0, 0 if posts else line.amount, at)  # fmt: skip
+    for position, leg in enumerate(legs, start=len(drafts)):
+        account = moves.account_for(leg, entry["ledger_id"])
+        moves.add(entry, position, draw(), account, leg.direction, leg.amount, {},
+                  status, leg.amount if posts else 0, 0 if posts else leg.amount, at)  # fmt: skip
+    mechanics.check_funds(moves, accounts, [line.direction for line in drafts])
+    mechanics.check_conditions(drafts, accounts, moves.totals)
 
 
 def resolve_entry(command: PostPending | ArchiveEntry, books: Books, occasion: Occasion) -> Decision:
@@ -117,6 +156,7 @@ def split(
         description=entry["description"] if part.description is None else part.description,
         metadata={**entry["metadata"], **part.metadata},
         effective_at=part.effective_at,
+        fx_rate_id=entry["fx_rate_id"],
         partially_posts=entry["id"],
     )
     mechanics.check_period(entry["ledger_id"], posted["effective_at"], books)
@@ -201,6 +241,7 @@ def reverse_entry(command: ReverseEntry, books: Books, occasion: Occasion) -> De
         external_id=command.external_id,
         metadata=command.metadata,
         effective_at=command.effective_at,
+        fx_rate_id=entry["fx_rate_id"],
         reverses=entry["id"],
     )
     mechanics.check_period(entry["ledger_id"], mirror["effective_at"], books)
@@ -253,7 +294,7 @@ def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Deci
         if command.lines is None:
             _move_in_time(changed, entry["effective_at"], books, moves)
         else:
-            _replace(changed, entry["effective_at"], command.lines, books, moves, occasion)
+            _replace(changed, entry["effective_at"], command.lines, books, moves)
     lines = moves.lines if lined else present
     told = tell(changed, lines, occasion, event_type="entry.updated", previous=encode(previous), acceptance=acceptance)
     return decided([told], moves)
@@ -289,30 +330,6 @@ def _check_external_id(external_id: str | None, books: Books) -> None:
         raise DuplicateEntry(external_id, holder)
 
 
-def _check_lines(lines: Sequence[LineDraft], accounts: Sequence[AccountRow]) -> None:
-    mechanics.check_one_currency(accounts)
-    currency = accounts[0]["currency"]
-    mechanics.check_balanced((currency, line.direction, line.amount) for line in lines)
-
-
-def _reserve_or_post(
-    entry: EntryRow,
-    lines: Sequence[LineDraft],
-    accounts: Sequence[AccountRow],
-    moves: Moves,
-    occasion: Occasion,
-) -> None:
-    posted = entry["status"] == "posted"
-    for position, (line, account) in enumerate(zip(lines, accounts, strict=True)):
-        amount = line.amount
-        if posted:
-            moves.add(entry, position, occasion.draw(), account, line.direction, amount, line.metadata, "posted",
-                      amount, 0, entry["effective_at"])  # fmt: skip
-        else:
-            moves.add(entry, position, occasion.draw(), account, line.direction, amount, line.metadata, "pending",
-                      0, amount, entry["effective_at"])  # fmt: skip
-
-
 def _move_in_time(changed: EntryRow, reserved_at: int, books: Books, moves: Moves) -> None:
     """Reserve the same lines for another time."""
     reserved = books.lines(changed["id"])
@@ -325,26 +342,17 @@ def _move_in_time(changed: EntryRow, reserved_at: int, books: Books, moves: Move
                   "pending", 0, line["amount"], changed["effective_at"])  # fmt: skip
 
 
-def _replace(
-    changed: EntryRow,
-    reserved_at: int,
-    drafts: Sequence[LineDraft],
-    books: Books,
-    moves: Moves,
-    occasion: Occasion,
-) -> None:
+def _replace(changed: EntryRow, reserved_at: int, drafts: Sequence[LineDraft], books: Books, moves: Moves) -> None:
     """Take back what the entry reserved, and reserve other lines."""
-    reserved = books.lines(changed["id"])
     accounts = mechanics.accounts(drafts, books)
     mechanics.check_ledger(accounts, changed["ledger_id"])
-    _check_lines(drafts, accounts)
     mechanics.check_period(changed["ledger_id"], changed["effective_at"], books)
+    legs = legs_of(changed, drafts, accounts, moves)
     mechanics.check_versions(drafts, accounts, moves)
+    reserved, behind = books.lines(changed["id"]), len(drafts) + len(legs)
     for position, (line, account) in enumerate(zip(reserved, _accounts_of(reserved, books), strict=True)):
-        moves.discard(changed, len(drafts) + position, line, account, reserved_at)
-    _reserve_or_post(changed, drafts, accounts, moves, occasion)
-    mechanics.check_funds(moves, accounts, [draft.direction for draft in drafts])
-    mechanics.check_conditions(drafts, accounts, moves.totals)
+        moves.discard(changed, behind + position, line, account, reserved_at)
+    write_lines(changed, drafts, legs, accounts, moves)
 
 
 def _accounts_of(lines: Sequence[LineRow], books: Books) -> list[AccountRow]:

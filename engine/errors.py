@@ -10,6 +10,9 @@ EngineError
 │   ├── SeveralLedgers          the lines of one entry are in more than one ledger
 │   ├── UnbalancedEntry         debits and credits differ
 │   ├── FxRateRequired          an entry over several currencies names no rate
+│   ├── FxRateExpired           the rate is no longer valid
+│   ├── FxRateMismatch          the rate is between other currencies
+│   ├── FxAmountMismatch        the lines take another amount than the rate gives
 │   ├── AmountOutOfRange        a total would leave the range of a 64-bit integer
 │   ├── InsufficientFunds       the available balance of an account that must not be negative would be
 │   ├── LimitBroken             a balance would pass a standing floor or ceiling

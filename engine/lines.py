@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from engine.balances import Totals
+from engine import opening
+from engine.balances import EMPTY, Totals
 from engine.books import Books
 from engine.commands import EXTERNAL, Condition, LineDraft, LinePart
 from engine.entry_errors import ConditionFailed, LineNotFound, PartExceedsLine, PeriodClosed
@@ -13,12 +14,13 @@ from engine.errors import (
     AccountClosed,
     AccountNotFound,
     AmountOutOfRange,
-    FxRateRequired,
     InsufficientFunds,
     LockVersionConflict,
     SeveralLedgers,
     UnbalancedEntry,
 )
+from engine.events import EventDraft
+from engine.fx import Leg
 from engine.occasion import Occasion
 from engine.rows import AccountRow, EntryRow, LineRow
 
@@ -33,6 +35,17 @@ class Moves:
         self.before: dict[str, Totals] = {}
         self.totals: dict[str, Totals] = {}
         self.lines: list[LineRow] = []
+        self.opened: list[AccountRow] = []
+        self.events: list[EventDraft] = []
+
+    def account_for(self, leg: Leg, ledger_id: str) -> AccountRow:
+        """Return the account of the ledger that an exchange passes through, opened here where there is none yet."""
+        account, event = opening.account_for(leg, ledger_id, self.books, self.occasion)
+        if event is not None:
+            self.opened.append(account)
+            self.events.append(event)
+            self.before[account["id"]] = self.totals[account["id"]] = EMPTY.bump()
+        return account
 
     def present(self, account_id: str) -> Totals:
         """Return an account's totals after the moves so far."""
@@ -147,14 +160,6 @@ def check_period(ledger_id: str, effective_at: int, books: Books) -> None:
     closed_until = None if ledger is None else ledger["closed_until"]
     if closed_until is not None and effective_at < closed_until:
         raise PeriodClosed(ledger_id, closed_until)
-
-
-def check_one_currency(accounts: Sequence[AccountRow]) -> None:
-    """Check that the lines need no exchange rate."""
-    first = accounts[0]
-    for account in accounts:
-        if account["currency"] != first["currency"] or account["currency_exponent"] != first["currency_exponent"]:
-            raise FxRateRequired(tuple(sorted({each["currency"] for each in accounts})))
 
 
 def check_balanced(lines: Iterable[tuple[str, str, int]]) -> None:

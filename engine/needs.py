@@ -33,9 +33,16 @@ class Needs:
     """Whether the ledgers of the accounts are wanted too, to see up to when they are closed."""
     handled_names: set[str] = field(default_factory=set)
     """The names of business events whose handlers are wanted: the active ones that may match an event of the name."""
+    purposeful: bool = False
+    """Whether those accounts of the ledgers are wanted that the books use for themselves."""
     resources: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     categories: set[str] = field(default_factory=set)
     links: list[tuple[str, str, bool]] = field(default_factory=list)
+
+    def exchange(self, rate_id: str) -> None:
+        """Ask for an exchange rate, and for the accounts that exchanges pass through."""
+        self.resource("fx_rate", rate_id)
+        self.purposeful = True
 
     def resource(self, kind: str, value: str, column: str = "id") -> None:
         """Ask for the resource of a kind that has this value, its id unless another unique column is named."""

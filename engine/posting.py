@@ -6,7 +6,7 @@ anything was decided.
 
 from __future__ import annotations
 
-from engine import accepting, batches, business_events, categories, chart, entries, event_handlers, holds, monitors
+from engine import accepting, batches, business_events, categories, chart, entries, event_handlers, fx, holds, monitors
 from engine.books import Books, Decision
 from engine.category_commands import (
     ArchiveMonitor,
@@ -50,6 +50,7 @@ from engine.event_commands import (
     UpdateEventHandler,
 )
 from engine.events import EventDraft
+from engine.fx_commands import CreateFxRate
 from engine.occasion import Occasion
 
 
@@ -95,6 +96,8 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
             return chart.update_account(command, books, occasion)
         case CloseAccount():
             return chart.close_account(command, books, occasion)
+        case CreateFxRate():
+            return fx.create_rate(command, occasion)
         case Tend():
             return Decision(answer=b"{}", resource_id=None, lock_version=None, events=[])
         case RecordFact():

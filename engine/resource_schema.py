@@ -130,6 +130,24 @@ acceptances: Final = Table(
     Index("uq_acceptances_position", "site_id", "position", unique=True),
 )
 
+fx_rates: Final = Table(
+    "fx_rates",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("base", String(16), nullable=False),
+    Column("quote", String(16), nullable=False),
+    Column("rate", String(40), nullable=False),
+    Column("source", Text),
+    Column("valid_until", BigInteger),
+    Column("metadata", Json, nullable=False),
+    Column("lock_version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index("ix_fx_rates_pair", "site_id", "base", "quote", "id"),
+)
+
 # A hold's id is its entry's.
 holds: Final = Table(
     "holds",

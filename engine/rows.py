@@ -15,6 +15,7 @@ RESOURCE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "account_category": ("external_id",),
     "balance_monitor": (),
     "acceptance": (),
+    "fx_rate": (),
     "hold": (),
     "business_event": ("external_id",),
     "event_handler": (),
@@ -55,6 +56,7 @@ class AccountRow(TypedDict):
     code: str | None
     external_id: str | None
     allow_negative: bool
+    purpose: Literal["fx_clearing", "fx_rounding"] | None
     limits: list[dict[str, Any]]
     categories: int
     monitors: int
@@ -81,6 +83,7 @@ class EntryRow(TypedDict):
     reverses: str | None
     reversed_by: str | None
     partially_posts: str | None
+    fx_rate_id: str | None
     held: bool
     business_event_id: str | None
     created_at: int

@@ -32,6 +32,7 @@ from engine.resource_schema import balance_monitors as balance_monitors
 from engine.resource_schema import category_accounts as category_accounts
 from engine.resource_schema import category_balances as category_balances
 from engine.resource_schema import category_links as category_links
+from engine.resource_schema import fx_rates as fx_rates
 from engine.resource_schema import holds as holds
 
 IDEMPOTENCY_SLOTS: Final = 16
@@ -39,6 +40,7 @@ IDEMPOTENCY_SLOTS: Final = 16
 
 _LIVE: Final = text("external_id IS NOT NULL AND status IN ('accepted', 'pending', 'posted')")
 _ACTIVE: Final = text("status = 'active'")
+_PURPOSEFUL: Final = text("purpose IS NOT NULL")
 _NAMED: Final = text("external_id IS NOT NULL")
 _SHIFTED: Final = text("effective_at <> created_at")
 
@@ -94,6 +96,8 @@ accounts: Final = Table(
     Column("code", Text),
     Column("external_id", Text),
     Column("allow_negative", Boolean, nullable=False),
+    # What the books themselves use the account for.
+    Column("purpose", String(16)),
     Column("limits", Json, nullable=False),
     # How many categories the account is in, and how many monitors watch it: where both are 0 a posting looks no further.
     Column("categories", Integer, nullable=False),
@@ -112,6 +116,17 @@ accounts: Final = Table(
         sqlite_where=_NAMED,
     ),
     Index("ix_accounts_ledger", "site_id", "ledger_id", "id"),
+    Index(
+        "uq_accounts_purpose",
+        "site_id",
+        "ledger_id",
+        "purpose",
+        "currency",
+        "currency_exponent",
+        unique=True,
+        postgresql_where=_PURPOSEFUL,
+        sqlite_where=_PURPOSEFUL,
+    ),
 )
 
 # What every posting rewrites stands apart from what an account is, so that the rewritten row is short.
@@ -151,6 +166,7 @@ entries: Final = Table(
     Column("reverses", Id),
     Column("reversed_by", Id),
     Column("partially_posts", Id),
+    Column("fx_rate_id", Id),
     Column("held", Boolean, nullable=False),
     Column("business_event_id", Id),
     Column("created_at", BigInteger, nullable=False),

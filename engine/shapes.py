@@ -49,6 +49,7 @@ class Account(msgspec.Struct, frozen=True):
     code: str | None
     external_id: str | None
     allow_negative: bool
+    purpose: Literal["fx_clearing", "fx_rounding"] | None
     limits: list[Limit]
     status: Literal["open", "closed"]
     metadata: dict[str, str]
@@ -129,6 +130,7 @@ class Entry(msgspec.Struct, frozen=True):
     reverses: str | None
     reversed_by: str | None
     partially_posts: str | None
+    fx_rate_id: str | None
     hold_id: str | None
     rejection: Rejection | None
     business_event_id: str | None
@@ -211,6 +213,7 @@ def account_of(row: AccountRow, totals: Totals) -> Account:
         code=row["code"],
         external_id=row["external_id"],
         allow_negative=row["allow_negative"],
+        purpose=row["purpose"],
         limits=[Limit(**limit) for limit in row["limits"]],
         status=row["status"],
         metadata=row["metadata"],
@@ -292,6 +295,7 @@ def entry_of(row: EntryRow, lines: Sequence[LineRow], acceptance: ResourceRow | 
         row["reverses"],
         row["reversed_by"],
         row["partially_posts"],
+        row["fx_rate_id"],
         row["id"] if row["held"] else None,
         None if acceptance is None or acceptance["rejection"] is None else _rejection(acceptance["rejection"]),
         row["business_event_id"],

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from engine.events import EVENT_TYPES
+from engine.fx_shapes import FxRate, fx_rate_of
 from engine.hold_shapes import Hold, hold_of
 from engine.rows import ResourceRow
 
@@ -28,4 +29,7 @@ def _shown(kind: str, shape: type[msgspec.Struct], show: Callable[[ResourceRow],
     )
 
 
-SHOWN: Final[Mapping[str, Shown]] = {"hold": _shown("hold", Hold, hold_of)}
+SHOWN: Final[Mapping[str, Shown]] = {
+    "fx_rate": _shown("fx_rate", FxRate, fx_rate_of),
+    "hold": _shown("hold", Hold, hold_of),
+}

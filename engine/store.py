@@ -28,6 +28,7 @@ from engine.schema import (
     events,
     facts,
     feeds,
+    fx_rates,
     holds,
     ledgers,
     lines,
@@ -40,6 +41,7 @@ RESOURCES: Final[Mapping[str, Table]] = {
     "acceptance": acceptances,
     "account_category": account_categories,
     "balance_monitor": balance_monitors,
+    "fx_rate": fx_rates,
     "hold": holds,
     "business_event": business_events,
     "event_handler": event_handlers,
@@ -76,6 +78,7 @@ class Changes:
         if decision.account is not None:
             new = known.account(decision.account["id"]) is None
             _put(decision.account, new, self.new_accounts, self.changed_accounts)
+        self.new_accounts.update((account["id"], account) for account in decision.opened)
         for entry in decision.entries:
             _put(entry, known.entry(entry["id"]) is None, self.new_entries, self.changed_entries)
         self.lines += decision.lines
@@ -100,6 +103,9 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     if needs.entries:
         stored = entries_by_id(conn, site_id, needs.entries)
         books.learn(entries=stored)
+        for row, _ in stored:
+            if row["fx_rate_id"] is not None:
+                needs.exchange(row["fx_rate_id"])
     for (kind, column), values in needs.resources.items():
         table = RESOURCES[kind]
         query = select(table).where(table.c.site_id == site_id, among(table.c[column], values))
@@ -113,6 +119,8 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
         books.learn(told=told)
         wanted = wanted.union(account_id for _, found in told for account_id in found)
     found = accounts_by_id(conn, site_id, wanted)
+    if needs.purposeful:
+        found += _purposeful(conn, site_id, {account["ledger_id"] for account, _ in found})
     books.learn(accounts=found)
     wanted_ledgers = (
         needs.ledgers.union(account["ledger_id"] for account, _ in found) if needs.periods else needs.ledgers
@@ -283,6 +291,14 @@ def accounts_by_id(conn: Connection, site_id: int, wanted: Collection[str]) -> l
     )
     totals_of = {account_id: Totals(*found) for account_id, *found in totals}
     return [(cast("AccountRow", dict(row)), totals_of[row["id"]]) for row in rows]
+
+
+def _purposeful(conn: Connection, site_id: int, ledger_ids: Collection[str]) -> list[tuple[AccountRow, Totals]]:
+    """Return the accounts of ledgers that the books use for themselves."""
+    query = select(accounts.c.id).where(
+        accounts.c.site_id == site_id, among(accounts.c.ledger_id, ledger_ids), accounts.c.purpose.is_not(None)
+    )
+    return accounts_by_id(conn, site_id, list(conn.execute(query).scalars()))
 
 
 def _named_accounts(conn: Connection, site_id: int, external_ids: Collection[str]) -> list[str]:

@@ -176,6 +176,9 @@ CODES: Final[dict[str, Code]] = {
     "unbalanced_entry": _code(422, "Unbalanced entry", "Debits and credits of an entry differ."),
     "currency_mismatch": _code(422, "Currency mismatch", "A line is in another currency than its account."),
     "fx_rate_required": _code(422, "FX rate required", "An entry over several currencies names an exchange rate."),
+    "fx_rate_expired": _code(422, "FX rate expired", "The exchange rate is past its valid_until."),
+    "fx_rate_mismatch": _code(422, "FX rate mismatch", "The rate is between other currencies than the lines are in."),
+    "fx_amount_mismatch": _code(422, "FX amount mismatch", "The lines take another amount than the rate gives."),
     "amount_out_of_range": _code(
         422,
         "Amount out of range",

@@ -37,6 +37,13 @@ from gateway.problems import invalid
 from gateway.wire import amount_of, effective_at_of, signed_amount_of
 
 BATCH_LINES_MAX: Final = 10_000
+FxRateId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)",
+        description="The rate at which an entry over two currencies is balanced.",
+    ),
+]
 LocalId = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$(?!\n)")]
 EntryReference = Annotated[
     str,
@@ -47,9 +54,18 @@ EntryReference = Annotated[
 ]
 _NOT_TAKEN: Final = {
     "create": ("entry_id",),
-    "post": ("lines", "status", "description", "external_id", "metadata"),
-    "archive": ("lines", "status", "description", "external_id", "metadata", "effective_at", "effective_date"),
-    "reverse": ("lines", "status"),
+    "post": ("lines", "status", "description", "external_id", "fx_rate_id", "metadata"),
+    "archive": (
+        "lines",
+        "status",
+        "description",
+        "external_id",
+        "fx_rate_id",
+        "metadata",
+        "effective_at",
+        "effective_date",
+    ),
+    "reverse": ("lines", "status", "fx_rate_id"),
 }
 
 _Balance = Literal["available", "pending", "posted"]
@@ -133,6 +149,7 @@ class EntryCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     effective_at: Instant | None = None
     effective_date: Date | None = None
     external_id: ExternalId | None = None
+    fx_rate_id: FxRateId | None = None
     metadata: Metadata = {}
     idempotency_key: IdempotencyKeyText | None = None
 
@@ -144,6 +161,7 @@ class EntryCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             description=self.description,
             effective_at=effective_at_of(self.effective_at, self.effective_date),
             external_id=self.external_id,
+            fx_rate_id=self.fx_rate_id,
             metadata=self.metadata,
         )
 
@@ -163,6 +181,7 @@ class BatchItemCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     effective_at: Instant | None = None
     effective_date: Date | None = None
     external_id: ExternalId | None = None
+    fx_rate_id: FxRateId | None = None
     metadata: Metadata = {}
 
     def command(self, pointer: str) -> BatchItem:
@@ -178,6 +197,7 @@ class BatchItemCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                     description=self.description,
                     effective_at=at,
                     external_id=self.external_id,
+                    fx_rate_id=self.fx_rate_id,
                     metadata=self.metadata,
                 )
             case "post":

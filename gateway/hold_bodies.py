@@ -7,7 +7,7 @@ from msgspec import Struct
 from engine.commands import CaptureHold, CreateHold, PostEntry
 from engine.errors import Fault
 from gateway.bodies import Amount, Date, Description, ExternalId, IdempotencyKeyText, Instant, Metadata
-from gateway.entry_bodies import Lines, Parts, drafts_of, parts_of
+from gateway.entry_bodies import FxRateId, Lines, Parts, drafts_of, parts_of
 from gateway.problems import invalid
 from gateway.wire import amount_of, effective_at_of, instant_of
 
@@ -21,6 +21,7 @@ class HoldCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     effective_at: Instant | None = None
     effective_date: Date | None = None
     external_id: ExternalId | None = None
+    fx_rate_id: FxRateId | None = None
     metadata: Metadata = {}
     idempotency_key: IdempotencyKeyText | None = None
 
@@ -32,6 +33,7 @@ class HoldCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description=self.description,
             effective_at=effective_at_of(self.effective_at, self.effective_date),
             external_id=self.external_id,
+            fx_rate_id=self.fx_rate_id,
             metadata=self.metadata,
             held=True,
         )

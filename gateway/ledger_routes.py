@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, get_args
 
-from engine import hold_shapes, shapes
-from gateway import bodies, entries, entry_bodies, hold_bodies, holds, ledgers, wire
+from engine import fx_shapes, hold_shapes, shapes
+from gateway import bodies, entries, entry_bodies, fx_rates, hold_bodies, holds, ledgers, wire
 from gateway.query import CREATED, CURSOR, LIMIT, METADATA, Parameter
 from gateway.route import Route
 
@@ -16,6 +16,10 @@ POSTING: Final = (
     "account.closed",
     "unbalanced_entry",
     "fx_rate_required",
+    "fx_rate_expired",
+    "fx_rate_mismatch",
+    "fx_amount_mismatch",
+    "not_found",
     "amount_out_of_range",
     "insufficient_funds",
     "condition_failed",
@@ -128,6 +132,26 @@ HOLDS: Final = (
     Route(
         method="POST", path="/v1/holds/{id}/release", handler=holds.release_hold, tag="Holds", scope="ledger.write",
         answer=hold_shapes.Hold, idempotent=True, conditional=True, etag=True, refusals=("hold.not_open",),
+    ),
+)
+RATES: Final = (
+    Route(
+        method="POST", path="/v1/fx_rates", handler=fx_rates.create_fx_rate, tag="FX rates", scope="ledger.write",
+        body=fx_rates.FxRateCreate, answer=fx_shapes.FxRate, status=201, idempotent=True, etag=True,
+    ),
+    Route(
+        method="GET", path="/v1/fx_rates", handler=fx_rates.list_fx_rates, tag="FX rates", scope="ledger.read",
+        answer=fx_shapes.FxRate, page=True, feed_cursor=True,
+        query=(
+            LIMIT, CURSOR,
+            Parameter(name="base", kind="text", meaning="Only rates of this base currency."),
+            Parameter(name="quote", kind="text", meaning="Only rates of this quote currency."),
+            METADATA, CREATED,
+        ),
+    ),
+    Route(
+        method="GET", path="/v1/fx_rates/{id}", handler=fx_rates.get_fx_rate, tag="FX rates", scope="ledger.read",
+        answer=fx_shapes.FxRate, etag=True, feed_cursor=True,
     ),
 )
 LEDGERS: Final = (

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from auth import errors as auth_errors
 from delivery import errors as delivery_errors
-from engine import entry_errors, event_errors
+from engine import entry_errors, event_errors, fx_errors
 from engine import errors as engine_errors
 from engine.databases import is_outage
 from engine.errors import Fault
@@ -28,6 +28,9 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     engine_errors.SeveralLedgers: "validation.several_ledgers",
     engine_errors.UnbalancedEntry: "unbalanced_entry",
     engine_errors.FxRateRequired: "fx_rate_required",
+    fx_errors.FxRateExpired: "fx_rate_expired",
+    fx_errors.FxRateMismatch: "fx_rate_mismatch",
+    fx_errors.FxAmountMismatch: "fx_amount_mismatch",
     engine_errors.AmountOutOfRange: "amount_out_of_range",
     engine_errors.InsufficientFunds: "insufficient_funds",
     entry_errors.LimitBroken: "condition_failed",

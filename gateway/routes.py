@@ -9,7 +9,7 @@ from engine.shapes import BalanceImpact
 from gateway import api_keys, bodies, documents, entries, events, oauth, operations, starting, tickets
 from gateway.category_routes import CATEGORIES
 from gateway.event_routes import BUSINESS_EVENTS
-from gateway.ledger_routes import ENTRIES, HOLDS, LEDGERS
+from gateway.ledger_routes import ENTRIES, HOLDS, LEDGERS, RATES
 from gateway.query import CURSOR, LIMIT, Parameter
 from gateway.route import Route
 from gateway.statement_routes import STATEMENTS
@@ -115,6 +115,7 @@ PAGES_PATHS: Final = frozenset({"/v1/events/stream", SOCKET_PATH})
 ROUTES: Final[tuple[Route, ...]] = (
     *ENTRIES,
     *HOLDS,
+    *RATES,
     *LEDGERS,
     *STATEMENTS,
     *CATEGORIES,

@@ -38,6 +38,7 @@ signed webhooks and on streams that resume without a gap or a duplicate.
 """
 _TAGS: Final = {
     "Entries": "Post balanced entries, or reserve them and decide later.",
+    "FX rates": "Exchange rates, at which entries over two currencies are balanced.",
     "Holds": "Reserve funds, then capture them whole or in part, or release them; what is not, expires.",
     "Ledgers": "Books of accounts.",
     "Accounts": "Accounts, their balances and their lines.",

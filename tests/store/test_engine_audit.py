@@ -21,7 +21,9 @@ from engine.commands import (
     ArchiveEntry,
     CaptureHold,
     CreateHold,
+    LineDraft,
     LinePart,
+    PostEntry,
     PostPart,
     PostPending,
     ReleaseHold,
@@ -34,6 +36,7 @@ from engine.databases import Database
 from engine.errors import SiteUnknown
 from engine.event_commands import SwitchEventHandler
 from engine.finding import Finding
+from engine.fx_commands import CreateFxRate
 from engine.schema import metadata
 from engine.spanning import SpanBuilder
 from tests.databases import DIALECTS, PostgresAddress, Templates, fresh_postgres, fresh_sqlite
@@ -87,6 +90,10 @@ async def stage(
         await stage.run(UpdateLedger(ledger_id=stage.ledger_id, closed_until=START_US - 5))
         await stage.engine.tend(SITE)
         await stage.run(AcceptEntry(entry=entry(cash, sales, 4)))
+        rate = (await stage.run(CreateFxRate(base="EUR", quote="USD", rate="1.10")))["id"]
+        exchange = (LineDraft(account=cash, direction="debit", amount=10, metadata={}),
+                    LineDraft(account=await stage.account("revenue", "USD"), direction="credit", amount=11, metadata={}))  # fmt: skip
+        await stage.run(PostEntry(lines=exchange, fx_rate_id=rate))
         await stage.run(UpdateAccount(account_id=cash, name="Till"))
         await stage.run(UpdateLedger(ledger_id=stage.ledger_id, name="Books"))
         await stage.run(handler(entries=[{"lines": [line(cash, "debit", 3), line(sales, "credit", 3)]}]))
@@ -167,7 +174,7 @@ CASES = [
     ("entries", f"UPDATE entries SET lock_version = 2 {ONE_ENTRY}"),
     ("entries", f"DELETE FROM entries {ONE_ENTRY}"),
     ("entries", (f"INSERT INTO entries SELECT site_id, '{NOBODY}', ledger_id, status, description, 'x9', metadata, "
-                "effective_at, posted_at, lines_version, lock_version, reverses, reversed_by, partially_posts, held, business_event_id, created_at, "
+                "effective_at, posted_at, lines_version, lock_version, reverses, reversed_by, partially_posts, fx_rate_id, held, business_event_id, created_at, "
                 f"updated_at FROM entries {ONE_ENTRY}")),
     ("entries", "UPDATE entries SET lines_version = 1 WHERE status = 'archived'"),
     # Lines: alone, and with everything that hangs on them made to fit.
@@ -203,6 +210,11 @@ CASES = [
     ("entries", "DELETE FROM acceptances WHERE position = 3"),
     ("feeds", "UPDATE feeds SET accepted_done = 3"),
     ("entries", "UPDATE entries SET status = 'rejected' WHERE status = 'accepted'"),
+    # Exchange.
+    ("fx_rates", "UPDATE fx_rates SET rate = '1.2'"),
+    ("fx_rates", "DELETE FROM fx_rates"),
+    ("entries", "UPDATE entries SET fx_rate_id = NULL"),
+    ("accounts", "UPDATE accounts SET purpose = NULL"),
     # Holds.
     ("holds", "UPDATE holds SET status = 'released' WHERE status = 'open'"),
     ("holds", "UPDATE holds SET expires_at = expires_at + 1 WHERE status = 'open'"),

@@ -21,6 +21,7 @@ from tests.store.engine_stage import Stage, entry, make_stage
 FIXED = {
     "ledger_id": "00000000-0000-7000-8000-000000000000",
     "external_id": "other",
+    "fx_rate_id": "00000000-0000-7000-8000-000000000000",
     "partially_posts": "00000000-0000-7000-8000-000000000000",
     "reverses": "00000000-0000-7000-8000-000000000000",
     "business_event_id": "00000000-0000-7000-8000-000000000000",

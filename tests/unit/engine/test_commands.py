@@ -48,6 +48,7 @@ from engine.event_commands import (
     TryEventHandler,
     UpdateEventHandler,
 )
+from engine.fx_commands import CreateFxRate
 from engine.needs import Needs
 from tests.unit.engine.desk import batch, entry
 from tests.unit.engine.handling import definition
@@ -82,6 +83,11 @@ CASES: list[tuple[Command, Needs]] = [
         for of_hold in (CaptureHold, ReleaseHold, ExpireHold)
     ),
     (Tend(), Needs()),
+    (CreateFxRate(base="EUR", quote="USD", rate="1"), Needs()),
+    (
+        entry("a", "b", 1, fx_rate_id="f"),
+        Needs(accounts={"a", "b"}, resources={("fx_rate", "id"): {"f"}}, purposeful=True),
+    ),
     (AcceptEntry(entry=entry("a", "b", 1)), Needs(accounts={"a", "b"})),
     (Validate(command=entry("a", "b", 1)), Needs(accounts={"a", "b"})),
     (PostAccepted(entry_id="e", accounts=("a",)), Needs(entries={"e"}, accounts={"a"}, periods=True)),
@@ -159,6 +165,7 @@ def test_needs_of_a_batch_are_those_of_all_its_commands() -> None:
         entries={"e", "h"},
         entry_external_ids={"x"},
         facts={"k"},
+        purposeful=True,
         periods=True,
         categories={"c", "d"},
         links=[("c", "d", False)],
@@ -167,6 +174,7 @@ def test_needs_of_a_batch_are_those_of_all_its_commands() -> None:
             ("account_category", "external_id"): {"x"},
             ("balance_monitor", "id"): {"m"},
             ("acceptance", "id"): {"e"},
+            ("fx_rate", "id"): {"f"},
             ("hold", "id"): {"h"},
             ("event_handler", "id"): {"h"},
             ("business_event", "external_id"): {"x"},

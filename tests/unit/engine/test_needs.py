@@ -50,7 +50,7 @@ def test_another_question_was_not_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [each.name for each in fields(Needs) if each.name not in {"resources", "periods", "links"}]
+    "name", [each.name for each in fields(Needs) if each.name not in {"resources", "periods", "purposeful", "links"}]
 )
 def test_any_need_is_a_need(name: str) -> None:
     """Nothing is overlooked."""

@@ -34,6 +34,7 @@ _TABLES = (
     "events",
     "facts",
     "feeds",
+    "fx_rates",
     "holds",
     "idempotency_keys",
     "ledgers",
@@ -91,6 +92,7 @@ _FIXED = (
     "external_id",
     "reverses",
     "partially_posts",
+    "fx_rate_id",
     "held",
     "business_event_id",
     "created_at",
@@ -130,6 +132,7 @@ def upgrade() -> None:
         sa.Column("code", sa.Text(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("allow_negative", sa.Boolean(), nullable=False),
+        sa.Column("purpose", sa.String(length=16), nullable=True),
         sa.Column("limits", _JSON, nullable=False),
         sa.Column("categories", sa.Integer(), nullable=False),
         sa.Column("monitors", sa.Integer(), nullable=False),
@@ -138,6 +141,14 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_accounts")),
+    )
+    op.create_index(
+        "uq_accounts_purpose",
+        "accounts",
+        ["site_id", "ledger_id", "purpose", "currency", "currency_exponent"],
+        unique=True,
+        postgresql_where=sa.text("purpose IS NOT NULL"),
+        sqlite_where=sa.text("purpose IS NOT NULL"),
     )
     op.create_index("ix_accounts_ledger", "accounts", ["site_id", "ledger_id", "id"], unique=False)
     op.create_index(
@@ -261,6 +272,7 @@ def upgrade() -> None:
         sa.Column("reverses", _ID, nullable=True),
         sa.Column("reversed_by", _ID, nullable=True),
         sa.Column("partially_posts", _ID, nullable=True),
+        sa.Column("fx_rate_id", _ID, nullable=True),
         sa.Column("held", sa.Boolean(), nullable=False),
         sa.Column("business_event_id", _ID, nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -376,6 +388,22 @@ def upgrade() -> None:
         sa.CheckConstraint("head >= 0", name=op.f("ck_feeds_head")),
         sa.PrimaryKeyConstraint("site_id", name=op.f("pk_feeds")),
     )
+    op.create_table(
+        "fx_rates",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("base", sa.String(length=16), nullable=False),
+        sa.Column("quote", sa.String(length=16), nullable=False),
+        sa.Column("rate", sa.String(length=40), nullable=False),
+        sa.Column("source", sa.Text(), nullable=True),
+        sa.Column("valid_until", sa.BigInteger(), nullable=True),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_fx_rates")),
+    )
+    op.create_index("ix_fx_rates_pair", "fx_rates", ["site_id", "base", "quote", "id"], unique=False)
     op.create_table(
         "holds",
         sa.Column("site_id", sa.BigInteger(), nullable=False),
