@@ -43,13 +43,13 @@ class StreamFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     metadata: Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=FILTER_PAIRS_MAX)] = {}
 
 
-class ServerFrame(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+class ServerFrame(Struct, frozen=True, kw_only=True, tag_field="type"):
     """What a server says; `subscription` is missing where it is about the stream that the connection was opened with."""
 
     subscription: Name | UnsetType = UNSET
 
 
-class Ready(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
+class Ready(ServerFrame, frozen=True, kw_only=True, tag="ready"):
     """A stream begins after `cursor`; the feed ends at `head` now; the credential is good until `expires_at`."""
 
     cursor: Cursor
@@ -59,23 +59,23 @@ class Ready(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="rea
     expires_at: Instant
 
 
-class Checkpoint(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint"):
+class Checkpoint(ServerFrame, frozen=True, kw_only=True, tag="checkpoint"):
     """The stream has come this far: store the cursor once everything before it is done."""
 
     cursor: Cursor
 
 
-class Reset(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="reset"):
+class Reset(ServerFrame, frozen=True, kw_only=True, tag="reset"):
     """What follows the given cursor cannot be served; the stream goes on from the head, and what is between is missing."""
 
     reason: Literal["cursor.expired", "cursor.invalid"]
     cursor: Cursor
     earliest: Cursor
     head: Cursor
-    snapshot: str = SNAPSHOT
+    snapshot: str
 
 
-class Expiring(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="expiring"):
+class Expiring(ServerFrame, frozen=True, kw_only=True, tag="expiring"):
     """The credential runs out at this time, and the stream with it: refresh it, or come back with a new one."""
 
     expires_at: Instant
@@ -85,7 +85,7 @@ class Expiring(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="
 ClosingReason = Literal["draining", "lifetime", "unavailable", "auth.expired", "auth.revoked"]
 
 
-class Closing(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="closing"):
+class Closing(ServerFrame, frozen=True, kw_only=True, tag="closing"):
     """The stream ends, and why; `reconnect` says whether the same request is of use, `retry_ms` after how long."""
 
     reason: ClosingReason
@@ -94,19 +94,19 @@ class Closing(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="c
     retry_ms: int
 
 
-class Unsubscribed(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="unsubscribed"):
+class Unsubscribed(ServerFrame, frozen=True, kw_only=True, tag="unsubscribed"):
     """A subscription ended as asked, at this cursor."""
 
     cursor: Cursor
 
 
-class Refreshed(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="refreshed"):
+class Refreshed(ServerFrame, frozen=True, kw_only=True, tag="refreshed"):
     """A new credential is in force until this time."""
 
     expires_at: Instant
 
 
-class Pong(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="pong"):
+class Pong(ServerFrame, frozen=True, kw_only=True, tag="pong"):
     """The answer to a ping."""
 
 
@@ -118,12 +118,12 @@ class ErrorFault(Struct, frozen=True):
     detail: str
 
 
-class Error(ServerFrame, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
+class Error(ServerFrame, frozen=True, kw_only=True, tag="error"):
     """A message of the client's was refused and changed nothing; every stream goes on."""
 
     code: str
     detail: str
-    errors: list[ErrorFault] = []
+    errors: list[ErrorFault]
     earliest: Cursor | UnsetType = UNSET
     head: Cursor | UnsetType = UNSET
 

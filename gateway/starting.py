@@ -13,7 +13,7 @@ from engine.feed import Head
 from engine.filters import EventFilter
 from engine.money import parse_instant
 from gateway.call import Services
-from gateway.frames import FILTER_PAIRS_MAX, Reset, StreamFilter
+from gateway.frames import FILTER_PAIRS_MAX, SNAPSHOT, Reset, StreamFilter
 from gateway.problems import invalid
 from gateway.query import METADATA, Asked, Parameter
 
@@ -166,6 +166,7 @@ async def start_of(
             cursor=head.cursor(),
             earliest=earliest.cursor,
             head=head.cursor(),
+            snapshot=SNAPSHOT,
         )
         return Start(site=site, position=head.sequence, cursor=head.cursor(), head=head, reset=reset)
     return Start(site=site, position=position, cursor=cursor, head=head)
