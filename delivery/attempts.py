@@ -60,6 +60,7 @@ class Attempts:
             at_us += wait_us
         try:
             keys, custom = await self._keyring.open(site, endpoint, at_us)
+            tls = await self._keyring.tls(site, endpoint)
         except Exception:
             log.exception("delivery.secret_unavailable", site_id=site.id, endpoint_id=endpoint.id)
             return interrupted(together, at_us, "secret_unavailable")
@@ -73,7 +74,7 @@ class Attempts:
         if loop.time() - began > self._late_s:
             return interrupted(together, at_us)
         started = loop.time()
-        sent = await self._sender.post(endpoint.url, sending.body, merged(headers, custom), endpoint.timeout_s)
+        sent = await self._sender.post(endpoint.url, sending.body, merged(headers, custom), endpoint.timeout_s, tls=tls)
         duration_ms = round((loop.time() - started) * 1000)
         shown = merged(headers, masked(custom))
         response = None if sent.response is None else shown_response(sent.response)

@@ -121,6 +121,15 @@ def check_url(url: str, policy: EgressPolicy) -> None:
         raise InvalidUrl("own_host", "the gateway does not send webhooks to itself")
 
 
+def check_target(url: str, policy: EgressPolicy) -> None:
+    """Accept a URL whose host is a name, or an address that is allowed; raises DestinationNotAllowed."""
+    host = URL(url).raw_host or ""
+    try:
+        _check_host(host, policy)
+    except InvalidUrl:
+        raise DestinationNotAllowed(host) from None
+
+
 class CheckedResolver(AbstractResolver):
     """Resolves a name once and gives the answers only if the policy allows every one of them."""
 

@@ -23,16 +23,16 @@ from delivery.facts import RecordFact
 from delivery.order import reorder
 from delivery.registration import Defaults as Defaults
 from delivery.registration import check_registration, endpoint_fact, merge_change, new_endpoint
-from delivery.rows import EndpointRow, Fact, StoredSecret
+from delivery.rows import EndpointRow, Fact
+from delivery.sealing import Sealer
 from delivery.shapes import Endpoint, EndpointChange, EndpointCreate, RotateSecret, encode, show_endpoint
-from delivery.signing import SECRET_BYTES, Version, format_public, format_secret
 from delivery.store import endpoints as store
 from delivery.store.deliveries import skip_waiting
 from delivery.store.facts import insert_facts
 from delivery.store.order import forget_keys
 from delivery.store.replays import count_abandoned
 from delivery.subscriptions import SKIPPED_DELETED
-from delivery.vault import HEADERS_COLUMN, SECRET_COLUMN, TABLE, Vault, site_name
+from delivery.vault import Vault
 from engine import feed, idempotency
 from engine.clock import Clock
 from engine.databases import Databases, Site
@@ -96,11 +96,10 @@ class Endpoints:
         self._databases = databases
         self._clock = clock
         self._ids = ids
-        self._vault = vault
+        self._sealer = Sealer(vault, entropy)
         self._egress = egress
         self._record_fact = record_fact
         self._defaults = defaults or Defaults()
-        self._entropy = entropy
         self._on_due = on_due
 
     async def create(self, site: Site, draft: EndpointCreate, *, key: IdempotencyKey | None = None) -> Written:
@@ -108,9 +107,9 @@ class Endpoints:
         check_registration(self._egress, draft)
         now_us = self._clock.now_us()
         bare = new_endpoint(draft, self._ids.draw(now_us), self._defaults, now_us)
-        shown, secret = await self._new_secret(site, bare.id, draft.signature or "v1")
-        sealed = await self._seal_headers(site, bare.id, draft.headers)
-        row = replace(bare, headers_sealed=sealed, secrets=(secret,))
+        shown, secret = await self._sealer.new_secret(site, bare.id, draft.signature or "v1")
+        put = await self._sealer.given(site, bare.id, draft)
+        row = replace(put(bare), secrets=(secret,))
 
         def write(conn: Connection) -> Written:
             head = feed.lock_head(conn, site.id)
@@ -150,14 +149,11 @@ class Endpoints:
         if_match: int | None = None,
     ) -> Endpoint:
         """Change what is given; raises EndpointNotFound, InvalidEndpoint."""
-        headers = change.headers
         check_registration(self._egress, change)
-        sealed = None if headers is UNSET else await self._seal_headers(site, endpoint_id, headers)
+        put = await self._sealer.given(site, endpoint_id, change)
 
         def apply(conn: Connection, row: EndpointRow, head: Head, now_us: int) -> EndpointRow:
-            merged = merge_change(row, change, self._defaults)
-            if headers is not UNSET:
-                merged = replace(merged, header_names=tuple(headers), headers_sealed=sealed)
+            merged = put(merge_change(row, change, self._defaults))
             merged = reorder(conn, site.id, row, merged, now_us)
             changed = replace(merged, lock_version=row.lock_version + 1, updated_at=now_us)
             store.save_endpoint(conn, site.id, changed)
@@ -172,7 +168,7 @@ class Endpoints:
         """Remove an endpoint: what waits is skipped and keeps its numbers, its secrets are gone. Raises EndpointNotFound."""
 
         def apply(conn: Connection, row: EndpointRow, head: Head, now_us: int) -> EndpointRow:
-            bare = replace(row, secrets=(), header_names=(), headers_sealed=None)
+            bare = replace(row, secrets=(), header_names=(), headers_sealed=None, tls=None, tls_key_sealed=None)
             removed = store.change_standing(
                 conn,
                 site.id,
@@ -239,7 +235,7 @@ class Endpoints:
         """Give the endpoint a new secret; the old one goes on signing beside it for the overlap. Raises EndpointNotFound."""
         wanted = wanted or RotateSecret()
         version = wanted.signature or (await self._row(site, endpoint_id)).secrets[0].version
-        shown, secret = await self._new_secret(site, endpoint_id, version)
+        shown, secret = await self._sealer.new_secret(site, endpoint_id, version)
         overlap_us = _or(wanted.overlap_s, self._defaults.secret_overlap_s) * 1_000_000
 
         def write(conn: Connection) -> Written:
@@ -356,20 +352,6 @@ class Endpoints:
             lock_version=row.lock_version,
             replayed=False,
         )
-
-    async def _new_secret(self, site: Site, endpoint_id: str, version: Version) -> tuple[str | None, StoredSecret]:
-        """Return a new key as the partner is shown it, None where it is nobody's but ours, and as it is stored."""
-        key = self._entropy(SECRET_BYTES)
-        sealed = await self._vault.seal(key, table=TABLE, column=SECRET_COLUMN, row=endpoint_id, site=site_name(site))
-        if version == "v1":
-            return format_secret(key), StoredSecret(sealed=sealed, expires_at=None)
-        return None, StoredSecret(sealed=sealed, expires_at=None, version="v1a", public=format_public(key))
-
-    async def _seal_headers(self, site: Site, endpoint_id: str, headers: dict[str, str]) -> bytes | None:
-        if not headers:
-            return None
-        plain = encode(headers)
-        return await self._vault.seal(plain, table=TABLE, column=HEADERS_COLUMN, row=endpoint_id, site=site_name(site))
 
     def _told(self, site: Site, row: EndpointRow) -> Endpoint:
         if self._on_due is not None and row.status == "active":

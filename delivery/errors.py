@@ -14,7 +14,8 @@ DeliveryError
 │   ├── ReservedHeaders(names)
 │   ├── InvalidOrdering()
 │   ├── InvalidFilter(pointer)
-│   └── InvalidForm()
+│   ├── InvalidForm()
+│   └── InvalidTls(member)
 ├── InvalidReplay(pointer)                 what was sent about a replay selects nothing that can be replayed
 ├── ReplayFinished(replay_id)              a replay that was canceled, or has queued everything, cannot be steered
 ├── DestinationNotAllowed(host)            an address that the egress policy forbids; also an OSError
@@ -154,6 +155,14 @@ class InvalidFilter(InvalidEndpoint):
 
 class InvalidForm(InvalidEndpoint):
     """Two options of how events are to be sent do not go together."""
+
+
+class InvalidTls(InvalidEndpoint):
+    """A certificate or a key cannot be used; `member` is certificate, private_key or ca."""
+
+    def __init__(self, member: str, detail: str) -> None:
+        super().__init__("tls", detail)
+        self.member = member
 
 
 class DestinationNotAllowed(DeliveryError, OSError):

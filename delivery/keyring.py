@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -10,7 +11,8 @@ import msgspec
 
 from delivery.rows import EndpointRow, StoredSecret
 from delivery.signing import SigningKey, signing_key
-from delivery.vault import HEADERS_COLUMN, SECRET_COLUMN, TABLE, Vault, site_name
+from delivery.tls import context
+from delivery.vault import HEADERS_COLUMN, SECRET_COLUMN, TABLE, TLS_KEY_COLUMN, Vault, site_name
 from engine.databases import Site
 
 T = TypeVar("T")
@@ -26,6 +28,7 @@ class Keyring:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._opened: OrderedDict[tuple[int, str, bytes], Any] = OrderedDict()
+        self._trusting: OrderedDict[str, ssl.SSLContext] = OrderedDict()
 
     async def open(
         self,
@@ -38,6 +41,26 @@ class Keyring:
         if endpoint.headers_sealed is None:
             return keys, {}
         return keys, await self._open(site, endpoint, HEADERS_COLUMN, endpoint.headers_sealed, _headers.decode)
+
+    async def tls(self, site: Site, endpoint: EndpointRow) -> ssl.SSLContext | None:
+        """Return what connections to the endpoint are made with, None for what everybody's are; raises what the vault raises."""
+        identity = endpoint.tls
+        if identity is None:
+            return None
+        if endpoint.tls_key_sealed is not None:
+            return await self._open(
+                site,
+                endpoint,
+                TLS_KEY_COLUMN,
+                endpoint.tls_key_sealed,
+                lambda key: context(identity, key.decode()),
+            )
+        kept = self._trusting.get(identity.ca or "")
+        if kept is None:
+            kept = self._trusting[identity.ca or ""] = context(identity, None)
+            while len(self._trusting) > KEPT_MAX:
+                self._trusting.popitem(last=False)
+        return kept
 
     async def _key(self, site: Site, endpoint: EndpointRow, secret: StoredSecret) -> SigningKey:
         def read(opened: bytes) -> SigningKey:

@@ -18,7 +18,9 @@ RETRY_AFTER_MAX_S: Final = 86_400
 OUR_DELAY_MIN_S: Final = 5
 OUR_DELAY_MAX_S: Final = 300
 
-OUR_FAILURES: Final = frozenset({"dns_unavailable", "secret_unavailable", "interrupted", "internal"})
+OUR_FAILURES: Final = frozenset(
+    {"dns_unavailable", "proxy_unavailable", "secret_unavailable", "interrupted", "internal"}
+)
 """Error classes that say nothing about the endpoint."""
 
 ABORT: Final = "abort-message"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 from delivery.breaker import Circuit
 from delivery.conditions import Filter
 from delivery.forms import Form
@@ -20,6 +22,17 @@ class StoredSecret:
     public: str | None = None
 
 
+class Identity(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What TLS to an endpoint is made with, in PEM: our certificate and its chain, and who may vouch for the endpoint.
+
+    `expires_at` (micros) is our certificate's.
+    """
+
+    certificate: str | None = None
+    ca: str | None = None
+    expires_at: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointRow:
     """An endpoint as it is stored; `retry_schedule` None stands for the default."""
@@ -33,6 +46,8 @@ class EndpointRow:
     form: Form
     header_names: tuple[str, ...]
     headers_sealed: bytes | None
+    tls: Identity | None
+    tls_key_sealed: bytes | None
     secrets: tuple[StoredSecret, ...]
     timeout_s: int
     max_in_flight: int

@@ -56,6 +56,9 @@ endpoints: Final = Table(
     # Names in clear for the list; the values may be credentials and are sealed, all in one piece.
     Column("header_names", Json, nullable=False),
     Column("headers_sealed", LargeBinary),
+    # Certificates in clear, the private key of ours sealed.
+    Column("tls", Json),
+    Column("tls_key_sealed", LargeBinary),
     # Sealed signing secrets, the newest first: [{"sealed": base64, "expires_at": micros or null}, …].
     Column("secrets", Json, nullable=False),
     Column("timeout_s", Integer, nullable=False),

@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from delivery.egress import CheckedResolver, CheckedSockets, EgressPolicy
+from delivery.egress import CheckedResolver, CheckedSockets, EgressPolicy, check_target
 from delivery.errors import DestinationNotAllowed
 from delivery.retry import Failure, Reply
 from delivery.shapes import AttemptTimings
@@ -62,8 +62,14 @@ class Sender:
         connections: int = 1000,
         user_agent: str = "GLedger-Live",
         tls: ssl.SSLContext | None = None,
+        proxy: str | None = None,
     ) -> None:
-        self._resolver = CheckedResolver(policy)
+        """Through a proxy (an http URL) nothing else is connected to, and nothing is resolved here but its name."""
+        self._policy = policy
+        self._proxy = None if proxy is None else URL(proxy)
+        # The operator chose the proxy: its address may be a private one.
+        checked = policy if proxy is None else replace(policy, allow_private=True)
+        self._resolver = CheckedResolver(checked)
         context = tls or ssl.create_default_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.sslobject_class = TimedTls
@@ -71,7 +77,7 @@ class Sender:
             limit=connections,
             ssl=context,
             resolver=self._resolver,
-            socket_factory=CheckedSockets(policy),
+            socket_factory=CheckedSockets(checked),
             ttl_dns_cache=10,
             keepalive_timeout=30,
         )
@@ -86,21 +92,32 @@ class Sender:
             trace_configs=[trace()],
         )
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Sent:
-        """Send one request and read its answer, all within the timeout on the loop's clock."""
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> Sent:
+        """Send one request and read its answer, all within the timeout on the loop's clock.
+
+        `tls` is in place of what every connection is made with.
+        """
         loop = asyncio.get_running_loop()
         marks = Marks(began=loop.time())
         MARKS.set(marks)
         try:
             async with asyncio.timeout(timeout_s):
                 try:
-                    sent = await self._exchange(url, body, headers, marks)
+                    sent = await self._exchange(url, body, headers, marks, tls)
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                     # The other side had closed a kept connection before it saw the request: that is no failed attempt.
                     kept = marks.reused and not isinstance(error, aiohttp.ClientConnectorError)
                     if not kept or loop.time() - marks.began > _SECOND_TRY_WITHIN_S:
                         raise
-                    sent = await self._exchange(url, body, headers, marks)
+                    sent = await self._exchange(url, body, headers, marks, tls)
         except Exception as error:  # noqa: BLE001 - whatever happens on the network becomes a value here
             sent = Sent(result=Failure(error_class=classify(error)), response=None)
         marks.ended = loop.time()
@@ -111,12 +128,19 @@ class Sender:
         await self._session.close()
         await self._resolver.close()
 
-    async def _exchange(self, url: str, body: bytes, headers: Mapping[str, str], marks: Marks) -> Sent:
+    async def _exchange(
+        self, url: str, body: bytes, headers: Mapping[str, str], marks: Marks, tls: ssl.SSLContext | None
+    ) -> Sent:
+        if self._proxy is not None:
+            # Nobody here sees what the name resolves to; an address in the URL is seen here all the same.
+            check_target(url, self._policy)
         async with self._session.post(
             URL(url),
             data=body,
             headers=headers,
             allow_redirects=False,
+            proxy=self._proxy,
+            ssl=True if tls is None else tls,
             trace_request_ctx=marks,
         ) as response:
             read = await _read(response.content)
@@ -143,6 +167,10 @@ def classify(error: BaseException) -> str:
     if any(isinstance(one, DestinationNotAllowed) for one in chain):
         return "destination_not_allowed"
     for one in chain:
+        if isinstance(one, aiohttp.ClientHttpProxyError):
+            return _PROXY_ANSWERS.get(one.status, "proxy_unavailable")
+        if isinstance(one, aiohttp.ClientProxyConnectionError):
+            return "proxy_unavailable"
         if isinstance(one, socket.gaierror):
             return "dns_unavailable" if one.errno in _LOCAL_DNS_TROUBLE else "dns_not_found"
         if isinstance(one, OSError) and one.errno in _LOCAL_SOCKET_TROUBLE:
@@ -152,6 +180,9 @@ def classify(error: BaseException) -> str:
             return error_class
     return "internal"
 
+
+_PROXY_ANSWERS: Final = {403: "destination_not_allowed", 502: "connection_failed", 504: "timeout"}
+"""What a proxy that works says of the endpoint; whatever else it says is its own trouble, and ours."""
 
 _CLASSES: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
     ((aiohttp.ClientSSLError, ssl.SSLError, ssl.CertificateError), "tls"),

@@ -97,6 +97,25 @@ DeliveryStatus = Literal["pending", "in_flight", "retrying", "delivered", "exhau
 Trigger = Literal["scheduled", "manual", "replay"]
 
 
+Pem = Annotated[str, Meta(min_length=1, max_length=32_768, pattern=r"^[\x09\x0a\x0d\x20-\x7e]*$(?!\n)")]
+
+
+class TlsGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How TLS to an endpoint is made, in PEM: a client certificate with its key, and the authorities to trust instead."""
+
+    certificate: Pem | None = None
+    private_key: Pem | None = None
+    ca: Pem | None = None
+
+
+class TlsShown(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How TLS to an endpoint is made; the private key is never shown."""
+
+    certificate: str | None
+    ca: str | None
+    expires_at: str | None
+
+
 class EndpointCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What registers a webhook endpoint."""
 
@@ -114,6 +133,7 @@ class EndpointCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rate_limit: RateLimit | None = None
     disable_after_s: DisableAfter | None = None
     signature: Signature | None = None
+    tls: TlsGiven | None = None
     filter: Filter | None = None
     payload: Payload | None = None
     format: Format | None = None
@@ -139,6 +159,7 @@ class EndpointChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     on_exhausted: OnExhausted | UnsetType = UNSET
     rate_limit: RateLimit | UnsetType | None = UNSET
     disable_after_s: DisableAfter | UnsetType | None = UNSET
+    tls: TlsGiven | UnsetType | None = UNSET
     filter: Filter | UnsetType | None = UNSET
     payload: Payload | UnsetType | None = UNSET
     format: Format | UnsetType | None = UNSET
@@ -205,6 +226,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_batch: int
     max_wait_ms: int
     signing_keys: list[SigningKeyShown]
+    tls: TlsShown | None
     status: EndpointStatus
     status_reason: str | None
     last_sequence: int
@@ -318,6 +340,9 @@ def show_endpoint(row: EndpointRow, policy: Policy, *, failing_percent: int | Un
         failing_percent=failing_percent,
         filter=row.filter,
         **msgspec.structs.asdict(row.form),
+        tls=None
+        if row.tls is None
+        else TlsShown(certificate=row.tls.certificate, ca=row.tls.ca, expires_at=_instant(row.tls.expires_at)),
         signing_keys=[
             SigningKeyShown(signature=one.version, public_key=one.public, expires_at=_instant(one.expires_at))
             for one in row.secrets

@@ -9,6 +9,7 @@ from engine.databases import Site
 TABLE: Final = "endpoints"
 SECRET_COLUMN: Final = "secrets"  # noqa: S105 - the column's name
 HEADERS_COLUMN: Final = "headers_sealed"
+TLS_KEY_COLUMN: Final = "tls_key_sealed"
 
 
 class Vault(Protocol):

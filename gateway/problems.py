@@ -113,6 +113,7 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     delivery_errors.InvalidOrdering: "validation.invalid_value",
     delivery_errors.InvalidFilter: "validation.invalid_value",
     delivery_errors.InvalidForm: "validation.invalid_value",
+    delivery_errors.InvalidTls: "validation.invalid_value",
     delivery_errors.DestinationNotAllowed: "validation.destination_not_allowed",
     delivery_errors.InvalidSecret: "internal",
     delivery_errors.SignatureRejected: "internal",
@@ -226,6 +227,8 @@ def _described(error: Exception, code: str, pointer: str | None) -> Problem:
         error, delivery_errors.InvalidReplay
     ):
         faults = [Fault(code=code, pointer=error.pointer, detail=detail)]
+    elif isinstance(error, delivery_errors.InvalidTls):
+        faults = [Fault(code=code, pointer=f"/tls/{error.member}", detail=detail)]
     elif isinstance(error, delivery_errors.InvalidForm):
         faults = [Fault(code=code, pointer=f"/{error.field}", detail=detail)]
     elif pointer is not None:

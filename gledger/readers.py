@@ -59,6 +59,14 @@ def redis(text: str) -> str:
     return text
 
 
+def proxy(text: str) -> str:
+    """Read the address of an HTTP proxy."""
+    parts = urlsplit(text)
+    if text and (parts.scheme != "http" or not parts.hostname or parts.path not in {"", "/"} or parts.query):
+        raise ValueError("must be an address like http://proxy.internal:3128")
+    return text
+
+
 def master_key(text: str) -> bytes | None:
     """Read the master key from base64, of either alphabet, padded or not."""
     if not text:

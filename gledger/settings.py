@@ -67,6 +67,7 @@ class Settings:
     webhook_timeout_s: float
     webhook_disable_after_s: int
     webhook_allow_private: bool
+    egress_proxy: str
     drain_timeout_s: float
 
     @classmethod
@@ -359,6 +360,13 @@ SETTINGS: Final = (
         default="off",
         read=readers.switch,
         meaning="Deliver to private, loopback and plain http addresses. For development: `gledger dev` turns it on.",
+    ),
+    Setting(
+        name="EGRESS_PROXY",
+        default="",
+        shown_default="none: webhooks are sent directly",
+        read=readers.proxy,
+        meaning="HTTP proxy (`http://user:password@host:port`) through which every webhook goes out; its failures count as ours.",
     ),
     Setting(
         name="DRAIN_TIMEOUT_S",

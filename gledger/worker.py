@@ -57,7 +57,7 @@ class DeliveryWorker:
         self._parts = parts
         settings = parts.settings
         schedule = settings.webhook_retry_schedule
-        self._sender = Sender(parts.egress)
+        self._sender = Sender(parts.egress, proxy=settings.egress_proxy or None)
         self._relay = Relay(parts.databases, clock=parts.clock, ids=parts.ids, retry_schedule_s=schedule)
         self._facts = FactSender(parts.databases, parts.record_fact)
         self._sweeper = Sweeper(parts.databases, clock=parts.clock)

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Row
 from delivery.breaker import Circuit
 from delivery.conditions import Filter
 from delivery.forms import Form
-from delivery.rows import EndpointRow, StoredSecret
+from delivery.rows import EndpointRow, Identity, StoredSecret
 from delivery.schema import endpoints, subscriptions
 from delivery.subscriptions import Status, Subscription
 from engine.sql import among, update_rows
@@ -187,6 +187,8 @@ def _changeable(row: EndpointRow) -> dict[str, Any]:
         "form": msgspec.to_builtins(row.form),
         "header_names": list(row.header_names),
         "headers_sealed": row.headers_sealed,
+        "tls": None if row.tls is None else msgspec.to_builtins(row.tls),
+        "tls_key_sealed": row.tls_key_sealed,
         "secrets": [
             {
                 "sealed": base64.b64encode(one.sealed).decode(),
@@ -243,6 +245,8 @@ def _endpoint(row: Row[*tuple[Any, ...]]) -> EndpointRow:
         form=msgspec.convert(fields["form"], Form),
         header_names=tuple(fields["header_names"]),
         headers_sealed=None if sealed is None else bytes(sealed),
+        tls=None if fields["tls"] is None else msgspec.convert(fields["tls"], Identity),
+        tls_key_sealed=None if fields["tls_key_sealed"] is None else bytes(fields["tls_key_sealed"]),
         secrets=tuple(StoredSecret(**{**one, "sealed": base64.b64decode(one["sealed"])}) for one in fields["secrets"]),
         timeout_s=fields["timeout_s"],
         max_in_flight=fields["max_in_flight"],

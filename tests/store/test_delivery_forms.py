@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from delivery.errors import InvalidFilter, InvalidForm
+from delivery.errors import InvalidFilter, InvalidForm, InvalidTls
 from delivery.forms import Form, Message, message
 from delivery.replay_jobs import Replays
 from delivery.replay_run import ReplayRunner
@@ -16,6 +16,7 @@ from delivery.replay_shapes import ReplayCreate
 from delivery.shapes import Endpoint, EndpointChange, RotateSecret
 from delivery.signing import parse_verifying_key, verify
 from engine.databases import Database
+from tests.fakes.certificates import Authority
 from tests.fakes.receiver import OK, SERVER_ERROR, Received, Receiver
 from tests.store.delivery_stage import SITE, Stage, make_stage
 
@@ -210,3 +211,30 @@ async def test_what_cannot_be_made_into_a_message_is_our_failure(
     (row,) = await stage.rows(endpoint.id)
     assert (row.status, row.last_error) == ("retrying", "internal")
     assert [one.status for one in await stage.rows(other.id)] == ["delivered"]
+
+
+async def test_a_client_certificate_is_sealed_used_and_its_key_never_shown(stage: Stage) -> None:
+    """A receiver that demands it is delivered to; taken away, it is not; the key is in no answer and no row in clear."""
+    servers, clients = Authority.make(), Authority.make()
+    ours = clients.issue("gledger.example")
+    given = {"certificate": ours.pem, "private_key": ours.key_pem, "ca": servers.pem}
+    async with Receiver(tls=servers.issue("127.0.0.1").server(clients=clients.pem)) as receiver:
+        endpoint = await stage.endpoint(receiver.url("/hook"), tls=given)
+        assert endpoint.tls is not None
+        assert (endpoint.tls.certificate, endpoint.tls.ca) == (ours.pem, servers.pem)
+        assert endpoint.tls.expires_at is not None
+        assert b"PRIVATE" not in msgspec.json.encode(endpoint)
+        await _commit(stage, "eu")
+        await stage.deliver()
+        assert [row.status for row in await stage.rows(endpoint.id)] == ["delivered"]
+        (attempt,) = await stage.attempts((await stage.rows(endpoint.id))[0])
+        assert attempt.timings is not None
+        assert attempt.timings.tls_ms is not None
+        changed = await stage.endpoints.change(SITE, endpoint.id, _change(tls={"ca": servers.pem}))
+        assert changed.tls is not None
+        assert changed.tls.certificate is None
+        await _commit(stage, "eu")
+        await stage.deliver()
+        assert [row.status for row in await stage.rows(endpoint.id)] == ["delivered", "retrying"]
+        with pytest.raises(InvalidTls):
+            await stage.endpoints.change(SITE, endpoint.id, _change(tls={"certificate": ours.pem}))

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address, ip_network
+from typing import Self
 
+import aiohttp
 import pytest
 
 from delivery.egress import CheckedResolver, CheckedSockets, EgressPolicy, check_url
 from delivery.errors import DestinationNotAllowed, InvalidUrl
+from delivery.retry import Failure
+from delivery.retry import Reply as Answered
 from delivery.sender import Sender
+from tests.fakes.receiver import Receiver
 
 PUBLIC = EgressPolicy()
 PRIVATE = EgressPolicy(allow_private=True)
@@ -24,7 +30,9 @@ HOSTILE = (
     ":: ::1 ::127.0.0.1 ::8.8.8.8 ::ffff:0.0.0.0 ::ffff:10.0.0.1 ::ffff:127.0.0.1 ::ffff:169.254.169.254 "
     "::ffff:100.64.0.1 ::ffff:168.63.129.16 64:ff9b::7f00:1 64:ff9b::a9fe:a9fe 64:ff9b::808:808 64:ff9b:1::1 "
     "100::1 2001::1 2001:0:7f00:1:: 2001:db8::1 2001:10::1 2001:20::1 2002:7f00:1:: 2002:a9fe:a9fe:: 2002:808:808:: "
-    "3fff::1 5f00::1 fc00::1 fd00::1 fd00:ec2::254 fd20:ce::254 fe80::1 fe80::1%eth0 febf::1 fec0::1 ff02::1 ff0e::1"
+    "3fff::1 5f00::1 fc00::1 fd00::1 fd00:ec2::254 fd20:ce::254 fe80::1 fe80::1%eth0 febf::1 fec0::1 ff02::1 ff0e::1 "
+    "0.0.0.1 127.0.0.2 169.254.255.255 172.20.10.1 192.168.1.254 100.127.255.255 198.18.255.255 233.252.0.1 250.1.2.3 "
+    "::ffff:192.168.1.1 ::ffff:172.16.0.1 ::ffff:224.0.0.1 64:ff9b::c0a8:101 2001:4:112::1 2002:c0a8:101:: fdff::1"
 ).split()
 
 REACHABLE = (
@@ -58,8 +66,8 @@ def listening() -> Iterator[socket.socket]:
 
 
 def test_the_table_is_as_long_as_promised() -> None:
-    """At least sixty hostile addresses stand in it, none twice."""
-    assert len(HOSTILE) == len(set(HOSTILE)) >= 60
+    """At least eighty hostile addresses stand in it, none twice."""
+    assert len(HOSTILE) == len(set(HOSTILE)) >= 80
 
 
 @pytest.mark.parametrize("address", HOSTILE)
@@ -195,6 +203,70 @@ async def test_no_connection_is_made_to_a_forbidden_target(sender: Sender, liste
     assert sent.response is None
     assert sent.result.error_class == "destination_not_allowed"  # type: ignore[union-attr]
     assert untouched(listening)
+
+
+class Dialled:
+    """Every address that a socket of this process was told to connect to, as the interpreter saw it."""
+
+    def __init__(self) -> None:
+        self.addresses: list[object] = []
+        self.watching = False
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.watching and event == "socket.connect":
+            self.addresses.append(arguments[1])
+
+    def __enter__(self) -> Self:
+        self.addresses.clear()
+        self.watching = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.watching = False
+
+
+@pytest.fixture(scope="module")
+def dialled() -> Dialled:
+    """What is heard of connections; the interpreter forgets no hook, so there is one."""
+    return Dialled()
+
+
+async def test_no_socket_is_told_to_connect_to_any_hostile_target(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch, dialled: Dialled
+) -> None:
+    """Each of them in the URL, behind a name, beside a public address, and behind a name that answers otherwise next time."""
+    with dialled:
+        for address in HOSTILE:
+            host = f"[{address}]" if ":" in address else address
+            sent = await sender.post(f"http://{host}/", b"{}", {}, 5)
+            assert isinstance(sent.result, Failure), address
+        for address in HOSTILE:
+            plain = address.partition("%")[0]
+            for number, answers in enumerate(([plain], ["8.8.8.8", plain], [plain, "2606:4700:4700::1111"])):
+                answer(monkeypatch, answers)
+                name = f"n{number}-{HOSTILE.index(address)}.example"
+                sent = await sender.post(f"http://{name}/", b"{}", {}, 5)
+                assert sent.result == Failure(error_class="destination_not_allowed"), (address, answers)
+    assert dialled.addresses == []
+
+
+async def test_a_name_that_answers_otherwise_the_second_time_is_checked_the_second_time(
+    sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, dialled: Dialled
+) -> None:
+    """Once its first answer is forgotten, a name that turned hostile is not connected to."""
+    asked = answer(monkeypatch, ["127.0.0.1"], ["10.9.8.7"])
+    monkeypatch.setattr(EgressPolicy, "allows", lambda _self, address: str(address) == "127.0.0.1")
+    with dialled:
+        first = await sender.post(f"http://rebinding.example:{receiver.port}/", b"{}", {"connection": "close"}, 5)
+        connector = sender._session.connector
+        assert isinstance(connector, aiohttp.TCPConnector)
+        connector.clear_dns_cache()
+        second = await sender.post(f"http://rebinding.example:{receiver.port}/", b"{}", {}, 5)
+    assert first.result == Answered(status=200)
+    assert second.result == Failure(error_class="destination_not_allowed")
+    assert asked == ["rebinding.example"] * 2
+    assert dialled.addresses == [("127.0.0.1", receiver.port)]
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "①②⑦.⓪.⓪.①"])

@@ -617,6 +617,8 @@ def upgrade() -> None:
         sa.Column("form", _JSON, nullable=False),
         sa.Column("header_names", _JSON, nullable=False),
         sa.Column("headers_sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("tls", _JSON, nullable=True),
+        sa.Column("tls_key_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("secrets", _JSON, nullable=False),
         sa.Column("timeout_s", sa.Integer(), nullable=False),
         sa.Column("max_in_flight", sa.Integer(), nullable=False),
