@@ -9,8 +9,9 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from delivery.errors import InvalidReplay
+from delivery.options import EventPatterns
 from delivery.rows import ReplayPart, ReplayRow
-from delivery.shapes import DeliveryStatus, EventPatterns, encode
+from delivery.shapes import DeliveryStatus, encode
 from engine.money import format_instant, parse_instant
 
 DELIVERIES_MAX: Final = 1_000
