@@ -32,6 +32,7 @@ _URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+\Z")
 _NAME: Final = re.compile(
     r"(?=.{1,253}\Z)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z"
 )
+_INSPECTOR: Final = re.compile(r"/inspect/[a-z0-9-]{1,63}/[a-z2-7]{26}", re.ASCII)
 _NUMBER: Final = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)\Z")
 
 # What `is_global` lets through on some interpreter, or what reaches another network than it seems to.
@@ -117,7 +118,12 @@ def check_url(url: str, policy: EgressPolicy) -> None:
         allowed = ", ".join(str(one) for one in sorted(policy.ports))
         raise InvalidUrl("port", f"the port has to be one of {allowed}")
     _check_host(parsed.raw_host or "", policy)
-    if policy.own_url is not None and _same_host(parsed, URL(policy.own_url), ports_too=policy.allow_private):
+    own = policy.own_url
+    if (
+        own is not None
+        and _same_host(parsed, URL(own), ports_too=policy.allow_private)
+        and not _inspects(parsed, URL(own))
+    ):
         raise InvalidUrl("own_host", "the gateway does not send webhooks to itself")
 
 
@@ -128,6 +134,11 @@ def check_target(url: str, policy: EgressPolicy) -> None:
         _check_host(host, policy)
     except InvalidUrl:
         raise DestinationNotAllowed(host) from None
+
+
+def _inspects(url: URL, own_url: URL) -> bool:
+    """Tell whether a URL of this server is an inspector's, the one address here that webhooks may be sent to."""
+    return _INSPECTOR.fullmatch(url.raw_path.removeprefix(own_url.raw_path.rstrip("/"))) is not None
 
 
 class CheckedResolver(AbstractResolver):

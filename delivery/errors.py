@@ -4,7 +4,9 @@ DeliveryError
 ├── NotFound
 │   ├── EndpointNotFound(endpoint_id)
 │   ├── DeliveryNotFound(delivery_id)
-│   └── ReplayNotFound(replay_id)
+│   ├── ReplayNotFound(replay_id)
+│   └── InspectorNotFound(inspector_id)
+├── InspectorLimitReached(limit)           a sandbox has as many inspectors as it may have
 ├── DeliveryNotSkippable(delivery_id, status)  one that is under way or was delivered cannot be skipped
 ├── EndpointDisabled(endpoint_id)          a disabled endpoint is neither replayed to, tested, paused nor resumed
 ├── EndpointLimitReached(limit)            a site has as many endpoints as it may have
@@ -50,6 +52,22 @@ class DeliveryNotFound(NotFound):
     def __init__(self, delivery_id: str) -> None:
         super().__init__(f"there is no delivery {delivery_id}")
         self.delivery_id = delivery_id
+
+
+class InspectorNotFound(NotFound):
+    """No such inspector on this site, or none any more; there are none in production."""
+
+    def __init__(self, inspector_id: str) -> None:
+        super().__init__(f"there is no inspector {inspector_id}")
+        self.inspector_id = inspector_id
+
+
+class InspectorLimitReached(DeliveryError):
+    """A sandbox may have only so many inspectors at a time."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a sandbox has at most {limit} inspectors; each ends after a week")
+        self.limit = limit
 
 
 class ReplayNotFound(NotFound):

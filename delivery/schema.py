@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Index,
@@ -282,6 +283,37 @@ delivery_tallies: Final = Table(
     Column("delivered", BigInteger, nullable=False),
     *(Column(name, BigInteger, nullable=False) for name in TALLY_CLASSES),
     PrimaryKeyConstraint("site_id", "hour", "endpoint_id"),
+)
+
+# Throw-away receivers of a sandbox, and the newest requests that each received.
+inspectors: Final = Table(
+    "inspectors",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("token", String(32), nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("retry_after_s", Integer, nullable=False),
+    Column("delay_ms", Integer, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index("uq_inspectors_token", "site_id", "token", unique=True),
+)
+
+inspected: Final = Table(
+    "inspected",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("inspector_id", Id, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("headers", Json, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("truncated", Boolean, nullable=False),
+    Column("answered", SmallInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "inspector_id", "number"),
 )
 
 # Facts on their way to the feed: stored with the effect, submitted later, deleted when the engine has them.

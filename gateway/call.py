@@ -19,6 +19,7 @@ from auth.principal import Principal
 from auth.sessions import Sessions
 from delivery.endpoints import Endpoints
 from delivery.figures import Figures
+from delivery.inspector import Inspectors
 from delivery.log import Log
 from delivery.replay import Replay
 from delivery.replay_jobs import Replays
@@ -94,6 +95,7 @@ class Services:
     replays: Replays
     skip: Skip
     figures: Figures
+    inspectors: Inspectors
     api_keys: ApiKeys
     clients: Clients
     people: People

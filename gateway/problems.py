@@ -101,6 +101,8 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     auth_errors.SealBroken: "internal",
     delivery_errors.EndpointNotFound: "not_found",
     delivery_errors.DeliveryNotFound: "not_found",
+    delivery_errors.InspectorNotFound: "not_found",
+    delivery_errors.InspectorLimitReached: "endpoint.limit_reached",
     delivery_errors.ReplayNotFound: "not_found",
     delivery_errors.InvalidReplay: "validation.invalid_value",
     delivery_errors.ReplayFinished: "replay.finished",

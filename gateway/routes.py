@@ -13,7 +13,7 @@ from gateway.ledger_routes import ENTRIES, HOLDS, LEDGERS, RATES
 from gateway.query import CURSOR, LIMIT, Parameter
 from gateway.route import Route
 from gateway.statement_routes import STATEMENTS
-from gateway.webhook_routes import REPLAYS, WEBHOOKS
+from gateway.webhook_routes import INSPECTORS, REPLAYS, WEBHOOKS
 
 # The table is laid out by hand: what belongs together stands in one line.
 # fmt: off
@@ -122,6 +122,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *BUSINESS_EVENTS,
     *_EVENTS,
     *WEBHOOKS,
+    *INSPECTORS,
     *REPLAYS,
     *_AUTH,
     *_RUNNING,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final, get_args
 
-from delivery import replay_shapes
+from delivery import inspector_shapes, replay_shapes
 from delivery import shapes as webhook_shapes
-from gateway import replays, webhooks
+from gateway import inspectors, replays, webhooks
 from gateway.query import CREATED, CURSOR, LIMIT, Parameter
 from gateway.route import Route
 
@@ -16,6 +16,34 @@ _INCLUDE: Final = Parameter(
     name="include", kind="choice", choices=("event",), meaning="`event`: with each delivery's stored envelope.",
 )
 _ENDPOINT: Final = "/v1/webhook_endpoints/{id}"
+INSPECTORS: Final = (
+    Route(
+        method="POST", path="/v1/inspectors", handler=inspectors.create_inspector, tag="Inspectors",
+        scope="webhooks.write", body=inspector_shapes.InspectorCreate, answer=inspector_shapes.Inspector, status=201,
+        refusals=("endpoint.limit_reached", "not_found"),
+    ),
+    Route(
+        method="GET", path="/v1/inspectors", handler=inspectors.list_inspectors, tag="Inspectors",
+        scope="webhooks.read", answer=inspector_shapes.Inspector, page=True, feed_cursor=True,
+    ),
+    Route(
+        method="GET", path="/v1/inspectors/{id}", handler=inspectors.get_inspector, tag="Inspectors",
+        scope="webhooks.read", answer=inspector_shapes.Inspector,
+    ),
+    Route(
+        method="PATCH", path="/v1/inspectors/{id}", handler=inspectors.change_inspector, tag="Inspectors",
+        scope="webhooks.write", body=inspector_shapes.InspectorChange, answer=inspector_shapes.Inspector,
+    ),
+    Route(
+        method="GET", path="/v1/inspectors/{id}/requests", handler=inspectors.list_requests, tag="Inspectors",
+        scope="webhooks.read", answer=inspector_shapes.InspectedRequest, page=True, feed_cursor=True,
+        query=(LIMIT, Parameter(name="after", kind="integer", minimum=0, maximum=10**17, meaning="Only after this number.")),
+    ),
+    Route(
+        method="POST", path="/inspect/{organization}/{token}", handler=inspectors.receive, tag="Inspectors",
+        media_type="*/*", refusals=("not_found",),
+    ),
+)
 WEBHOOKS: Final = (
     Route(
         method="POST", path="/v1/webhook_endpoints", handler=webhooks.create_endpoint, tag="Webhooks",

@@ -28,6 +28,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from auth.minting import Minting
 from auth.server import OAuthEndpoints
 from delivery.figures import Figures
+from delivery.inspector import Inspectors
 from gateway.app import build
 from gateway.call import CUT, Services, StreamSettings
 from gateway.metrics import Metrics
@@ -68,6 +69,9 @@ class Gateway:
                 replays=parts.replays,
                 skip=parts.skip,
                 figures=Figures(parts.databases),
+                inspectors=Inspectors(
+                    parts.databases, clock=parts.clock, ids=parts.ids, public_url=settings.public_url
+                ),
                 api_keys=parts.authority.api_keys,
                 clients=parts.authority.clients,
                 people=parts.authority.people,

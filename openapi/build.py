@@ -50,6 +50,7 @@ _TAGS: Final = {
     "Webhooks": "Endpoints that receive events.",
     "Deliveries": "One event for one endpoint, attempt by attempt.",
     "Replays": "Many deliveries sent again as one job: counted first, paced, paused, canceled.",
+    "Inspectors": "Throw-away receivers of the sandbox: what arrived, and how it is answered.",
     "API keys": "Credentials that do not expire within minutes.",
     "OAuth": "Access tokens for client credentials.",
     "Running": "How the process is doing.",

@@ -115,6 +115,8 @@ def _path_parameters(route: Route) -> list[Json]:
     shapes: Json = {
         "id": {"type": "string", "format": "uuid", "pattern": UUID},
         "member_id": {"type": "string", "format": "uuid", "pattern": UUID},
+        "organization": {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"},
+        "token": {"type": "string", "pattern": "^[a-z2-7]{26}$"},
         "environment": {"type": "string", "enum": ["sandbox", "production"]},
         "code": {"type": "string", "enum": list(CODES)},
         "file": {"type": "string", "enum": list(documents.FILES)},

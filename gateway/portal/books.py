@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, get_args
 
 import msgspec
 from starlette.responses import Response
 
 from engine import queries
+from engine.hold_queries import list_holds
+from engine.hold_shapes import Hold, HoldStatus
 from engine.money import parse_instant
 from engine.queries import Selection
 from engine.shapes import Account, AccountLine, AccountType, Entry, EntryStatus
@@ -30,6 +33,13 @@ _ENTRY_FILTERS: Final = (
     Parameter(name="ledger_id", kind="id", meaning="Only entries of this ledger."),
     Parameter(name="status", kind="choice", choices=get_args(EntryStatus), meaning="Only of this status."),
     Parameter(name="external_id", kind="text", meaning="Only entries with this external id."),
+)
+
+
+_HOLD_FILTERS: Final = (
+    Parameter(name="ledger_id", kind="id", meaning="Only holds of this ledger."),
+    Parameter(name="status", kind="choice", choices=get_args(HoldStatus), meaning="Only of this status."),
+    Parameter(name="external_id", kind="text", meaning="Only holds with this external id."),
 )
 
 
@@ -125,18 +135,35 @@ async def entry_page(visit: Visit) -> Response:
     )
 
 
+async def holds_page(visit: Visit) -> Response:
+    """List holds, the newest first; the filter is in the address."""
+    asked = visit.asked(*_HOLD_FILTERS, CURSOR)
+    wanted = asked.selection("ledger_id", "status", "external_id")
+    found = (await visit.services.engine.ask(visit.site, list_holds, wanted)).value
+    return page(
+        visit,
+        "holds.html",
+        holds=found.items,
+        exponents=await _exponents(visit, found.items),
+        asked=asked,
+        ledgers=await _ledger_names(visit),
+        statuses=get_args(HoldStatus),
+        next_page=_next(visit, found.next_cursor),
+    )
+
+
 async def _ledger_names(visit: Visit) -> dict[str, str]:
     found = await visit.services.engine.ask(visit.site, queries.list_ledgers, Selection(limit=LEDGERS_SHOWN))
     return {each.id: each.name for each in found.value.items}
 
 
-async def _accounts(visit: Visit, entries: list[Entry]) -> dict[str, Account]:
+async def _accounts(visit: Visit, entries: Sequence[Entry | Hold]) -> dict[str, Account]:
     ids = {line.account_id for entry in entries for line in entry.lines}
     found = await visit.services.engine.ask(visit.site, queries.accounts_named, sorted(ids))
     return {account.id: account for account in found.value}
 
 
-async def _exponents(visit: Visit, entries: list[Entry]) -> dict[str, int]:
+async def _exponents(visit: Visit, entries: Sequence[Entry | Hold]) -> dict[str, int]:
     """Return the currency exponents of the accounts that entries touch."""
     return {key: account.currency_exponent for key, account in (await _accounts(visit, entries)).items()}
 

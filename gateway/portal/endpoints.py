@@ -19,7 +19,7 @@ from gateway.portal.home import HOURS, Figures, figures
 from gateway.portal.rendering import page, redirect
 from gateway.portal.visit import Form, Visit
 from gateway.problems import Problem, problem_of
-from gateway.query import CURSOR
+from gateway.query import CURSOR, Parameter
 
 ROWS: Final = 50
 OVERLAP_S: Final = 86_400
@@ -44,7 +44,9 @@ async def list_page(visit: Visit) -> Response:
 
 async def new_page(visit: Visit) -> Response:
     """Show the form that adds an endpoint."""
-    return page(visit, "endpoint_new.html", form=Form(), faults=[], families=FAMILIES)
+    url = visit.asked(Parameter(name="url", kind="text", meaning="An address to begin with.")).get("url")
+    form = Form(fields={"url": (url,), "event_types": ("*",)} if url else {})
+    return page(visit, "endpoint_new.html", form=form, faults=[], families=FAMILIES)
 
 
 async def create(visit: Visit) -> Response:

@@ -30,6 +30,8 @@ _envelope: Final = msgspec.json.Decoder(Envelope)
 # Where the portal shows a resource.
 PLACES: Final = {
     "entry": "/portal/entries/",
+    # A hold's id is its entry's.
+    "hold": "/portal/entries/",
     "account": "/portal/accounts/",
     "ledger": "/portal/books/",
     "endpoint": "/portal/endpoints/",

@@ -8,7 +8,19 @@ from typing import Final, Literal
 
 from starlette.responses import Response
 
-from gateway.portal import books, credentials, deliveries, door, endpoints, events, explorer, home, live, replays
+from gateway.portal import (
+    books,
+    credentials,
+    deliveries,
+    door,
+    endpoints,
+    events,
+    explorer,
+    home,
+    inspector,
+    live,
+    replays,
+)
 from gateway.portal.visit import Visit
 
 Handler = Callable[[Visit], Awaitable[Response]]
@@ -71,6 +83,12 @@ PAGES: Final = (
     Page(path="/portal/keys/{id}/revoke", method="POST", handler=credentials.revoke_key),
     Page(path="/portal/clients", method="POST", handler=credentials.create_client),
     Page(path="/portal/clients/{id}/{verb}", method="POST", handler=credentials.steer_client),
+    Page(path="/portal/holds", handler=books.holds_page),
+    Page(path="/portal/inspectors", handler=inspector.list_page),
+    Page(path="/portal/inspectors", method="POST", handler=inspector.create),
+    Page(path="/portal/inspectors/{id}", handler=inspector.inspector_page),
+    Page(path="/portal/inspectors/{id}", method="POST", handler=inspector.change),
+    Page(path="/portal/inspectors/{id}/requests", handler=inspector.requests_part, live=True),
     Page(path="/portal/explorer", handler=explorer.explorer_page),
     Page(path="/portal/explorer/token", method="POST", handler=explorer.mint),
 )

@@ -200,6 +200,7 @@ async def test_another_organizations_administrator_finds_nothing_by_any_id(
         "/portal/books": made["ledgers"][0],
         "/portal/accounts": made["accounts"][0],
         "/portal/entries": made["entries"][0],
+        "/portal/inspectors": (await site.client.post("/v1/inspectors", json={})).json()["id"],
         "/portal/keys": key["id"],
         "/portal/clients": site.credentials.client_id,
         "/portal/sessions": (

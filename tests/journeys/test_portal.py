@@ -30,6 +30,8 @@ _PAGES: Final = (
     "/books",
     "/accounts",
     "/entries",
+    "/holds",
+    "/inspectors",
     "/keys",
     "/explorer",
     "/sessions",
@@ -268,6 +270,30 @@ async def test_the_console_is_cut_and_goes_on_from_its_cursor(sandbox: Sandbox, 
     await page.get_by_role("button", name="Connect").click()
     await expect(page.locator("[data-console-sequence]")).to_have_text("6")
     await expect(page.locator("[data-console-count]")).to_have_text("6")
+
+
+async def test_an_inspector_shows_what_arrives_and_fails_when_told(sandbox: Sandbox, seen: Window) -> None:
+    """Made on a click, added as an endpoint, it shows the signed test event; told to answer 500, the delivery is retried."""
+    page = seen.page
+    await seen.open("/inspectors")
+    await page.get_by_role("button", name="Make an inspector").click()
+    await page.wait_for_url("**/inspectors/*")
+    inspector = page.url.removeprefix(f"{seen.base_url}/portal")
+    await page.get_by_role("link", name="Add it as an endpoint").click()
+    await page.get_by_role("button", name="Add and test").click()
+    secret = await page.locator("[data-secret]").inner_text()
+    await expect(page.locator("#test-answer .state")).to_have_text("delivered")
+    await seen.open(inspector)
+    await expect(page.locator("[data-received]")).to_have_text("1")
+    await page.locator(".verify input").fill(secret)
+    await page.locator(".verify button").click()
+    await expect(page.locator(".verify output")).to_have_text("The signature is right.")
+    await page.select_option('[name="status"]', "500")
+    await page.get_by_role("button", name="Answer so").click()
+    await sandbox.ask("POST", "/v1/entries", sandbox.entry())
+    await expect(page.locator("#arrived .status").first).to_have_text("500")
+    await seen.open("/deliveries?status=retrying")
+    await expect(page.locator("#rows tr")).to_have_count(1)
 
 
 async def _add_endpoint(seen: Window, url: str) -> str:

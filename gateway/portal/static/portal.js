@@ -207,7 +207,7 @@
     try {
       const secret = form.querySelector("input").value.trim();
       const key = await crypto.subtle.importKey("raw", bytes(secret.replace(/^whsec_/, "")), { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
-      const body = document.getElementById("body").dataset.raw;
+      const body = document.getElementById(form.dataset.body || "body").dataset.raw;
       const signed = new TextEncoder().encode(`${form.dataset.id}.${form.dataset.timestamp}.${body}`);
       const given = form.dataset.signature.split(" ").filter((each) => each.startsWith("v1,"));
       const checks = await Promise.all(given.map((each) => crypto.subtle.verify("HMAC", key, bytes(each.slice(3)), signed)));

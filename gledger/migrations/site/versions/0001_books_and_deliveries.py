@@ -37,6 +37,8 @@ _TABLES = (
     "fx_rates",
     "holds",
     "idempotency_keys",
+    "inspected",
+    "inspectors",
     "ledgers",
     "lines",
     "order_keys",
@@ -74,6 +76,8 @@ _CHANGES = {
     "deliveries": "UPDATE",
     "attempts": "DELETE",
     "delivery_tallies": "UPDATE",
+    "inspected": "DELETE",
+    "inspectors": "UPDATE, DELETE",
     "replays": "UPDATE",
     "replay_parts": "UPDATE",
     "order_keys": "DELETE",
@@ -723,6 +727,32 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "endpoint_id", "from_sequence", name=op.f("pk_subscriptions")),
+    )
+    op.create_table(
+        "inspectors",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("token", sa.String(length=32), nullable=False),
+        sa.Column("status", sa.SmallInteger(), nullable=False),
+        sa.Column("retry_after_s", sa.Integer(), nullable=False),
+        sa.Column("delay_ms", sa.Integer(), nullable=False),
+        sa.Column("received", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_inspectors")),
+    )
+    op.create_index("uq_inspectors_token", "inspectors", ["site_id", "token"], unique=True)
+    op.create_table(
+        "inspected",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("inspector_id", _ID, nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("headers", _JSON, nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("truncated", sa.Boolean(), nullable=False),
+        sa.Column("answered", sa.SmallInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "inspector_id", "number", name=op.f("pk_inspected")),
     )
     op.create_table(
         "delivery_tallies",
