@@ -24,7 +24,7 @@ from engine.events import Diagnostics, FeedEvent, chain, encode
 from engine.feed import Head
 from engine.idempotency import Answer, IdempotencyKey
 from engine.ids import IdSource
-from engine.needs import Needs
+from engine.needs import ALONE, Needs
 from engine.occasion import Occasion, plainly
 from engine.posting import decide
 from engine.rows import ResourceRow
@@ -89,7 +89,9 @@ def run_batch(conn: Connection, run: BatchRun, submissions: Sequence[Submission]
     answered = idempotency.find(conn, site_id, keys, now, run.idempotency_days)
     fresh = [each.command for each in submissions if each.key is None or each.key.key not in answered]
     due: list[str] = []
-    if head.holds_due_at is not None and head.holds_due_at <= now:
+    # Nothing may move before a command that is decided alone: what it reads must be what it decides on.
+    alone = any(command.weight >= ALONE for command in fresh)
+    if head.holds_due_at is not None and head.holds_due_at <= now and not alone:
         due, holds_due_at = store.due_holds(conn, site_id, now, EXPIRED_MAX)
         head = replace(head, holds_due_at=holds_due_at)
     accepted: list[ResourceRow] = []
