@@ -8,7 +8,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import CTE, BigInteger, Connection, Integer, Select, and_, delete, func, literal_column, not_, select
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    Connection,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    column,
+    delete,
+    func,
+    literal_column,
+    not_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from engine.balances import EMPTY, Totals
 from engine.books import Books
@@ -68,11 +84,21 @@ def learn(
         )
     watched = [row["id"] for row in (*books.accounts(), *books.known("account_category")) if row["monitors"]]
     if watched:
-        monitors = balance_monitors.c
-        query = select(balance_monitors).where(
-            monitors.site_id == site_id, among(monitors.subject_id, watched), monitors.status == "active"
-        )
+        query = _active_monitors(conn.dialect.name, site_id, watched)
         books.learn(resources=[("balance_monitor", dict(row)) for row in conn.execute(query).mappings()])
+
+
+def _active_monitors(dialect: str, site_id: int, subject_ids: Sequence[str]) -> Select[Any]:
+    monitors = balance_monitors.c
+    active = select(balance_monitors).where(monitors.site_id == site_id, monitors.status == "active")
+    if dialect != "postgresql":
+        return active.where(among(monitors.subject_id, subject_ids))
+    # One look for each subject, for the same reason as above a category.
+    subject_type = monitors.subject_id.type
+    subjects = func.unnest(bindparam(None, list(subject_ids), type_=ARRAY(subject_type), unique=True))
+    given = subjects.table_valued(column("id", subject_type)).render_derived()
+    found = active.where(monitors.subject_id == given.c.id).offset(0).lateral("found")
+    return select(found).select_from(given.join(found, true()))
 
 
 def totals_of(conn: Connection, site_id: int, wanted: Collection[str]) -> dict[str, Totals]:
@@ -127,7 +153,7 @@ def save_places(
 _PLACE: Final = ("site_id", "category_id", "account_id")
 
 
-def above_of(site_id: int, seeds: Iterable[str]) -> CTE:
+def above_of(dialect: str, site_id: int, seeds: Iterable[str]) -> CTE:
     """Return categories paired with everything above them and with themselves, as `low` and `high`."""
     columns = account_categories.c
     start = select(columns.id.label("low"), columns.id.label("high")).where(
@@ -135,9 +161,13 @@ def above_of(site_id: int, seeds: Iterable[str]) -> CTE:
     )
     up = start.cte("up", recursive=True)
     links = category_links.c
-    return up.union(
-        select(up.c.low, links.parent_id).where(links.site_id == site_id, links.child_id == up.c.high),
-    )
+    step = select(links.parent_id).where(links.site_id == site_id, links.child_id == up.c.high)
+    if dialect == "postgresql":
+        # One look for each category on the way: as a plain join all links of a site would be read where the planner takes
+        # it for small. The offset keeps the planner from making a plain join of it.
+        found = step.offset(0).lateral("found")
+        return up.union(select(up.c.low, found.c.parent_id).select_from(up.join(found, true())))
+    return up.union(select(up.c.low, links.parent_id).where(links.site_id == site_id, links.child_id == up.c.high))
 
 
 def below_of(site_id: int, roots: Iterable[str], without: Link | None = None) -> CTE:
@@ -202,7 +232,7 @@ def balances_below(conn: Connection, site_id: int, category_id: str) -> dict[str
 
 
 def _above(conn: Connection, site_id: int, seeds: Iterable[str]) -> list[Link]:
-    pairs = above_of(site_id, seeds).c
+    pairs = above_of(conn.dialect.name, site_id, seeds).c
     return [(low, high) for low, high in conn.execute(select(pairs.low, pairs.high))]
 
 
