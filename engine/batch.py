@@ -16,7 +16,7 @@ from engine import business_events, feed, idempotency, store
 from engine.balances import Totals
 from engine.books import Books, Decision
 from engine.clock import Clock
-from engine.commands import Command, ExpireHold, PostAccepted, Tend, needs_of
+from engine.commands import Command, ExpireHold, PostAccepted, Tend, Validate, needs_of
 from engine.databases import Site
 from engine.errors import BooksCorrupt, Refused
 from engine.event_commands import StagedCommand
@@ -121,7 +121,11 @@ def run_batch(conn: Connection, run: BatchRun, submissions: Sequence[Submission]
 def _read(conn: Connection, site_id: int, commands: Sequence[Command]) -> Books:
     """Return what the commands have to know; those that only find out on the way are asked again after each reading."""
     needs = needs_of(commands)
-    staged = [each for each in commands if isinstance(each, StagedCommand)]
+    staged = [
+        asked
+        for each in commands
+        if isinstance(asked := each.command if isinstance(each, Validate) else each, StagedCommand)
+    ]
     if not staged:
         return store.load(conn, site_id, needs)
     needs.periods = True

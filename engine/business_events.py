@@ -23,7 +23,6 @@ from engine.event_commands import (
     HANDLER,
     PostBusinessEvent,
     StagedCommand,
-    TryBusinessEvent,
     TryEventHandler,
 )
 from engine.event_errors import DuplicateBusinessEvent, NoHandlerMatches, SeveralHandlersMatch, VariableUnresolved
@@ -56,8 +55,6 @@ def foresee(command: StagedCommand, books: Books) -> Needs:
         match command:
             case PostBusinessEvent():
                 _plan(command, compiled(_the_handler(command, books)["definition"]), books)
-            case TryBusinessEvent():
-                return foresee(command.event, books)
             case TryEventHandler(event=PostBusinessEvent() as event):
                 _plan(event, compiled(encode(command.handler.definition).decode()), books)
             case _:
@@ -74,8 +71,6 @@ def decide_event(command: StagedCommand, books: Books, occasion: Occasion) -> De
     match command:
         case PostBusinessEvent():
             return post_business_event(command, books, occasion)
-        case TryBusinessEvent():
-            return try_business_event(command, books, occasion)
         case TryEventHandler():
             return try_event_handler(command, books, occasion)
 
@@ -83,11 +78,6 @@ def decide_event(command: StagedCommand, books: Books, occasion: Occasion) -> De
 def post_business_event(command: PostBusinessEvent, books: Books, occasion: Occasion) -> Decision:
     """Decide a business event and its entries; raises Unread, or what refuses it or one of its entries."""
     return _posted(command, _the_handler(command, books), books, occasion)
-
-
-def try_business_event(command: TryBusinessEvent, books: Books, occasion: Occasion) -> Decision:
-    """Decide a business event and keep nothing but the answer."""
-    return _answer_only(post_business_event(command.event, books, occasion).answer)
 
 
 def try_event_handler(command: TryEventHandler, books: Books, occasion: Occasion) -> Decision:

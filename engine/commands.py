@@ -22,7 +22,7 @@ from engine.chart_commands import CreateAccount as CreateAccount
 from engine.chart_commands import CreateLedger as CreateLedger
 from engine.chart_commands import UpdateAccount as UpdateAccount
 from engine.chart_commands import UpdateLedger as UpdateLedger
-from engine.event_commands import EventCommand
+from engine.event_commands import EventCommand, PostBusinessEvent
 from engine.fx_commands import CreateFxRate
 from engine.needs import Light, Needs
 
@@ -130,7 +130,7 @@ class AcceptEntry:
 class Validate:
     """Find out what a command would come to, and leave everything as it is."""
 
-    command: PostEntry | PostBatch | CreateHold
+    command: PostEntry | PostBatch | CreateHold | PostBusinessEvent
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""

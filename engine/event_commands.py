@@ -105,22 +105,6 @@ class PostBusinessEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TryBusinessEvent:
-    """Say what posting a business event would come to, and change nothing."""
-
-    event: PostBusinessEvent
-
-    def tell(self, needs: Needs) -> None:
-        """Add the rows this command has to know."""
-        self.event.tell(needs)
-
-    @property
-    def weight(self) -> int:
-        """Return how many lines the command would write, roughly."""
-        return self.event.weight
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TryEventHandler:
     """Say what a handler would be, and what a sample event would come to if it were the only one; change nothing."""
 
@@ -140,7 +124,7 @@ class TryEventHandler:
 
 
 HandlerCommand = CreateEventHandler | UpdateEventHandler | SwitchEventHandler
-StagedCommand = PostBusinessEvent | TryBusinessEvent | TryEventHandler
+StagedCommand = PostBusinessEvent | TryEventHandler
 """The commands whose rows are read in steps: what a handler names is known when it was rendered."""
 
 EventCommand = HandlerCommand | StagedCommand

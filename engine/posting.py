@@ -45,7 +45,6 @@ from engine.event_commands import (
     CreateEventHandler,
     PostBusinessEvent,
     SwitchEventHandler,
-    TryBusinessEvent,
     TryEventHandler,
     UpdateEventHandler,
 )
@@ -112,7 +111,7 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
             return monitors.archive_monitor(command, books, occasion)
         case CreateEventHandler() | UpdateEventHandler() | SwitchEventHandler():
             return event_handlers.decide_handler(command, books, occasion)
-        case PostBusinessEvent() | TryBusinessEvent() | TryEventHandler():
+        case PostBusinessEvent() | TryEventHandler():
             return business_events.decide_event(command, books, occasion)
 
 

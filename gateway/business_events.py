@@ -8,6 +8,7 @@ from typing import Final
 from starlette.responses import Response
 
 from engine import event_queries
+from engine.commands import Validate
 from engine.event_commands import SwitchEventHandler
 from engine.event_errors import HandlerInvalid
 from gateway import event_bodies, lists, tutorial_words, wire
@@ -114,5 +115,5 @@ async def get_business_event(call: Call, _asked: Asked) -> Response:
 async def validate_business_event(call: Call, _asked: Asked) -> Response:
     """Say what a business event would come to, resulting balances included; nothing is stored."""
     document = await call.document()
-    command = wire.decode(document, event_bodies.BusinessEventDraft).trial()
+    command = Validate(command=wire.decode(document, event_bodies.BusinessEventDraft).event())
     return await submit(call, command, None)

@@ -20,7 +20,6 @@ from engine.errors import Fault
 from engine.event_commands import (
     CreateEventHandler,
     PostBusinessEvent,
-    TryBusinessEvent,
     TryEventHandler,
     UpdateEventHandler,
 )
@@ -105,10 +104,6 @@ class BusinessEventDraft(Struct, frozen=True, kw_only=True, forbid_unknown_field
             external_id=self.external_id,
             metadata=self.metadata,
         )
-
-    def trial(self) -> TryBusinessEvent:
-        """Return what the books are to say of it."""
-        return TryBusinessEvent(event=self.event())
 
 
 class BusinessEventCreate(BusinessEventDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 
 from engine import event_queries
 from engine.batch import BatchRun, Committed, Outcome, Submission, run_batch
-from engine.commands import CloseAccount, Command, CreateLedger, PostPending, UpdateAccount
+from engine.commands import CloseAccount, Command, CreateLedger, PostPending, UpdateAccount, Validate
 from engine.databases import Database
 from engine.errors import NotFound
-from engine.event_commands import SwitchEventHandler, TryBusinessEvent, TryEventHandler, UpdateEventHandler
+from engine.event_commands import SwitchEventHandler, TryEventHandler, UpdateEventHandler
 from engine.event_errors import (
     DuplicateBusinessEvent,
     NoHandlerMatches,
@@ -255,7 +255,7 @@ async def test_trials_store_nothing_at_all(stage: Stage) -> None:
     await wallet(stage, "1")
     before = await stage.rows()
     event = happened(user="1", amount=5)
-    told = await stage.run(TryBusinessEvent(event=event))
+    told = await stage.run(Validate(command=event))
     assert [each["amount"] for each in told["entries"][0]["lines"]] == [5, 5]
     trial = await stage.run(TryEventHandler(handler=handler("Other", **WALLET), event=event))
     assert trial["business_event"]["entries"][0]["lines"][0]["amount"] == 5

@@ -8,12 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.commands import CloseAccount, CreateLedger, UpdateAccount
+from engine.commands import CloseAccount, CreateLedger, UpdateAccount, Validate
 from engine.errors import AccountNotFound, InsufficientFunds, NotFound, Refused, SeveralLedgers, UnbalancedEntry
 from engine.event_commands import (
     PostBusinessEvent,
     SwitchEventHandler,
-    TryBusinessEvent,
     TryEventHandler,
     UpdateEventHandler,
 )
@@ -410,14 +409,14 @@ def test_a_trial_says_what_would_happen_and_changes_nothing(desk: Desk) -> None:
     """The same answer but for ids, no events, no rows; what would be refused is refused the same."""
     desk.run(handler())
     before = desk.totals(account(desk, "a"))
-    trial = desk.run(TryBusinessEvent(event=happened(amount=5)))
+    trial = desk.run(Validate(command=happened(amount=5)))
     assert (trial.events, trial.entries, trial.lines, trial.totals, trial.resources) == ([], [], [], {}, [])
     assert desk.totals(account(desk, "a")) == before
     real = told(desk.run(happened(amount=5)))
     tried = told(trial)
     assert tried["entries"][0]["lines"][0]["resulting_balances"] == real["entries"][0]["lines"][0]["resulting_balances"]
     with pytest.raises(NoHandlerMatches):
-        desk.run(TryBusinessEvent(event=happened("Other")))
+        desk.run(Validate(command=happened("Other")))
 
 
 def test_a_handler_is_tried_on_a_sample_alone(desk: Desk) -> None:

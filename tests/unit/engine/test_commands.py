@@ -44,7 +44,6 @@ from engine.event_commands import (
     CreateEventHandler,
     PostBusinessEvent,
     SwitchEventHandler,
-    TryBusinessEvent,
     TryEventHandler,
     UpdateEventHandler,
 )
@@ -135,7 +134,7 @@ CASES: list[tuple[Command, Needs]] = [
         PostBusinessEvent(name="n", external_id="x"),
         Needs(handled_names={"n"}, resources={("business_event", "external_id"): {"x"}}),
     ),
-    (TryBusinessEvent(event=PostBusinessEvent(name="n")), Needs(handled_names={"n"})),
+    (Validate(command=PostBusinessEvent(name="n")), Needs(handled_names={"n"})),
     (
         TryEventHandler(handler=CreateEventHandler(name="n", definition=IN_LEDGER), event=PostBusinessEvent(name="m")),
         Needs(ledgers={"l"}, handled_names={"m"}),
