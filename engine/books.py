@@ -236,7 +236,7 @@ class Books:
     def accounts_with(self, question: AccountsWith) -> list[str]:
         """Return the accounts that answer a question now: what was told, but for those that commands have changed since."""
         changed = self.changed_accounts()
-        answering = [each for each in changed if _answers(self.account(each), question)]
+        answering = [each for each in changed if answers(self.account(each), question)]
         return [*(each for each in self.told(question) if each not in changed), *sorted(answering)]
 
     def changed_accounts(self) -> set[str]:
@@ -295,7 +295,8 @@ class Books:
                 self._resource_of[kind, column, row[column]] = row["id"]
 
 
-def _answers(account: AccountRow | None, question: AccountsWith) -> bool:
+def answers(account: AccountRow | None, question: AccountsWith) -> bool:
+    """Tell whether an account is one of those that a question is about."""
     if account is None or account["status"] != "open" or question.ledger_id not in {None, account["ledger_id"]}:
         return False
     return all(account["metadata"].get(key) == value for key, value in question.pairs)

@@ -129,6 +129,17 @@ accounts: Final = Table(
     ),
 )
 
+# Each pair of an account's metadata, so that accounts are found by it.
+account_metadata: Final = Table(
+    "account_metadata",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("account_id", Id, nullable=False),
+    PrimaryKeyConstraint("site_id", "key", "value", "account_id"),
+)
+
 # What every posting rewrites stands apart from what an account is, so that the rewritten row is short.
 balances: Final = Table(
     "balances",

@@ -8,9 +8,9 @@ from typing import Any, Final, cast
 
 from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
 
-from engine import category_store, idempotency
+from engine import category_store, idempotency, metadata_store
 from engine.balances import Totals
-from engine.books import Books, Decision
+from engine.books import Books, Decision, answers
 from engine.events import FeedEvent
 from engine.feed import Head
 from engine.idempotency import Answer, IdempotencyKey
@@ -59,6 +59,7 @@ class Changes:
     changed_accounts: dict[str, AccountRow] = field(default_factory=dict)
     new_entries: dict[str, EntryRow] = field(default_factory=dict)
     changed_entries: dict[str, EntryRow] = field(default_factory=dict)
+    account_metadata: dict[str, tuple[dict[str, str], dict[str, str]]] = field(default_factory=dict)
     lines: list[LineRow] = field(default_factory=list)
     totals: dict[str, Totals] = field(default_factory=dict)
     facts: list[tuple[str, str]] = field(default_factory=list)
@@ -76,9 +77,14 @@ class Changes:
             new = known.ledger(decision.ledger["id"]) is None
             _put(decision.ledger, new, self.new_ledgers, self.changed_ledgers)
         if decision.account is not None:
-            new = known.account(decision.account["id"]) is None
-            _put(decision.account, new, self.new_accounts, self.changed_accounts)
+            before = known.account(decision.account["id"])
+            _put(decision.account, before is None, self.new_accounts, self.changed_accounts)
+            was, _ = self.account_metadata.get(
+                decision.account["id"], ({} if before is None else before["metadata"], None)
+            )
+            self.account_metadata[decision.account["id"]] = (was, decision.account["metadata"])
         self.new_accounts.update((account["id"], account) for account in decision.opened)
+        self.account_metadata.update((account["id"], ({}, account["metadata"])) for account in decision.opened)
         for entry in decision.entries:
             _put(entry, known.entry(entry["id"]) is None, self.new_entries, self.changed_entries)
         self.lines += decision.lines
@@ -100,6 +106,7 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     """Read what the commands have to know."""
     books = Books()
     stored: list[tuple[EntryRow, list[LineRow]]] = []
+    candidates: dict[AccountsWith, list[str]] = {}
     if needs.entries:
         stored = entries_by_id(conn, site_id, needs.entries)
         books.learn(entries=stored)
@@ -115,13 +122,15 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
     if needs.account_external_ids:
         wanted = wanted.union(_named_accounts(conn, site_id, needs.account_external_ids))
     if needs.accounts_with:
-        told = [(question, _accounts_with(conn, site_id, question)) for question in needs.accounts_with]
-        books.learn(told=told)
-        wanted = wanted.union(account_id for _, found in told for account_id in found)
+        candidates = metadata_store.candidates(conn, site_id, needs.accounts_with)
+        wanted = wanted.union(account_id for found in candidates.values() for account_id in found)
     found = accounts_by_id(conn, site_id, wanted)
     if needs.purposeful:
         found += _purposeful(conn, site_id, {account["ledger_id"] for account, _ in found})
     books.learn(accounts=found)
+    for question, among_these in candidates.items():
+        answering = [each for each in among_these if answers(books.account(each), question)]
+        books.learn(told=[(question, answering[: question.limit])])
     wanted_ledgers = (
         needs.ledgers.union(account["ledger_id"] for account, _ in found) if needs.periods else needs.ledgers
     )
@@ -226,6 +235,8 @@ def save(
             Update(table=feeds, keys=("site_id",), rows=[feed_row]),
         ],
     )
+    if changes.account_metadata:
+        metadata_store.save(conn, site_id, changes.account_metadata)
     category_store.save_places(conn, site_id, changes.placed, changes.linked)
 
 
@@ -304,17 +315,6 @@ def _purposeful(conn: Connection, site_id: int, ledger_ids: Collection[str]) -> 
 def _named_accounts(conn: Connection, site_id: int, external_ids: Collection[str]) -> list[str]:
     query = select(accounts.c.id).where(accounts.c.site_id == site_id, among(accounts.c.external_id, external_ids))
     return list(conn.execute(query).scalars())
-
-
-def _accounts_with(conn: Connection, site_id: int, question: AccountsWith) -> list[str]:
-    query = select(accounts.c.id).where(
-        accounts.c.site_id == site_id,
-        accounts.c.status == "open",
-        *(metadata_is(conn, accounts, key, value) for key, value in question.pairs),
-    )
-    if question.ledger_id is not None:
-        query = query.where(accounts.c.ledger_id == question.ledger_id)
-    return list(conn.execute(query.limit(question.limit)).scalars())
 
 
 def _handlers_of(conn: Connection, site_id: int, names: Collection[str]) -> list[ResourceRow]:

@@ -94,7 +94,7 @@ async def stage(
         exchange = (LineDraft(account=cash, direction="debit", amount=10, metadata={}),
                     LineDraft(account=await stage.account("revenue", "USD"), direction="credit", amount=11, metadata={}))  # fmt: skip
         await stage.run(PostEntry(lines=exchange, fx_rate_id=rate))
-        await stage.run(UpdateAccount(account_id=cash, name="Till"))
+        await stage.run(UpdateAccount(account_id=cash, name="Till", metadata={"kind": "cash"}))
         await stage.run(UpdateLedger(ledger_id=stage.ledger_id, name="Books"))
         await stage.run(handler(entries=[{"lines": [line(cash, "debit", 3), line(sales, "credit", 3)]}]))
         made = await stage.run(handler("Later", conditions={"field": "event.late", "operator": "equals", "value": 1}))
@@ -224,6 +224,11 @@ CASES = [
     ("holds", "DELETE FROM holds WHERE status = 'released'"),
     ("holds", f"UPDATE holds SET id = '{NOBODY}' WHERE status = 'released'"),
     ("entries", "UPDATE entries SET held = NOT held WHERE status = 'pending'"),
+    # Accounts by their metadata.
+    ("account_metadata", "UPDATE account_metadata SET value = 'x' WHERE value = 'cash'"),
+    ("account_metadata", "UPDATE account_metadata SET key = 'x' WHERE value = 'cash'"),
+    ("account_metadata", "DELETE FROM account_metadata WHERE value = 'cash'"),
+    ("account_metadata", f"INSERT INTO account_metadata VALUES (7, 'kind', 'cash', '{NOBODY}')"),
     # Handlers and what they handled.
     ("event_handlers", "UPDATE event_handlers SET name = 'x' WHERE name = 'Later'"),
     ("event_handlers", "UPDATE event_handlers SET status = 'active' WHERE name = 'Later'"),

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from engine import event_queries
 from engine.batch import BatchRun, Committed, Outcome, Submission, run_batch
-from engine.commands import CloseAccount, Command, CreateLedger, PostPending, UpdateAccount, Validate
+from engine.commands import CloseAccount, Command, CreateAccount, CreateLedger, PostPending, UpdateAccount, Validate
 from engine.databases import Database
 from engine.errors import NotFound
 from engine.event_commands import SwitchEventHandler, TryEventHandler, UpdateEventHandler
@@ -23,6 +23,7 @@ from engine.event_errors import (
     VariableUnresolved,
 )
 from engine.events import Diagnostics
+from engine.metadata_store import FEW_OF_EACH
 from engine.queries import Selection
 from tests.store.engine_stage import OTHER, Stage, entry, key, make_stage, outcomes
 from tests.unit.engine.handling import TOP_UP, definition, handler, happened, line, lines, metadata_query
@@ -308,3 +309,51 @@ async def test_lists_are_narrowed_and_paged(stage: Stage) -> None:
         await stage.engine.ask(stage.site, event_queries.list_event_handlers, Selection(equals={"name": "Other"}))
     ).value
     assert [each.name for each in handlers.items] == ["Other"]
+
+
+async def test_a_pair_that_many_accounts_have_does_not_hide_the_one_that_is_meant(stage: Stage) -> None:
+    """By the rarest pair of a query, or by all together where each is common."""
+    run = BatchRun(site=stage.site, ids=stage.ids, idempotency_days=7)
+    opened = [
+        CreateAccount(
+            ledger_id=stage.ledger_id,
+            name="n",
+            type="liability",
+            currency="EUR",
+            metadata={"type": "wallet", "even": str(number % 2 == 0), "user": str(number), "group": str(number // 70)},
+        )
+        for number in range(140)
+    ]
+    submissions = [Submission(command=each, key=None, diagnostics=Diagnostics()) for each in opened]
+    done = (await stage.write(lambda conn: run_batch(conn, run, submissions, stage.clock))).outcomes
+    assert kinds(done) == [Committed] * 140
+    by_user = metadata_query(type="wallet", user="{{ event.user }}")
+    entries = WALLET["entries"]
+    made = (await stage.run(handler(variables={"wallet": by_user}, entries=entries)))["id"]
+    told = await stage.run(happened(user="133", amount=1))
+    [first] = [each for each in done if isinstance(each, Committed) and b'"user":"133"' in each.body]
+    assert told["entries"][0]["lines"][1]["account_id"] == first.resource_id
+    common = definition(variables={"wallet": metadata_query(type="wallet", even="True")}).variables
+    await stage.run(UpdateEventHandler(handler_id=made, definition={"variables": common}))
+    with pytest.raises(VariableUnresolved, match="more than one"):
+        await stage.run(happened(amount=1))
+    joined = definition(variables={"wallet": metadata_query(even="True", group="1", type="wallet")}).variables
+    await stage.run(UpdateEventHandler(handler_id=made, definition={"variables": joined}))
+    with pytest.raises(VariableUnresolved, match="more than one"):
+        await stage.run(happened(amount=1))
+
+
+async def test_accounts_are_found_by_an_index(stage: Stage) -> None:
+    """On both databases, whatever the planner believes of an empty table: the plan names the key and scans nothing."""
+    if stage.database.dialect == "postgresql":
+        command = text("EXPLAIN " + FEW_OF_EACH.replace("$1", ":site").replace("$2", ":keys").replace("$3", ":values"))
+        values = {"site": stage.site.id, "keys": ["a"], "values": ["b"]}
+    else:
+        command = text(
+            "EXPLAIN QUERY PLAN SELECT account_id FROM account_metadata WHERE site_id = :site AND key = :key AND value = :value"
+        )
+        values = {"site": stage.site.id, "key": "a", "value": "b"}
+    plan = str(await stage.read(lambda conn: conn.execute(command, values).all()))
+    assert "Index" in plan or "USING COVERING INDEX" in plan or "USING PRIMARY KEY" in plan, plan
+    assert "Seq Scan" not in plan, plan
+    assert "SCAN" not in plan, plan

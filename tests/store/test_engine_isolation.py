@@ -40,6 +40,7 @@ async def stages(postgres_database: PostgresDatabase) -> AsyncIterator[tuple[Sta
     for site in (SITE, OTHER):
         stage = await make_stage(database, site)
         cash, sales = await stage.accounts("asset", "revenue")
+        await stage.account(metadata={"kind": "cash"})
         await stage.submit(entry(cash, sales, 5), key("k"))
         top, low = [
             (await stage.run(CreateCategory(name="n", currency="EUR", normal_balance="debit")))["id"] for _ in range(2)

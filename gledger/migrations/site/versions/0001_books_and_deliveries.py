@@ -18,6 +18,7 @@ _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tr
 _TABLES = (
     "acceptances",
     "account_categories",
+    "account_metadata",
     "accounts",
     "attempts",
     "balance_monitors",
@@ -61,6 +62,7 @@ _CHANGES = {
     "accounts": "UPDATE",
     "balances": "UPDATE",
     "account_categories": "UPDATE",
+    "account_metadata": "DELETE",
     "category_balances": "UPDATE",
     "category_accounts": "DELETE",
     "category_links": "DELETE",
@@ -162,6 +164,14 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("external_id IS NOT NULL"),
         sqlite_where=sa.text("external_id IS NOT NULL"),
+    )
+    op.create_table(
+        "account_metadata",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("account_id", _ID, nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "key", "value", "account_id", name=op.f("pk_account_metadata")),
     )
     op.create_table(
         "balances",
