@@ -80,3 +80,5 @@ DisableAfter = Annotated[
 ]
 
 Pem = Annotated[str, Meta(min_length=1, max_length=32_768, pattern=r"^[\x09\x0a\x0d\x20-\x7e]*$(?!\n)")]
+PrivateKeyPem = Annotated[str, Meta(min_length=1, max_length=8_192, pattern=r"^[\x09\x0a\x0d\x20-\x7e]*$(?!\n)")]
+"""An RSA key of 8,192 bits fits; checking a larger one would take its time."""

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from delivery.errors import EndpointDisabled, EndpointNotFound, InvalidReplay, ReplayFinished, ReplayNotFound
 from delivery.replay_shapes import (
     ERRORS_OF_CLASS,
+    RATE_DEFAULT,
     CatchUp,
     Replay,
     ReplayCreate,
@@ -83,14 +84,20 @@ class Replays:
     async def create(self, site: Site, draft: ReplayCreate, *, key: IdempotencyKey | None = None) -> Begun:
         """Begin a replay; raises as `preview` does, and engine.errors.IdempotencyKeyReused."""
         selection = draft.selection()
-        parts = await self._plan(site, selection)
         now_us = self._clock.now_us()
+        database = await self._databases.of(site)
+        if key is not None:
+            # Answered again as it was, whatever became of its endpoints meanwhile.
+            answered = await database.read(lambda conn: _answered(conn, site.id, key, now_us), site_id=site.id)
+            if answered is not None:
+                return answered
+        parts = await self._plan(site, selection)
         replay_id = self._ids.draw(now_us)
         running = bool(parts)
         row = ReplayRow(
             id=replay_id,
             selection=stored_selection(selection),
-            rate_per_s=None if draft.rate_per_s is UNSET else draft.rate_per_s,
+            rate_per_s=RATE_DEFAULT if draft.rate_per_s is UNSET else draft.rate_per_s or RATE_DEFAULT,
             status="running" if running else "queued",
             due_at=now_us if running else None,
             lock_version=1,
@@ -103,9 +110,9 @@ class Replays:
             if key is not None:
                 # Two requests with one key wait for each other here.
                 feed.lock_head(conn, site.id)
-                answer = idempotency.answer_for(idempotency.find(conn, site.id, [key.key], now_us), key)
-                if answer is not None:
-                    return Begun(body=answer.body, replay_id=answer.resource_id or "", replayed=True)
+                answered = _answered(conn, site.id, key, now_us)
+                if answered is not None:
+                    return answered
             store.insert_replay(conn, site.id, row, parts)
             body = encode(show_replay(row, parts))
             if key is not None:
@@ -113,7 +120,6 @@ class Replays:
                 idempotency.store(conn, site.id, [(key, answer)], now_us)
             return Begun(body=body, replay_id=replay_id, replayed=False)
 
-        database = await self._databases.of(site)
         begun = await database.write(write, site_id=site.id)
         self._hint(site)
         return begun
@@ -193,6 +199,11 @@ class Replays:
     def _hint(self, site: Site) -> None:
         if self._on_replay is not None:
             self._on_replay(site)
+
+
+def _answered(conn: Connection, site_id: int, key: IdempotencyKey, now_us: int) -> Begun | None:
+    answer = idempotency.answer_for(idempotency.find(conn, site_id, [key.key], now_us), key)
+    return None if answer is None else Begun(body=answer.body, replay_id=answer.resource_id or "", replayed=True)
 
 
 def wanted_of(given: ReplayFilter, endpoint_id: str | None = None) -> Wanted:

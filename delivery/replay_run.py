@@ -40,8 +40,10 @@ STEP_US: Final = 50_000
 FULL_US: Final = 250_000
 PAUSED_US: Final = 2_000_000
 """When to look again at an endpoint that has all it may have waiting, and where that endpoint is paused."""
-BURST_US: Final = 250_000
-"""A replay with a rate queues what is due of a quarter of a second at once."""
+BURST_US: Final = 50_000
+"""What is due of so long is queued at once: larger bursts would be felt by what is delivered meanwhile."""
+LATE_US: Final = 250_000
+"""How far a replay that fell behind its rate may catch up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class ReplayRunner:
             locked = lock_endpoints(conn, site_id, chosen)
             # Read again under the locks: attempts were settled, and counted, meanwhile.
             parts = store.read_parts(conn, site_id, row.id, chosen)
-            budget = STEP_ROWS if row.rate_per_s is None else _budget(row.rate_per_s)
+            budget = _budget(row.rate_per_s)
             step = _Step(conn, site_id, self._ids, row, read_selection(row), now_us, budget)
             after = [step.advance(part, locked[part.endpoint_id]) for part in parts]
             store.save_parts(conn, site_id, after)
@@ -236,10 +238,10 @@ def _next(row: ReplayRow, queued: int, idle_us: int, now_us: int, *, finished: b
     """Return the replay after a step that queued so many; `idle_us` is waited where nothing else says how long."""
     if finished:
         return replace(row, status="queued", due_at=None, lock_version=row.lock_version + 1, updated_at=now_us)
-    if not queued or row.rate_per_s is None:
+    if not queued:
         due_at = now_us + idle_us
     else:
         # From when it was due, not from now: a step that came late must not slow it down.
-        begun = max(row.due_at or now_us, now_us - BURST_US)
+        begun = max(row.due_at or now_us, now_us - LATE_US)
         due_at = begun + queued * 1_000_000 // row.rate_per_s
     return replace(row, due_at=due_at)

@@ -16,6 +16,8 @@ from engine.money import format_instant, parse_instant
 
 DELIVERIES_MAX: Final = 1_000
 RATE_MAX: Final = 10_000
+RATE_DEFAULT: Final = 200
+"""Deliveries a second of a replay that says nothing: what is delivered beside it is to feel nothing of it."""
 
 _ID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$(?!\n)"
 Id = Annotated[str, Meta(pattern=_ID)]
@@ -103,7 +105,7 @@ class Replay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     status: ReplayStatus
     filter: ReplayFilter | None
     catch_up: CatchUp | None
-    rate_per_s: int | None
+    rate_per_s: int
     total: int
     queued: int
     delivered: int

@@ -126,7 +126,7 @@ class ReplayRow:
 
     id: str
     selection: bytes
-    rate_per_s: int | None
+    rate_per_s: int
     status: str
     due_at: int | None
     lock_version: int

@@ -237,7 +237,7 @@ replays: Final = Table(
     Column("id", Id, nullable=False),
     # What was asked for, as it was asked.
     Column("selection", LargeBinary, nullable=False),
-    Column("rate_per_s", Integer),
+    Column("rate_per_s", Integer, nullable=False),
     # running, paused, canceled, or queued: everything it found waits for an attempt or had one.
     Column("status", String(10), nullable=False),
     # When the next step is due; NULL: none is.

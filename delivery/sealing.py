@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -43,7 +44,8 @@ class Sealer:
             changed |= {"tls": None, "tls_key_sealed": None}
         elif given.tls is not UNSET:
             key = given.tls.private_key
-            changed["tls"] = read_identity(given.tls.certificate, key, given.tls.ca)
+            # Off the loop: checking a large key takes its time.
+            changed["tls"] = await asyncio.to_thread(read_identity, given.tls.certificate, key, given.tls.ca)
             changed["tls_key_sealed"] = (
                 None if key is None else await self._seal(site, endpoint_id, TLS_KEY_COLUMN, key.encode())
             )

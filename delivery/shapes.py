@@ -22,6 +22,7 @@ from delivery.options import (
     Ordering,
     OrderingKey,
     Pem,
+    PrivateKeyPem,
     RateLimit,
     RetrySchedule,
     Signature,
@@ -46,7 +47,7 @@ class TlsGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How TLS to an endpoint is made, in PEM: a client certificate with its key, and the authorities to trust instead."""
 
     certificate: Pem | None = None
-    private_key: Pem | None = None
+    private_key: PrivateKeyPem | None = None
     ca: Pem | None = None
 
 

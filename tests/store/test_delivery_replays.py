@@ -13,7 +13,7 @@ from delivery.dispatch import DispatchSettings
 from delivery.errors import EndpointDisabled, EndpointNotFound, InvalidReplay, ReplayFinished, ReplayNotFound
 from delivery.replay_jobs import Replays
 from delivery.replay_run import BACKLOG, STEP_ROWS, ReplayRunner
-from delivery.replay_shapes import Replay, ReplayCreate
+from delivery.replay_shapes import RATE_DEFAULT, RATE_MAX, Replay, ReplayCreate
 from delivery.shapes import Endpoint, EndpointChange
 from engine import feed
 from engine.cursors import feed_cursor
@@ -38,11 +38,11 @@ class Jobs:
         return ReplayRunner(self.stage.databases, clock=self.stage.clock, ids=self.stage.ids, chance=lambda: 0.0)
 
     async def begin(self, **body: object) -> Replay:
-        """Begin a replay."""
-        begun = await self.cases.create(SITE, draft(**body))
+        """Begin a replay, as fast as may be unless told."""
+        begun = await self.cases.create(SITE, draft(**{"rate_per_s": RATE_MAX, **body}))
         return msgspec.json.decode(begun.body, type=Replay)
 
-    async def queue_all(self, *, steps: int = 50) -> None:
+    async def queue_all(self, *, steps: int = 100) -> None:
         """Take steps until no replay is running, time passing between them."""
         for _ in range(steps):
             outcome = await self.runner.step(SITE)
@@ -231,6 +231,7 @@ async def test_a_rate_is_kept_to_and_a_late_step_does_not_slow_it(jobs: Jobs, re
     seconds = (jobs.stage.clock.now_us() - began) / 1e6
     assert 2.2 <= seconds <= 2.8
     assert (await jobs.see(replay)).queued == 50
+    assert (await jobs.begin(filter={"sequence_from": 1}, rate_per_s=None)).rate_per_s == RATE_DEFAULT
 
 
 async def test_no_more_is_queued_than_an_endpoint_takes(jobs: Jobs, receiver: Receiver) -> None:
@@ -455,6 +456,11 @@ async def test_the_same_key_begins_one_replay(jobs: Jobs, receiver: Receiver) ->
     assert one.body == two.body
     with pytest.raises(IdempotencyKeyReused):
         await jobs.cases.create(SITE, wanted, key=IdempotencyKey(key="k", fingerprint=b"2"))
+    (endpoint,) = (await jobs.stage.endpoints.list(SITE, limit=1)).data
+    narrow = draft(filter={"endpoint_id": endpoint.id})
+    first = await jobs.cases.create(SITE, narrow, key=IdempotencyKey(key="n", fingerprint=b"1"))
+    await jobs.stage.endpoints.delete(SITE, endpoint.id)
+    assert (await jobs.cases.create(SITE, narrow, key=IdempotencyKey(key="n", fingerprint=b"1"))).body == first.body
 
 
 async def test_replays_are_listed_newest_first_in_pages(jobs: Jobs, receiver: Receiver) -> None:

@@ -711,7 +711,7 @@ def upgrade() -> None:
         sa.Column("site_id", sa.BigInteger(), nullable=False),
         sa.Column("id", _ID, nullable=False),
         sa.Column("selection", sa.LargeBinary(), nullable=False),
-        sa.Column("rate_per_s", sa.Integer(), nullable=True),
+        sa.Column("rate_per_s", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=True),
         sa.Column("lock_version", sa.BigInteger(), nullable=False),
