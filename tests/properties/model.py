@@ -30,9 +30,11 @@ from engine.category_commands import (
 )
 from engine.commands import (
     ArchiveEntry,
+    CaptureHold,
     CloseAccount,
     Command,
     CreateAccount,
+    CreateHold,
     CreateLedger,
     LineDraft,
     LinePart,
@@ -40,12 +42,13 @@ from engine.commands import (
     PostEntry,
     PostPart,
     PostPending,
+    ReleaseHold,
     ReverseEntry,
     UpdateAccount,
     UpdateEntry,
 )
 from engine.databases import Site
-from engine.entry_errors import EntryAlreadyReversed
+from engine.entry_errors import CaptureExceeds, EntryAlreadyReversed, HoldNotOpen
 from engine.errors import AccountNotEmpty, CategoryCycle, EntryNotPending, IdempotencyKeyReused, Refused
 from engine.events import Diagnostics
 from engine.idempotency import IdempotencyKey
@@ -408,6 +411,102 @@ class EntriesMachine(BooksMachine):
                 self.oracle.closed.add(account)
         else:
             self.refused(CloseAccount(account_id=account), AccountNotEmpty)
+
+
+class HoldsMachine(BooksMachine):
+    """Reserves for a time, captures in parts, releases, lets time run out; and batches whose entries stand alone."""
+
+    entries = BooksMachine.entries
+
+    def furnish(self) -> None:
+        """No hold is open yet."""
+        self.open_until: dict[str, int] = {}
+
+    def of_status(self, status: str) -> list[str]:
+        """Return the entries of a status that are no open holds, the oldest first."""
+        return [entry_id for entry_id in super().of_status(status) if entry_id not in self.open_until]
+
+    @rule(
+        pair=st.sampled_from([(0, 1), (3, 1), (1, 3), (2, 3), (1, 1)]),
+        amount=st.integers(1, 60),
+        hours=st.integers(1, 3),
+        at_once=st.sampled_from([None, None, 1, 7]),
+    )
+    def hold(self, pair: tuple[int, int], amount: int, hours: int, at_once: int | None) -> None:
+        """Something is reserved, where the accounts can take it; now and then a part is captured in the same batch."""
+        drawn = ([(pair, amount, False)], "pending", None)
+        until = self.clock.now_us() + hours * HOUR
+        command = CreateHold(entry=self.command(drawn), expires_at=until)
+        made = self.tried(command, fine=self.oracle.takes(self.booked(drawn)))
+        if made is None:
+            return
+        hold_id = made.resource_id or ""
+        self.oracle.become({**self.oracle.entries, hold_id: self.booked(drawn)})
+        self.open_until[hold_id] = until
+        if at_once is not None:
+            self.captured(hold_id, at_once, final=False)
+
+    @precondition(lambda self: bool(self.open_until))
+    @rule(data=st.data(), amount=st.none() | st.integers(1, 60), final=st.booleans())
+    def capture(self, data: st.DataObject, amount: int | None, *, final: bool) -> None:
+        """A part or all of a hold is posted, whatever the balances are by now."""
+        self.captured(data.draw(st.sampled_from(list(self.open_until))), amount, final=final)
+
+    def captured(self, hold_id: str, amount: int | None, *, final: bool) -> None:
+        """Capture, and let the oracle know."""
+        entry = self.oracle.entries[hold_id]
+        left = entry.lines[0][2]
+        taken = left if amount is None else amount
+        command = CaptureHold(hold_id=hold_id, amount=amount, final=final)
+        done = self.tried(command, fine=taken <= left, kind=CaptureExceeds)
+        if done is None:
+            return
+        lines = tuple((account, side, taken) for account, side, _ in entry.lines)
+        if final or taken == left:
+            self.oracle.become({**self.oracle.entries, hold_id: replace(entry, lines=lines, status="posted")})
+            del self.open_until[hold_id]
+            self.refused(command, HoldNotOpen)
+            return
+        rest = tuple((account, side, left - taken) for account, side, _ in entry.lines)
+        made = msgspec.json.decode(done.body)["captures"][-1]
+        self.oracle.become(
+            {**self.oracle.entries, hold_id: replace(entry, lines=rest), made: Booked(lines, "posted")},
+        )
+
+    @precondition(lambda self: bool(self.open_until))
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        """A hold is given up, once."""
+        hold_id = data.draw(st.sampled_from(list(self.open_until)))
+        self.one(ReleaseHold(hold_id=hold_id))
+        del self.open_until[hold_id]
+        self.oracle.ends(hold_id, "archived")
+        self.refused(ReleaseHold(hold_id=hold_id), HoldNotOpen)
+
+    @rule(drawn=ENTRIES)
+    def wait(self, drawn: Any) -> None:
+        """An hour passes: the next batch begins by freeing what is due, and what it posts sees that."""
+        self.clock.advance(micros=HOUR)
+        due = [hold_id for hold_id, until in self.open_until.items() if until <= self.clock.now_us()]
+        for hold_id in due:
+            del self.open_until[hold_id]
+            self.oracle.ends(hold_id, "archived")
+        self.book(drawn, self.submit((self.command(drawn), None))[0])
+        for hold_id in due:
+            self.refused(CaptureHold(hold_id=hold_id), HoldNotOpen)
+
+    @rule(target=entries, all_drawn=st.lists(ENTRIES, min_size=2, max_size=4))
+    def post_independently(self, all_drawn: list[Any]) -> Any:
+        """Each entry of one request stands or falls alone, seeing those before it that stand."""
+        command = PostBatch(entries=tuple(self.command(drawn) for drawn in all_drawn), mode="independent")
+        made: list[str] = []
+        for drawn, outcome in zip(all_drawn, msgspec.json.decode(self.one(command).body)["data"], strict=True):
+            new = self.booked(drawn)
+            assert (outcome["status"] == "committed") == self.oracle.takes(new), outcome
+            if outcome["entry"] is not None:
+                made.append(outcome["entry"]["id"])
+                self.oracle.become({**self.oracle.entries, made[-1]: new})
+        return multiple(*made)
 
 
 class GroupsMachine(BooksMachine):

@@ -21,10 +21,10 @@ from sqlalchemy.pool import StaticPool
 from engine.databases import Database, Site
 from gledger.migrations import upgrade
 from tests.databases import PostgresDatabase
-from tests.properties.model import BooksMachine, EntriesMachine, GroupsMachine
+from tests.properties.model import BooksMachine, EntriesMachine, GroupsMachine, HoldsMachine
 from tests.store.engine_stage import SITE
 
-MACHINES = (EntriesMachine, GroupsMachine)
+MACHINES = (EntriesMachine, HoldsMachine, GroupsMachine)
 _SITES = itertools.count(100)
 
 
