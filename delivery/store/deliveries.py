@@ -137,12 +137,17 @@ def page_deliveries(
     """Return deliveries that match; `before` is the id of the last one of the page before.
 
     With an endpoint and `after`: those with a larger endpoint sequence, ascending. Else the newest first: by id; by the
-    event where a type is asked for, whose events are found by an index; by number where only an endpoint is.
+    event where a type, an event or a correlation id is asked for, whose events are found by an index; by number where only
+    an endpoint is.
     """
     query = select(*COLUMNS).where(*matching(site_id, wanted)).limit(limit)
     number = deliveries.c.endpoint_sequence
     if wanted.endpoint_id is not None and after is not None:
         query = query.where(number > after).order_by(number)
+    elif wanted.event_id is not None or wanted.correlation_id is not None:
+        place = deliveries.c.sequence, deliveries.c.endpoint_id
+        query = query.order_by(*(column.desc() for column in place))
+        query = query if before is None else query.where(tuple_(*place) < _of(site_id, before, *place))
     elif few(wanted) or (wanted.endpoint_id is None and wanted.event_types is None):
         query = query.order_by(deliveries.c.id.desc())
         query = query if before is None else query.where(deliveries.c.id < before)

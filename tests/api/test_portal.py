@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -11,8 +12,11 @@ from starlette.types import ASGIApp
 
 from gateway.portal.rendering import STATIC
 from gateway.portal.table import PAGES
-from gledger.parts import Parts
-from gledger.sites import first_administrator
+from gledger.parts import Parts, open_parts
+from gledger.serve import Gateway
+from gledger.settings import Settings
+from gledger.sites import bootstrap, first_administrator
+from tests.api.conftest import MASTER_KEY
 from tests.api.stage import BASE_URL, OpenSite, furnish, open_client, open_site
 
 SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
@@ -106,6 +110,10 @@ async def test_a_form_of_another_site_is_not_taken(browser: httpx2.AsyncClient) 
     ):
         answer = await browser.post("/portal/sign-out", data={"form_token": token}, headers=headers)
         assert answer.status_code == 403, headers
+    planted = await browser.post(
+        "/portal/sign-in", data={"email": "a@b.example"}, headers={"sec-fetch-site": "cross-site"}
+    )
+    assert planted.status_code == 403
     for form in ({}, {"form_token": ""}, {"form_token": "0" * 64}):
         assert (await browser.post("/portal/sign-out", data=form, headers=SAME_ORIGIN)).status_code == 403
     assert (await browser.get("/portal")).status_code == 200
@@ -147,6 +155,28 @@ async def test_every_answer_has_the_headers_that_keep_a_page_to_itself(browser: 
             assert answer.headers["cache-control"] == "no-store"
             assert not re.search(r"<script(?![^>]*\bsrc=)|\son[a-z]+=|\sstyle=|<style", answer.text)
             assert not re.search(r'(?:src|href)="(?:https?:)?//(?!www\.standardwebhooks\.com)', answer.text)
+
+
+async def test_under_tls_the_cookie_is_bound_to_the_host(tmp_path: Path, redis_server: str) -> None:
+    """`__Host-` keeps it from other hosts and from clear text; scripts never see it; the page says to come by TLS only."""
+    settings = Settings.from_env(
+        {
+            "GLEDGER_DATA": str(tmp_path),
+            "GLEDGER_REDIS_URL": redis_server,
+            "GLEDGER_MASTER_KEY": MASTER_KEY,
+            "GLEDGER_PUBLIC_URL": "https://ledger.example",
+        }
+    )
+    async with open_parts(settings) as parts, open_client(Gateway(parts).app) as client:
+        await bootstrap(parts, "acme", "sandbox")
+        email, password = await first_administrator(parts, "acme")
+        form = {"email": email, "password": password}
+        answer = await client.post("/portal/sign-in", data=form, headers={"origin": "https://ledger.example"})
+    cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith("__host-gledger=")
+    assert all(part in cookie for part in ("; secure", "; httponly", "; path=/", "; samesite=lax"))
+    assert "domain" not in cookie
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
 @pytest.mark.parametrize("name", STATIC)
