@@ -30,12 +30,17 @@ def check(condition: EventCondition, check_path: Callable[[Path], str | None]) -
         each, pointer, depth = waiting.pop()
         count += 1
         if depth > CONDITIONS_DEPTH_MAX or count > CONDITIONS_MAX:
-            limit = f"{CONDITIONS_MAX} conditions, nested at most {CONDITIONS_DEPTH_MAX} deep"
-            return [Fault(code="validation.out_of_range", pointer="/conditions", detail=f"There are at most {limit}.")]
+            return [too_many("/conditions")]
         faults += _check_one(each, pointer, check_path)
-        below = [(inner, f"{pointer}{place}", depth + 1) for inner, place in _below(each)]
+        below = [(within, f"{pointer}{place}", depth + 1) for within, place in inner(each)]
         waiting += reversed(below)
     return faults
+
+
+def too_many(pointer: str) -> Fault:
+    """Return the fault of conditions that are too many or nested too deep."""
+    limit = f"{CONDITIONS_MAX} conditions, nested at most {CONDITIONS_DEPTH_MAX} deep"
+    return Fault(code="validation.out_of_range", pointer=pointer, detail=f"There are at most {limit}.")
 
 
 def holds(condition: EventCondition, lookup: Lookup) -> bool:
@@ -85,10 +90,11 @@ def _is_name(field: Any) -> bool:
     return field in {"event.name", "ledgerable_event.name"}
 
 
-def _below(condition: EventCondition) -> Iterator[tuple[EventCondition, str]]:
+def inner(condition: EventCondition) -> Iterator[tuple[EventCondition, str]]:
+    """Return the conditions that one joins, each with its place in it."""
     for each, name in ((condition.all_of, "and"), (condition.any_of, "or")):
         if each is not UNSET:
-            yield from ((inner, f"/{name}/{index}") for index, inner in enumerate(each))
+            yield from ((below, f"/{name}/{index}") for index, below in enumerate(each))
     if condition.none_of is not UNSET:
         yield condition.none_of, "/not"
 

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from engine.conditions import inner, too_many
 from engine.definitions import (
+    CONDITIONS_DEPTH_MAX,
     ENTRIES_MAX,
     VARIABLES_MAX,
     Definition,
@@ -50,6 +52,7 @@ class EventHandlerCreate(Definition, frozen=True, kw_only=True, forbid_unknown_f
 
     def command(self) -> CreateEventHandler:
         """Return what the books are to do."""
+        _check_depth(self.conditions)
         return CreateEventHandler(
             name=self.name,
             description=self.description,
@@ -72,6 +75,8 @@ class EventHandlerChange(Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def command(self, handler_id: str, if_match: int | None) -> UpdateEventHandler:
         """Return what the books are to do."""
+        if self.conditions is not UNSET:
+            _check_depth(self.conditions)
         return UpdateEventHandler(
             handler_id=handler_id,
             if_match=if_match,
@@ -122,6 +127,15 @@ class EventHandlerTry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Return what the books are to say."""
         sample = None if self.business_event is None else self.business_event.event("/business_event")
         return TryEventHandler(handler=self.event_handler.command(), event=sample)
+
+
+def _check_depth(conditions: EventCondition) -> None:
+    """Check here what would be too deep to be written down again further in, where less of the stack is left."""
+    level = [conditions]
+    for _ in range(CONDITIONS_DEPTH_MAX):
+        level = [below for each in level for below, _ in inner(each)]
+    if level:
+        raise invalid([too_many("/conditions")])
 
 
 def _check_size(data: dict[str, Any], pointer: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx2
@@ -142,6 +143,23 @@ async def test_custom_data_is_bounded(
         assert [(each["code"], each["pointer"]) for each in answer.json()["errors"]] == [
             ("validation.out_of_range", "/custom_data"),
         ]
+
+
+@pytest.mark.parametrize("depth", [8, 9, 300, 900, 5000])
+async def test_conditions_are_bounded_however_deep_they_are(
+    client: httpx2.AsyncClient, handler: dict[str, Any], depth: int
+) -> None:
+    """Too deep is refused, never too much for whoever reads it."""
+    conditions = '{"not":' * (depth - 1) + json.dumps(NAMED) + "}" * (depth - 1)
+    body = json.dumps({**handler, "conditions": "HERE"}).replace('"HERE"', conditions)
+    answer = await client.post("/v1/event_handlers", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code == 201) is (depth <= 8), answer.text
+    assert answer.status_code in {201, 400, 422}
+    if answer.status_code == 201:
+        path = f"/v1/event_handlers/{answer.json()['id']}"
+        deeper = f'{{"conditions":{{"not":{conditions}}}}}'
+        changed = await client.patch(path, content=deeper, headers={"content-type": "application/json"})
+        assert [each["pointer"] for each in changed.json()["errors"]] == ["/conditions"]
 
 
 async def test_numbers_come_back_as_they_were_sent(client: httpx2.AsyncClient, handler: dict[str, Any]) -> None:
