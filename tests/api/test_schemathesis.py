@@ -132,6 +132,9 @@ def ground(case: schemathesis.Case[Any], known: dict[str, list[str]], turn: int)
     if "member_id" in case.path_parameters and turn % 4:
         members = known[case.operation.path.split("/")[4]]
         case.path_parameters["member_id"] = members[turn % len(members)]
+    if case.operation.path.startswith("/v1/account_categories/{id}/"):
+        # A cursor is made by the page before; a generator cannot guess one either.
+        case.query.pop("cursor", None)
     if "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = f"key-{turn}"
     if "If-Match" in case.headers and turn % 4:
