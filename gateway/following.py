@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import structlog
 from msgspec import UNSET, UnsetType
 
 from auth.principal import Principal
@@ -38,6 +39,8 @@ _RECONNECT: Final[dict[ClosingReason, bool]] = {
     "auth.expired": False,
     "auth.revoked": False,
 }
+
+_log = structlog.get_logger("gateway.following")
 
 Step = Taken | Checkpoint | Expiring | Closing
 
@@ -115,6 +118,10 @@ class Following:
                     return self._checkpoint()
                 await asyncio.sleep(0)
         except EngineError:
+            return self._closing("unavailable")
+        except Exception:  # noqa: BLE001 - said below
+            # Whatever it is, the client is told to come back: a stream that falls silent would never be noticed.
+            _log.exception("stream.failed", site_id=self.site.id, cursor=self.cursor)
             return self._closing("unavailable")
         return None
 

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
+import structlog
+
 from engine.clock import Clock
 from engine.databases import Site
 from engine.ledger import Engine
 from gateway.tailer import Listener, Tailer
 
 TICK_S: Final = 1.0
+_log = structlog.get_logger("gateway.tailers")
 
 
 class Watched(Listener, Protocol):
@@ -101,4 +104,8 @@ class Tailers:
             await asyncio.sleep(TICK_S)
             now, now_us = loop.time(), self._clock.now_us()
             for stream in list(self._streams):
-                stream.look(now, now_us)
+                try:
+                    stream.look(now, now_us)
+                except Exception:  # noqa: BLE001 - said below
+                    # One stream's trouble is its own: without the ticker no other would ever end.
+                    _log.exception("streams.look_failed")

@@ -6,6 +6,7 @@ import asyncio
 import re
 from typing import Final
 
+import msgspec
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -57,6 +58,26 @@ async def test_a_cursor_comes_under_every_name_and_the_header_goes_first(site: S
             assert await stream.bodies(len(feed) - 2) == feed[2:]
         async with open_socket(site.urls[1], headers, query=query) as socket:
             assert await socket.until(len(feed) - 2) == feed[2:]
+
+
+async def test_a_stream_begins_at_an_instant(site: SiteClient) -> None:
+    """With the first event of that time or later; before all events at the first, after all with the next."""
+    await site.ask("POST", "/v1/entries", site.entry(1))
+    feed = await site.feed()
+    times = [msgspec.json.decode(each)["timestamp"] for each in feed]
+    for at, expected in ((times[2], feed[2:]), ("2020-01-01T00:00:00Z", feed)):
+        for query in (f"?from={at}", f"?from={at.replace('Z', '%2B00:00')}"):
+            async with open_stream(site.http, site.urls[0], site.headers, query=query) as stream:
+                assert await stream.bodies(len(expected)) == expected
+            async with open_socket(site.urls[1], site.headers, query=query) as socket:
+                assert await socket.until(len(expected)) == expected
+    async with open_stream(site.http, site.urls[0], site.headers, query="?from=2100-01-01T00:00:00Z") as stream:
+        assert (await stream.event("ready")).id == await site.feed_cursor()
+        await site.ask("POST", "/v1/entries", site.entry(2))
+        assert await stream.bodies(1) == (await site.feed())[-1:]
+    for at in ("yesterday", "2026-11-21", "2026-11-21T10:00:00"):
+        async with site.http.get(f"{site.urls[0]}/v1/events/stream?from={at}", headers=site.headers) as answer:
+            assert (answer.status, (await answer.json(content_type=None))["code"]) == (422, "validation.invalid_time")
 
 
 async def test_a_cursor_that_is_none_of_this_feed_is_refused_and_never_misread(
