@@ -6,16 +6,18 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 ROUNDS ?= 20
+SEEDS ?= 1000
+FIRST ?= 1
 PYTEST := $(BIN)/python -m pytest -q
 # These start whole processes and measure time: one after the other, on a machine that does nothing else.
 ALONE := $(wildcard tests/journeys tests/faults tests/docs tests/conformance)
 T ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint check bench chaos openapi format documents
+.PHONY: help setup run demo test lint check bench chaos simulate openapi format documents
 
 help: ## show the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## install into .venv, the program as .venv/bin/gledger; nothing else
 
@@ -49,6 +51,9 @@ bench: $(READY) ## measure, beside baselines in the same run, and print ratios
 
 chaos: $(READY) ## kill and freeze real processes, ROUNDS=20 times each
 	$(PYTEST) tests/faults --rounds $(ROUNDS)
+
+simulate: $(READY) ## explore SEEDS=1000 stories of death, delay and loss in virtual time
+	PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 openapi: $(READY) ## build the committed documents again
 	$(BIN)/python -m openapi.build

@@ -1,0 +1,103 @@
+"""The simulator: it finds nothing in the product, the same seed is the same story, and it finds what is planted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Connection
+
+from delivery import claim, relay
+from delivery.relay import Relay, RelayOutcome
+from delivery.rows import DeliveryRow
+from delivery.store.deliveries import move_relay, take_relay
+from engine import feed
+from engine.databases import Site
+from tests.simulation.scenario import simulate
+from tests.simulation.world import Books
+
+SEEDS = 24
+BITES_WITHIN = 1000
+
+
+@pytest.fixture(scope="module")
+def books() -> Iterator[Books]:
+    """A database in memory for all seeds."""
+    made = Books()
+    yield made
+    made.close()
+
+
+def first_found(books: Books) -> tuple[int, list[str]]:
+    """Return the first seed that breaks a promise and what it broke."""
+    for seed in range(1, BITES_WITHIN + 1):
+        outcome = simulate(seed, books)
+        if outcome.broken:
+            return seed, outcome.broken
+    raise AssertionError("nothing was found")
+
+
+@pytest.mark.parametrize("first", range(1, SEEDS + 1, 6))
+def test_no_promise_is_broken(books: Books, first: int) -> None:
+    """Whoever dies, stalls or is cut off, and whenever: once it is calm, all that was promised holds."""
+    outcomes = [simulate(seed, books) for seed in range(first, first + 6)]
+    assert [(each.seed, each.broken) for each in outcomes if each.broken] == []
+    assert sum(each.kills for each in outcomes) > 0
+
+
+def test_same_seed_is_the_same_story(books: Books) -> None:
+    """Every arrival at its instant and every death; another seed is another story."""
+    first, again, other = (simulate(seed, books) for seed in (4242, 4242, 4243))
+    assert first == again
+    assert first.digest != other.digest
+
+
+def test_broken_lease_check_is_found(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: whoever claims takes every lease for one that has run out."""
+    sort = claim.Waiting.sort
+
+    def careless(rows: Sequence[DeliveryRow], now_us: int) -> claim.Waiting:
+        waiting = sort(rows, now_us)
+        return replace(waiting, live=[], expired=[*waiting.live, *waiting.expired])
+
+    monkeypatch.setattr(claim.Waiting, "sort", careless)
+    _, broken = first_found(books)
+    assert any("requests at once" in each for each in broken)
+
+
+def test_swapped_order_of_two_writes_is_found(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: the relay stores its new position before the deliveries, in a transaction of its own."""
+    page = Relay._page
+
+    async def hasty(self: Relay, site: Site) -> RelayOutcome:
+        database = await self._databases.of(site)
+
+        def ahead(conn: Connection) -> int | None:
+            position = take_relay(conn, site.id, 0)
+            found = [] if position is None else feed.read_after(conn, site.id, position, self._page_events)
+            if found:
+                move_relay(conn, site.id, found[-1].sequence, 0)
+            return position
+
+        def then(conn: Connection) -> RelayOutcome:
+            move_relay(conn, site.id, position or 0, 0)
+            return page(self, conn, site.id)
+
+        position = await database.write(ahead, site_id=site.id)
+        return await database.write(then, site_id=site.id)
+
+    monkeypatch.setattr(Relay, "run", hasty)
+    _, broken = first_found(books)
+    assert any("deliveries for" in each for each in broken)
+
+
+def test_broken_cursor_update_is_found(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: after a page the relay's position is the feed's head, and not the last event of the page."""
+
+    def too_far(conn: Connection, site_id: int, _position: int, now_us: int) -> None:
+        move_relay(conn, site_id, feed.read_head(conn, site_id).sequence, now_us)
+
+    monkeypatch.setattr(relay, "move_relay", too_far)
+    _, broken = first_found(books)
+    assert any("deliveries for" in each for each in broken)
