@@ -29,6 +29,7 @@ from bench.ground import Ground, accounts, call, ground, token
 from bench.peers import Peer, peer
 from bench.receiver import Arrival
 from bench.table import Line, Target, latency, percentile, rate, show
+from bench.usage import usage
 from tests.servers import free_port
 
 RATE_PER_S = 200.0
@@ -39,6 +40,11 @@ AT_ONCE = 64
 NEIGHBOURS = 20
 NEIGHBOUR_ENTRIES_PER_S = 10.0
 HANG_TIMEOUT_S = 2
+IDLE = 980
+"""Endpoints that get nothing; a site may have a thousand."""
+IDLE_SETTLE_S = 5.0
+IDLE_LEAST_S = 11.0
+"""Two sweeps at least."""
 ARRIVAL_TIMEOUT_S = 120.0
 WARM_UP_S = 0.5
 
@@ -129,6 +135,7 @@ def measure(base: Ground, events: int, seconds: float) -> list[Line]:
         found += [line for count in (1, 10) for line in _live(scene, count, seconds)]
         found += _latency(scene, seconds)
         found += _neighbours(scene, seconds)
+        found += _idle(scene, seconds)
     base.verify()
     return found
 
@@ -239,6 +246,31 @@ def _neighbours(scene: Scene, seconds: float) -> list[Line]:
             value=beside / without,
             unit="x",
             target=Target(goal=1.1, bound=1.2, side="most"),
+        ),
+    ]
+
+
+def _idle(scene: Scene, seconds: float) -> list[Line]:
+    """Let a worker sit beside a thousand endpoints that nothing is sent to, and see what that costs."""
+    busy = []
+    endpoints: list[str] = []
+    for count in (0, IDLE):
+        endpoints += scene.subscribe(*_paths(count), event_types=["ledger.updated"])
+        with scene.base.process("worker") as worker:
+            # Long enough for it to have started.
+            time.sleep(IDLE_SETTLE_S)
+            before = usage(worker.pid)
+            time.sleep(max(seconds, IDLE_LEAST_S))
+            busy.append(usage(worker.pid).cores_since(before) * 100)
+    scene.unsubscribe(endpoints)
+    without, beside = busy
+    return [
+        Line(name="idle worker: share of a core", value=without, unit="%"),
+        Line(
+            name=f"idle worker beside {IDLE:,} endpoints: what they add",
+            value=beside - without,
+            unit="% of a core",
+            target=Target(goal=1.0, bound=1.5, side="most"),
         ),
     ]
 

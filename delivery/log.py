@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from sqlalchemy import Connection
 
 from delivery.errors import DeliveryNotFound
 from delivery.replay_shapes import ERRORS_OF_CLASS, ResponseClass
 from delivery.rows import AttemptRow, DeliveryRow
-from delivery.shapes import Attempt, Delivery, DeliveryStatus, show_attempt, show_delivery
+from delivery.shapes import Attempt, Delivery, DeliveryStatus, show_attempt, show_delivery, why_waiting
 from delivery.store.deliveries import find_delivery, forget_attempts, page_deliveries, read_attempts
-from delivery.store.filters import Wanted
+from delivery.store.endpoints import find_endpoints
+from delivery.store.filters import UNDELIVERED_STATES, Wanted
 from engine import feed
 from engine.databases import Databases, Site
 from engine.feed import Head
@@ -26,7 +27,7 @@ class DeliveryFilter:
     """Which deliveries: all that match everything given. Instants are microseconds, bounds are inclusive."""
 
     endpoint_id: str | None = None
-    status: DeliveryStatus | None = None
+    status: DeliveryStatus | Literal["undelivered"] | None = None
     event_type: str | None = None
     event_id: str | None = None
     correlation_id: str | None = None
@@ -45,7 +46,7 @@ class DeliveryFilter:
         return Wanted(
             endpoint_id=self.endpoint_id,
             event_types=None if self.event_type is None else (self.event_type,),
-            states=None if self.status is None else (self.status,),
+            states=self._states(),
             created_from=self.created_from,
             created_to=self.created_to,
             sequence_from=self.sequence_from,
@@ -55,6 +56,11 @@ class DeliveryFilter:
             errors=errors,
             answered={"2xx": True, "none": False}.get(self.last_response or ""),
         )
+
+    def _states(self) -> tuple[str, ...] | None:
+        if self.status == "undelivered":
+            return tuple(sorted(UNDELIVERED_STATES))
+        return None if self.status is None else (self.status,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +155,14 @@ class Log:
 
 
 def _show(conn: Connection, site_id: int, rows: Sequence[DeliveryRow], *, include_event: bool) -> list[Delivery]:
-    if not include_event:
-        return [show_delivery(row) for row in rows]
-    events = feed.read_bodies(conn, site_id, [row.sequence for row in rows])
-    return [show_delivery(row, events[row.sequence].body) for row in rows]
+    events = feed.read_bodies(conn, site_id, [row.sequence for row in rows]) if include_event else {}
+    waiting = {row.endpoint_id for row in rows if row.state in {"pending", "retrying"}}
+    endpoints = find_endpoints(conn, site_id, waiting) if waiting else {}
+    return [
+        show_delivery(
+            row,
+            events[row.sequence].body if include_event else None,
+            reason=why_waiting(row, endpoints.get(row.endpoint_id)),
+        )
+        for row in rows
+    ]

@@ -38,6 +38,8 @@ LANE_PING: Final = 4
 
 _UNFINISHED: Final = text("due_at IS NOT NULL")
 _TROUBLED: Final = text("state IN ('retrying', 'exhausted', 'skipped')")
+UNDELIVERED: Final = text("deliveries.state IN ('pending', 'retrying', 'exhausted', 'skipped')")
+_UNDELIVERED: Final = text("state IN ('pending', 'retrying', 'exhausted', 'skipped')")
 _FAILED: Final = text("last_error IS NOT NULL")
 _RUNNING: Final = text("status = 'running'")
 
@@ -183,6 +185,14 @@ deliveries: Final = Table(
         "id",
         postgresql_where=_TROUBLED,
         sqlite_where=_TROUBLED,
+    ),
+    # What is not delivered, on one list; what is under way is on its way.
+    Index(
+        "ix_deliveries_undelivered",
+        "site_id",
+        "id",
+        postgresql_where=_UNDELIVERED,
+        sqlite_where=_UNDELIVERED,
     ),
     Index(
         "ix_deliveries_failed",

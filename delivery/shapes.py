@@ -306,8 +306,22 @@ def show_endpoint(row: EndpointRow, policy: Policy, *, failing_percent: int | Un
     )
 
 
-def show_delivery(row: DeliveryRow, event: bytes | None = None) -> Delivery:
-    """Return a delivery as the API shows it; `event` is the stored envelope where it is to be included."""
+def why_waiting(row: DeliveryRow, endpoint: EndpointRow | None) -> str | None:
+    """Return why a delivery that is due some time has not gone yet; None where nothing but its time holds it."""
+    if row.state not in {"pending", "retrying"} or endpoint is None:
+        return None
+    if endpoint.status != "active":
+        return "endpoint_paused" if endpoint.status == "paused" else "endpoint_disabled"
+    if row.waits_for:
+        return WAITS_FOR_ORDER
+    return "circuit_open" if endpoint.circuit.probe_at is not None else row.last_error
+
+
+def show_delivery(row: DeliveryRow, event: bytes | None = None, *, reason: str | None = None) -> Delivery:
+    """Return a delivery as the API shows it; `event` is the stored envelope where it is to be included.
+
+    `reason` is why it waits, where it is in no state that has a reason of its own.
+    """
     return Delivery(
         id=row.id,
         endpoint_id=row.endpoint_id,
@@ -316,7 +330,7 @@ def show_delivery(row: DeliveryRow, event: bytes | None = None) -> Delivery:
         sequence=row.sequence,
         endpoint_sequence=row.endpoint_sequence,
         status=cast("DeliveryStatus", row.state),
-        reason=row.reason or (WAITS_FOR_ORDER if row.waits_for else None),
+        reason=row.reason or reason or (WAITS_FOR_ORDER if row.waits_for else None),
         attempts=row.attempts,
         last_status=row.last_status,
         last_error=row.last_error,

@@ -98,7 +98,8 @@ WEBHOOKS: Final = (
             CURSOR,
             Parameter(name="endpoint_id", kind="id", meaning="Only deliveries to this endpoint."),
             Parameter(
-                name="status", kind="choice", choices=get_args(webhook_shapes.DeliveryStatus), meaning="Only in this state.",
+                name="status", kind="choice", choices=(*get_args(webhook_shapes.DeliveryStatus), "undelivered"),
+                meaning="Only in this state; `undelivered`: pending, retrying, exhausted or skipped, each with the reason why.",
             ),
             Parameter(name="event_type", kind="text", meaning="Only deliveries of this event type."),
             Parameter(name="event_id", kind="id", meaning="Only deliveries of this event."),

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, literal, or_, select, text, true
+from sqlalchemy import ColumnElement, Select, TextClause, literal, or_, select, text, true
 
-from delivery.schema import deliveries
+from delivery.schema import UNDELIVERED, deliveries
 from engine.ids import uuid7
 from engine.schema import events
 from engine.sql import among
 
 _UNFINISHED: Final = frozenset({"pending", "in_flight", "retrying"})
 _TROUBLED: Final = frozenset({"retrying", "exhausted", "skipped"})
+UNDELIVERED_STATES: Final = frozenset({"pending", "retrying", "exhausted", "skipped"})
 # Ids carry the millisecond of their row and may run ahead of the clock a little, never behind it.
 _ID_SLACK_US: Final = 60_000_000
 
@@ -37,10 +38,10 @@ class Wanted:
     """True: the last attempt had an answer of 2xx; False: attempts were made and the last one had no answer at all."""
 
 
-def matching(site_id: int, wanted: Wanted) -> list[ColumnElement[bool]]:
+def matching(site_id: int, wanted: Wanted) -> list[ColumnElement[bool] | TextClause]:
     """Return the conditions of what is wanted on a site."""
     columns = deliveries.c
-    found: list[ColumnElement[bool]] = [columns.site_id == site_id]
+    found: list[ColumnElement[bool] | TextClause] = [columns.site_id == site_id]
     if wanted.endpoint_id is not None:
         found.append(columns.endpoint_id == wanted.endpoint_id)
     if wanted.event_types is not None:
@@ -72,7 +73,8 @@ def matching(site_id: int, wanted: Wanted) -> list[ColumnElement[bool]]:
 
 def few(wanted: Wanted) -> bool:
     """Tell whether what is wanted is found through an index of few rows: what is in trouble, or of one cause."""
-    troubled = wanted.states is not None and set(wanted.states) <= _TROUBLED
+    states = frozenset(wanted.states or ())
+    troubled = wanted.states is not None and (states <= _TROUBLED or states == UNDELIVERED_STATES)
     return troubled or wanted.errors is not None or wanted.event_id is not None or wanted.correlation_id is not None
 
 
@@ -80,8 +82,10 @@ def _events(site_id: int) -> Select[int]:
     return select(events.c.sequence).where(events.c.site_id == site_id)
 
 
-def _in_states(states: Sequence[str]) -> ColumnElement[bool]:
+def _in_states(states: Sequence[str]) -> ColumnElement[bool] | TextClause:
     """Return the condition of the states, written so that a partial index of such rows may serve it."""
+    if frozenset(states) == UNDELIVERED_STATES:
+        return UNDELIVERED
     # Written out, not bound: a partial index is only considered for a value that the planner can see.
     exact = or_(*(deliveries.c.state == literal(state, literal_execute=True) for state in sorted(set(states))))
     if set(states) <= _TROUBLED:

@@ -7,6 +7,7 @@ import contextvars
 import hashlib
 import random
 import sqlite3
+import ssl
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -198,9 +199,11 @@ class SimulatedSender(Sender):
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Sent:
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, *, tls: ssl.SSLContext | None = None
+    ) -> Sent:
         """Send one request; what came of it as the sender sees it."""
-        del body
+        del body, tls
         world, dice = self._world, self._world.dice
         # No process can rule out that it stands still between its last look at the lease and the request itself.
         await world.point(stall=0)

@@ -616,6 +616,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("state IN ('retrying', 'exhausted', 'skipped')"),
     )
     op.create_index(
+        "ix_deliveries_undelivered",
+        "deliveries",
+        ["site_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('pending', 'retrying', 'exhausted', 'skipped')"),
+        sqlite_where=sa.text("state IN ('pending', 'retrying', 'exhausted', 'skipped')"),
+    )
+    op.create_index(
         "uq_deliveries_endpoint_sequence", "deliveries", ["site_id", "endpoint_id", "endpoint_sequence"], unique=True
     )
     op.create_index("uq_deliveries_event", "deliveries", ["site_id", "sequence", "endpoint_id"], unique=True)
