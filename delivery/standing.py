@@ -40,6 +40,7 @@ class Standing:
     reason: str | None = None
     told: bool = False
     warning: int | None = None
+    warned_by: str = ""
     facts: list[Fact] = field(default_factory=list)
 
     def note(self, before: DeliveryRow, after: DeliveryRow, outcome: Outcome, *, now_us: int, chance: float) -> None:
@@ -63,7 +64,7 @@ class Standing:
         facts = list(self.facts)
         if self.warning is not None:
             percent = 0 if self.warning == FIRST else self.warning
-            once = f"{self.row.failing_since}:{self.warning}"
+            once = f"{self.row.failing_since}:{self.warning}:{self.warned_by}"
             shown = show_endpoint(self.row, self.policy, failing_percent=percent)
             facts.append(endpoint_fact("endpoint.failing", self.row, once, shown))
         if self.status is None or self.head is None:
@@ -120,7 +121,8 @@ class Standing:
         failed_enough = row.state == "exhausted" or row.failures >= FAILING_AT
         warning = next_warning(self.row.warned, percent, failed_enough=failed_enough)
         if warning is not None:
-            self.warning = warning
+            # Failing again within the same microsecond is another time of failing.
+            self.warning, self.warned_by = warning, f"{row.id}:{row.attempts}"
             self._change(replace(self.row, warned=warning))
         if percent == 100 and self.row.status in {"active", "paused"}:
             self._disable(_FAILED_TOO_LONG, tell=True)
