@@ -115,6 +115,7 @@ async def furnish(opened: OpenSite, parts: Parts) -> dict[str, list[str]]:
         "webhook_endpoints": endpoints,
         "events": await listed("/v1/events"),
         "deliveries": await listed("/v1/deliveries"),
+        "inspectors": await make_several(4, "/v1/inspectors", {}),
         "fx_rates": await make_several(2, "/v1/fx_rates", {"base": "EUR", "quote": "USD", "rate": "1.1"}),
         "holds": await make_several(4, "/v1/holds", {"lines": lines}),
         "replays": await make_several(6, "/v1/replays", replay),

@@ -389,7 +389,10 @@ async def test_every_scope_but_the_right_one_is_not_enough(site: OpenSite, route
     assert answer.headers["www-authenticate"] == 'Bearer realm="gledger", error="insufficient_scope"'
 
 
-BODIES = {"/v1/entries/{id}/partial_post": {"lines": [{"id": NOBODY, "amount": 1}]}}
+BODIES = {
+    "/v1/entries/{id}/partial_post": {"lines": [{"id": NOBODY, "amount": 1}]},
+    "/v1/inspectors/{id}": {"status": 500},
+}
 REQUIRED = {"interval": "day", "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}
 FOUND_AND_REFUSED = {"entry.not_posted", "validation.invalid_value"}
 
