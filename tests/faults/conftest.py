@@ -24,7 +24,7 @@ from tests.processes import Deployment, GatewayProgram, Program, deployed
 from tests.servers import Postgres
 
 CLIENTS: Final = 12
-ENTRIES: Final = 2000
+ENTRIES: Final = 5_000
 LEASE_TIMEOUT_S: Final = 1
 """The endpoint's timeout: a killed worker's deliveries are taken up again this and the settle margin later."""
 

@@ -12,6 +12,7 @@ from typing import Final
 import asyncpg
 from sqlalchemy.engine import make_url
 
+from delivery.breaker import WINDOW_NEW
 from tests.fakes.receiver import Reply
 from tests.faults.conftest import Stage
 from tests.processes import until
@@ -46,8 +47,8 @@ async def test_a_worker_killed_under_load_leaves_no_webhook_unsent(stage: Stage,
     answering = asyncio.Event()
     stage.receiver.script("/hook", Reply(hold=answering))
     async with stage.under_load():
-        # As many requests as the endpoint allows are under way and unanswered: nobody but their workers could settle them.
-        await stage.receiver.wait_for_count(stage.endpoint["max_in_flight"])
+        # As many requests as a new endpoint is sent at once are unanswered: nobody but their workers could settle them.
+        await stage.receiver.wait_for_count(WINDOW_NEW)
         for worker in stage.workers:
             worker.kill()
         stage.receiver.script("/hook")
