@@ -94,6 +94,8 @@ class Books:
         """Remember that this was read, whether it was there or not, and whatever came with it."""
         self._read.add(needs)
         self._read.accounts.update(self._accounts)
+        if needs.purposeful:
+            self._read.exchanging.update(account["ledger_id"] for account in self._accounts.values())
 
     def unread(self, needs: Needs) -> Needs:
         """Return what of the needs was not noted as read."""

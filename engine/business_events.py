@@ -7,6 +7,7 @@ accounts that its variables look for, the accounts of the lines. Where a step fi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
@@ -184,14 +185,24 @@ def _plan(command: PostBusinessEvent, handler: Handler, books: Books) -> tuple[P
     for entry in planned:
         entry.tell(needs)
     _check_read(needs, books)
+    _check_read(Needs(exchanging=_exchanging(planned, books)), books)
     for index, entry in enumerate(planned):
         _check_ledger(entry, f"/entries/{index}", handler, books)
     return planned
 
 
+def _exchanging(planned: Iterable[PostEntry], books: Books) -> set[str]:
+    """Return the ledgers whose own accounts an exchange may pass through."""
+    lines = [line for entry in planned if entry.fx_rate_id is not None for line in entry.lines]
+    accounts = [account for line in lines if (account := _account_at(line.account, books)) is not None]
+    return {account["ledger_id"] for account in accounts}
+
+
 def _check_read(needs: Needs, books: Books) -> None:
     missing = books.unread(needs)
     if missing:
+        # What is read now brings along what an exchange between these accounts would pass through.
+        missing.purposeful = needs.purposeful
         raise Unread(missing)
 
 

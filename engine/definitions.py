@@ -22,6 +22,10 @@ LINES_MAX: Final = 200
 
 DIRECTIONS: Final = ("debit", "credit")
 STATUSES: Final = ("posted", "pending")
+Balance = Literal["available", "pending", "posted"]
+Operator = Literal["gt", "gte", "lt", "lte", "eq"]
+BALANCES: Final[tuple[Balance, ...]] = ("available", "pending", "posted")
+OPERATORS: Final[tuple[Operator, ...]] = ("gt", "gte", "lt", "lte", "eq")
 
 _CLEAN: Final = {"pattern": "^[^\\u0000]*$"}
 
@@ -51,6 +55,21 @@ AmountText = (
             max_length=TEMPLATE_LENGTH_MAX,
             extra_json_schema={**_CLEAN, "examples": ["{{ event.amount * 0.02 }}"]},
             description="One {{ expression }}, or minor units as a string of digits.",
+        ),
+    ]
+)
+SignedAmountText = (
+    Annotated[
+        int,
+        Meta(ge=-9_223_372_036_854_775_808, le=9_223_372_036_854_775_807, description="Minor units, may be negative."),
+    ]
+    | Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=TEMPLATE_LENGTH_MAX,
+            extra_json_schema={**_CLEAN, "examples": ["{{ event.limit - 100 }}"]},
+            description="One {{ expression }}, or minor units as a string of digits, with a sign where it is negative.",
         ),
     ]
 )
@@ -90,13 +109,27 @@ class Variable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     value: AmountText | UnsetType = UNSET
 
 
+class BalanceTemplate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a balance has to be once the entry is made; all that are given have to hold."""
+
+    gt: SignedAmountText | UnsetType | None = UNSET
+    gte: SignedAmountText | UnsetType | None = UNSET
+    lt: SignedAmountText | UnsetType | None = UNSET
+    lte: SignedAmountText | UnsetType | None = UNSET
+    eq: SignedAmountText | UnsetType | None = UNSET
+
+
 class LineTemplate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line to be; one whose amount comes to zero is left out."""
+    """A line to be; one whose amount comes to zero is left out, with what it demands of its account."""
 
     account_id: TemplateText
     direction: TemplateText
     amount: AmountText
     metadata: TemplateMetadata = {}
+    lock_version: SignedAmountText | UnsetType | None = UNSET
+    available_balance_amount: BalanceTemplate | UnsetType | None = UNSET
+    pending_balance_amount: BalanceTemplate | UnsetType | None = UNSET
+    posted_balance_amount: BalanceTemplate | UnsetType | None = UNSET
 
 
 class EntryTemplate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,6 +140,7 @@ class EntryTemplate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     description: TemplateText | None = None
     effective_at: TemplateText | None = None
     external_id: TemplateText | None = None
+    fx_rate_id: TemplateText | None = None
     metadata: TemplateMetadata = {}
 
 

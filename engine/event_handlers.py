@@ -12,20 +12,24 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from engine import resources
 from engine.books import Books, Decision
 from engine.conditions import INVALID, check, demanded_name
 from engine.definitions import (
+    BALANCES,
     DIRECTIONS,
     LINES_MAX,
+    OPERATORS,
     STATUSES,
     AccountQuery,
+    Balance,
     Definition,
     EntryTemplate,
     EventCondition,
     LineTemplate,
+    Operator,
     Variable,
 )
 from engine.errors import Fault, NotFound
@@ -59,6 +63,15 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a line demands of a balance of its account after the entry, with the template of the value."""
+
+    balance: Balance
+    operator: Operator
+    value: Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LinePlan:
     """The templates of one line."""
 
@@ -66,6 +79,8 @@ class LinePlan:
     direction: Template
     amount: Template
     metadata: tuple[tuple[str, Template], ...]
+    lock_version: Template | None
+    demands: tuple[Demand, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +92,7 @@ class EntryPlan:
     description: Template | None
     effective_at: Template | None
     external_id: Template | None
+    fx_rate_id: Template | None
     metadata: tuple[tuple[str, Template], ...]
 
 
@@ -262,6 +278,7 @@ class _Reader:
             description=optional("description"),
             effective_at=optional("effective_at"),
             external_id=optional("external_id"),
+            fx_rate_id=optional("fx_rate_id"),
             metadata=self._pairs(entry.metadata, f"{pointer}/metadata"),
         )
 
@@ -271,7 +288,21 @@ class _Reader:
             direction=self._choice(line.direction, f"{pointer}/direction", DIRECTIONS),
             amount=self._amount(line.amount, f"{pointer}/amount"),
             metadata=self._pairs(line.metadata, f"{pointer}/metadata"),
+            lock_version=self._signed(line.lock_version, f"{pointer}/lock_version"),
+            demands=tuple(self._demands(line, pointer)),
         )
+
+    def _demands(self, line: LineTemplate, pointer: str) -> Iterator[Demand]:
+        for balance in BALANCES:
+            wanted = getattr(line, f"{balance}_balance_amount") or None
+            for operator in OPERATORS if wanted is not None else ():
+                where = f"{pointer}/{balance}_balance_amount/{operator}"
+                value = self._signed(getattr(wanted, operator), where)
+                if value is not None:
+                    yield Demand(balance=balance, operator=operator, value=value)
+
+    def _signed(self, number: int | str | UnsetType | None, pointer: str) -> Template | None:
+        return None if number is None or number is UNSET else self._amount(number, pointer, signed=True)
 
     def _pairs(
         self, pairs: Mapping[str, str], pointer: str, *, only_event: bool = False
@@ -296,9 +327,9 @@ class _Reader:
             self.faults.append(_fault(pointer, invalid.detail))
             return Template(())
 
-    def _amount(self, amount: int | str, pointer: str) -> Template:
+    def _amount(self, amount: int | str, pointer: str, *, signed: bool = False) -> Template:
         try:
-            return self._known(parse_amount(str(amount)), pointer, only_event=False)
+            return self._known(parse_amount(str(amount), signed=signed), pointer, only_event=False)
         except TemplateInvalid as invalid:
             self.faults.append(_fault(pointer, invalid.detail))
             return Template(("0",))

@@ -34,7 +34,9 @@ class Needs:
     handled_names: set[str] = field(default_factory=set)
     """The names of business events whose handlers are wanted: the active ones that may match an event of the name."""
     purposeful: bool = False
-    """Whether those accounts of the ledgers are wanted that the books use for themselves."""
+    """Whether of the accounts' ledgers those accounts are wanted that the books use for themselves."""
+    exchanging: set[str] = field(default_factory=set)
+    """The ledgers of which those accounts are wanted, where it is known which ones they are."""
     resources: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     categories: set[str] = field(default_factory=set)
     links: list[tuple[str, str, bool]] = field(default_factory=list)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, Literal, cast
 
-from engine.commands import EXTERNAL, LineDraft, PostEntry
+from engine.commands import EXTERNAL, Condition, LineDraft, PostEntry
 from engine.definitions import DIRECTIONS, STATUSES
 from engine.event_commands import PostBusinessEvent
 from engine.event_errors import ValueUnusable
@@ -105,6 +105,7 @@ def entry_of(plan: EntryPlan, place: str, view: View, handler: Handler) -> PostE
         description=text("description", plan.description, DESCRIPTION_MAX),
         effective_at=_instant(plan.effective_at, f"{place}/effective_at", view, handler),
         external_id=text("external_id", plan.external_id, EXTERNAL_ID_MAX) or None,
+        fx_rate_id=_rate(plan.fx_rate_id, f"{place}/fx_rate_id", view, handler),
         metadata=_metadata(plan.metadata, f"{place}/metadata", view, handler),
     )
 
@@ -115,8 +116,8 @@ def _line(plan: LinePlan, place: str, view: View, handler: Handler) -> LineDraft
     if amount == 0:
         return None
     if not 0 < amount <= AMOUNT_MAX:
-        shown = str(amount) if amount.bit_length() <= 128 else "a number of more than 38 digits"
-        raise ValueUnusable(f"{place}/amount", f"comes to {shown}, and an amount is 1 to {AMOUNT_MAX} minor units")
+        why = f"comes to {_shown(amount)}, and an amount is 1 to {AMOUNT_MAX} minor units"
+        raise ValueUnusable(f"{place}/amount", why)
     account = text_of(plan.account, f"{place}/account_id", view, handler)
     if not is_id(account) and _REFERENCE.match(account) is None:
         shown = account[:_SHOWN_MAX]
@@ -127,7 +128,40 @@ def _line(plan: LinePlan, place: str, view: View, handler: Handler) -> LineDraft
         direction=cast("Literal['debit', 'credit']", direction),
         amount=amount,
         metadata=_metadata(plan.metadata, f"{place}/metadata", view, handler),
+        lock_version=None
+        if plan.lock_version is None
+        else _stored(plan.lock_version, f"{place}/lock_version", 0, view, handler),
+        conditions=tuple(
+            Condition(
+                balance=each.balance,
+                operator=each.operator,
+                value=_stored(
+                    each.value, f"{place}/{each.balance}_balance_amount/{each.operator}", -AMOUNT_MAX - 1, view, handler
+                ),
+            )
+            for each in plan.demands
+        ),
     )
+
+
+def _stored(template: Template, place: str, least: int, view: View, handler: Handler) -> int:
+    """Return a whole number that a balance or a version can be."""
+    number = amount_of(template, place, view, handler)
+    if not least <= number <= AMOUNT_MAX:
+        raise ValueUnusable(place, f"comes to {_shown(number)}, and has to be from {least} to {AMOUNT_MAX}")
+    return number
+
+
+def _shown(number: int) -> str:
+    return str(number) if number.bit_length() <= 128 else "a number of more than 38 digits"
+
+
+def _rate(template: Template | None, place: str, view: View, handler: Handler) -> str | None:
+    """Return the id of a rate; one that comes to nothing is none."""
+    text = "" if template is None else text_of(template, place, view, handler)
+    if text and not is_id(text):
+        raise ValueUnusable(place, f"comes to {text[:_SHOWN_MAX]!r}, which is no id")
+    return text or None
 
 
 def _metadata(pairs: Iterable[tuple[str, Template]], place: str, view: View, handler: Handler) -> dict[str, str]:

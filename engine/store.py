@@ -125,8 +125,9 @@ def load(conn: Connection, site_id: int, needs: Needs) -> Books:
         candidates = metadata_store.candidates(conn, site_id, needs.accounts_with)
         wanted = wanted.union(account_id for found in candidates.values() for account_id in found)
     found = accounts_by_id(conn, site_id, wanted)
-    if needs.purposeful:
-        found += _purposeful(conn, site_id, {account["ledger_id"] for account, _ in found})
+    exchanging = needs.exchanging.union(account["ledger_id"] for account, _ in found if needs.purposeful)
+    if exchanging:
+        found += _purposeful(conn, site_id, exchanging)
     books.learn(accounts=found)
     for question, among_these in candidates.items():
         answering = [each for each in among_these if answers(books.account(each), question)]

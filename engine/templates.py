@@ -22,6 +22,7 @@ TEXT_DECIMALS: Final = 12
 _OPEN: Final = "{{"
 _CLOSE: Final = "}}"
 _WHOLE: Final = re.compile(r"[0-9]{1,19}\Z", re.ASCII)
+_SIGNED: Final = re.compile(r"-?[0-9]{1,19}\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,14 @@ def parse(text: str) -> Template:
     return Template(tuple(parts), nodes)
 
 
-def parse_amount(text: str) -> Template:
-    """Read a template that is an amount: one expression, or a whole number; raises TemplateInvalid."""
+def parse_amount(text: str, *, signed: bool = False) -> Template:
+    """Read a template that is an amount: one expression, or a whole number, with a sign where one may be.
+
+    Raises TemplateInvalid.
+    """
     template = parse(text.strip())
-    literal = template.literal
-    if len(template.parts) != 1 or (literal is not None and _WHOLE.match(literal) is None):
+    literal, whole = template.literal, _SIGNED if signed else _WHOLE
+    if len(template.parts) != 1 or (literal is not None and whole.match(literal) is None):
         raise TemplateInvalid(1, "an amount is one '{{ expression }}' or a whole number, with nothing beside it")
     return template
 

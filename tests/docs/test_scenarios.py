@@ -13,6 +13,8 @@ from typing import Any, Final
 import httpx2
 import pytest
 
+from engine.clock import SystemClock
+from engine.money import parse_instant
 from gledger.parts import open_parts
 from gledger.serve import Gateway
 from gledger.settings import Settings
@@ -23,6 +25,10 @@ SCENARIOS: Final = sorted((ROOT / "docs" / "scenarios").glob("*.md"))
 _BLOCK: Final = re.compile(r"^```(http|json)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _REQUEST: Final = re.compile(r"(?:# (\w+)\n)?(GET|POST|PATCH|PUT|DELETE) (\S+)\n(?:\n(.*))?\Z", re.DOTALL)
 _PLACE: Final = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
+_IN_DAYS: Final = re.compile(r"\{in (\d+) days\}")
+"""How a page shows an instant so many days after the request was sent."""
+_DAY_US: Final = 86_400_000_000
+_LATE_US: Final = 60_000_000
 
 
 @dataclass(slots=True)
@@ -77,6 +83,9 @@ def lacking(shown: Any, answer: Any, place: str = "") -> list[str]:
     if isinstance(shown, list) and isinstance(answer, list) and len(shown) == len(answer):
         pairs = enumerate(zip(shown, answer, strict=True))
         return [wrong for index, (one, other) in pairs for wrong in lacking(one, other, f"{place}/{index}")]
+    if isinstance(shown, str) and isinstance(answer, str) and (days := _IN_DAYS.fullmatch(shown)) is not None:
+        early = SystemClock().now_us() + int(days[1]) * _DAY_US - parse_instant(answer)
+        return [] if 0 <= early < _LATE_US else [f"{place}: {answer} is not in {days[1]} days"]
     return [] if shown == answer else [f"{place}: {answer!r}, not {shown!r}"]
 
 

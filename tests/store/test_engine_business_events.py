@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from engine import event_queries
 from engine.batch import BatchRun, Committed, Outcome, Submission, run_batch
@@ -23,8 +23,10 @@ from engine.event_errors import (
     VariableUnresolved,
 )
 from engine.events import Diagnostics
+from engine.fx_commands import CreateFxRate
 from engine.metadata_store import FEW_OF_EACH
 from engine.queries import Selection
+from engine.schema import accounts
 from tests.store.engine_stage import OTHER, Stage, entry, key, make_stage, outcomes
 from tests.unit.engine.handling import TOP_UP, definition, handler, happened, line, lines, metadata_query
 
@@ -128,6 +130,44 @@ async def test_a_ledgers_handler_finds_accounts_of_this_ledger(stage: Stage) -> 
     await stage.run(handler(**WALLET, ledger_id=stage.ledger_id))
     told = await stage.run(happened(user="1", amount=3))
     assert told["entries"][0]["lines"][1]["account_id"] == mine
+
+
+async def rated(stage: Stage, ledger_id: str, name: str) -> None:
+    """Open an account in euros and one in dollars in a ledger."""
+    for currency in ("EUR", "USD"):
+        await stage.account("liability", currency, external_id=f"{name}-{currency}", ledger_id=ledger_id)
+
+
+async def test_exchanges_of_events_pass_through_the_ledgers_own_accounts(stage: Stage) -> None:
+    """They are opened once for each ledger, whether an event, one of its batch or one long ago was the first to need them."""
+    other = (await stage.run(CreateLedger(name="Other")))["id"]
+    await rated(stage, stage.ledger_id, "here")
+    await rated(stage, other, "there")
+    rate = (await stage.run(CreateFxRate(base="EUR", quote="USD", rate="1.1")))["id"]
+    variables = {
+        each: {
+            "type": "account",
+            "query": {"field": "external_id", "operator": "equals", "value": f"{{{{ event.at }}}}-{each}"},
+        }
+        for each in ("EUR", "USD")
+    }
+    # Either both accounts are read before it is known that there is an exchange, or one of them for its line.
+    for other_line, name in (("{{ USD.id }}", "Found"), ("external_id:{{ event.at }}-USD", "Named")):
+        exchange = [
+            line("{{ EUR.id }}", "debit", "{{ event.amount }}"),
+            line(other_line, "credit", "{{ event.amount * 1.1 }}"),
+        ]
+        named = {"field": "event.name", "operator": "equals", "value": name}
+        entries = [{"lines": exchange, "fx_rate_id": rate}]
+        needed = variables if name == "Found" else {"EUR": variables["EUR"]}
+        await stage.run(handler(name, conditions=named, variables=needed, entries=entries))
+    sent = [happened(name, amount=10, at=at) for at in ("here", "there", "here") for name in ("Found", "Named")]
+    for batch in (sent[:1], sent, sent[1:], sent[:1]):
+        done = await together(stage, *batch)
+        assert kinds(done) == [Committed] * len(batch)
+    found = await stage.read(lambda conn: conn.execute(
+        select(accounts.c.ledger_id, accounts.c.currency).where(accounts.c.purpose.is_not(None))).all())  # fmt: skip
+    assert sorted(found) == sorted((ledger, each) for ledger in (stage.ledger_id, other) for each in ("EUR", "USD"))
 
 
 async def test_another_sites_handlers_and_accounts_are_not_seen(stage: Stage) -> None:

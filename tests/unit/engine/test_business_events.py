@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from operator import eq, ge, gt, le, lt
 from typing import Any
 
 import msgspec
 import pytest
 
 from engine.commands import CloseAccount, CreateLedger, UpdateAccount, Validate
-from engine.errors import AccountNotFound, InsufficientFunds, NotFound, Refused, SeveralLedgers, UnbalancedEntry
+from engine.entry_errors import ConditionFailed
+from engine.errors import (
+    AccountNotFound,
+    FxRateRequired,
+    InsufficientFunds,
+    LockVersionConflict,
+    NotFound,
+    Refused,
+    SeveralLedgers,
+    UnbalancedEntry,
+)
 from engine.event_commands import (
     PostBusinessEvent,
     SwitchEventHandler,
@@ -24,6 +36,7 @@ from engine.event_errors import (
     ValueUnusable,
     VariableUnresolved,
 )
+from engine.fx_commands import CreateFxRate
 from tests.unit.engine.desk import Desk, told
 from tests.unit.engine.handling import TOP_UP, definition, handler, happened, line, lines, metadata_query
 
@@ -345,6 +358,12 @@ LARGEST = 9_223_372_036_854_775_807
         (one_entry(effective_at="{{ event.day }}"), {"amount": 1, "day": "today"}, "/entries/0/effective_at comes to 'today', which is no RFC 3339 time with an offset."),
         ({"variables": {"fee": {"type": "amount", "value": "{{ event.fee }}"}}, **two_lines(amount="{{ fee }}")}, {"amount": 1}, "event.fee is not there; /variables/fee/value of the event handler needs it."),
         ({"variables": {"w": metadata_query(user="{{ event.user }}")}}, {"amount": 1}, "event.user is not there; /variables/w/query/value/user of the event handler needs it."),
+        (one_entry(fx_rate_id="{{ event.rate }}"), {"amount": 1, "rate": "1.1"}, "/entries/0/fx_rate_id comes to '1.1', which is no id."),
+        (two_lines(lock_version="{{ event.v }}"), {"amount": 1, "v": -1}, f"/entries/0/lines/0/lock_version comes to -1, and has to be from 0 to {LARGEST}."),
+        (two_lines(lock_version="{{ event.v }}"), {"amount": 1, "v": LARGEST + 1}, f"/entries/0/lines/0/lock_version comes to {LARGEST + 1}, and has to be from 0 to {LARGEST}."),
+        (two_lines(posted_balance_amount={"gte": "{{ event.v }}"}), {"amount": 1, "v": -LARGEST - 2}, f"/entries/0/lines/0/posted_balance_amount/gte comes to {-LARGEST - 2}, and has to be from {-LARGEST - 1} to {LARGEST}."),
+        (two_lines(pending_balance_amount={"eq": "{{ event.v * event.v }}"}), {"amount": 1, "v": 10**25}, f"/entries/0/lines/0/pending_balance_amount/eq comes to a number of more than 38 digits, and has to be from {-LARGEST - 1} to {LARGEST}."),
+        (two_lines(available_balance_amount={"lt": "{{ event.v }}"}), {"amount": 1}, "event.v is not there; /entries/0/lines/0/available_balance_amount/lt of the event handler needs it."),
         (two_lines(amount="{{ event.amount / event.zero }}"), {"amount": 1, "zero": 0}, "A division is by zero; /entries/0/lines/0/amount of the event handler needs it."),
     ],
 )  # fmt: skip
@@ -380,6 +399,61 @@ def test_every_part_of_an_entry_may_be_a_template(desk: Desk) -> None:
         {"who": "Jane", "plain": "text"},
     )
     assert (entry["lines"][0]["metadata"], entry["lines"][0]["account_id"]) == ({"no": "7"}, account(desk, "a"))
+
+
+@pytest.mark.parametrize(("operator", "compare"), [("gt", gt), ("gte", ge), ("lt", lt), ("lte", le), ("eq", eq)])
+@pytest.mark.parametrize("balance", ["available", "pending", "posted"])
+def test_a_line_demands_what_its_template_says(
+    desk: Desk, balance: str, operator: str, compare: Callable[[int, int], bool]
+) -> None:
+    """Of the balance after the entry, as a line that was sent would; the refusal names the place in the entry as made."""
+    demanded = {f"{balance}_balance_amount": {operator: "{{ event.bound - 1 }}"}}
+    desk.run(handler(**two_lines(**demanded)))
+    for bound in (4, 5, 6):
+        event = happened(amount=5, bound=bound + 1)
+        if compare(5, bound):
+            assert amounts(desk, event) == [[5, 5]]
+            continue
+        with pytest.raises(ConditionFailed) as refused:
+            desk.decide(event)
+        assert refused.value.pointer == f"/entries/0/lines/0/{balance}_balance_amount/{operator}"
+
+
+def test_several_demands_of_a_line_all_have_to_hold(desk: Desk) -> None:
+    """Literal ones too, negative ones too, and a null demands nothing."""
+    both = {"gte": -5, "lte": "-5", "gt": None}
+    parts = [line("external_id:b", "debit", 5, posted_balance_amount=both, lock_version="{{ event.version }}"),
+             line("external_id:a", "credit", 5, pending_balance_amount=None, lock_version=None)]  # fmt: skip
+    desk.run(handler(entries=[{"lines": parts}]))
+    assert amounts(desk, happened(version=1)) == [[5, 5]]
+    with pytest.raises(LockVersionConflict) as refused:
+        desk.decide(happened(version=2))
+    assert refused.value.pointer == "/entries/0/lines/0/lock_version"
+    desk.run(happened(version=1))
+    with pytest.raises(ConditionFailed):
+        desk.decide(happened(version=2))
+
+
+def test_an_event_is_exchanged_at_the_rate_that_its_handler_names(desk: Desk) -> None:
+    """Two entries of one event pass through the same accounts, which the first one opens; a trial shows them and opens none."""
+    desk.account("liability", "USD", external_id="usd")
+    rate = desk.run(CreateFxRate(base="EUR", quote="USD", rate="1.1")).resource_id or ""
+    exchange = [line("external_id:b", "debit", "{{ event.amount }}"),
+                line("external_id:usd", "credit", "{{ event.amount * event.rate }}")]  # fmt: skip
+    entry = {"lines": exchange, "fx_rate_id": "{{ event.rate_id }}"}
+    desk.run(handler(entries=[entry, entry], rounding="down"))
+    event = happened(amount=15, rate="1.1", rate_id=rate)
+    clearing = (desk.ledger_id, "fx_clearing", "USD", 2)
+    tried = told(desk.run(Validate(command=event)))
+    assert desk.books.purposeful(*clearing) is None
+    decision = desk.run(event)
+    assert [event.type for event in decision.events].count("account.created") == 2
+    assert amounts(desk, event) == [[15, 16, 15, 16], [15, 16, 15, 16]]
+    assert [each["fx_rate_id"] for each in [*tried["entries"], *told(decision)["entries"]]] == [rate] * 4
+    assert desk.totals(desk.books.purposeful(*clearing) or "") == (32, 0, 0, 0)
+    with pytest.raises(FxRateRequired) as refused:
+        desk.decide(happened(amount=15, rate="1.1", rate_id=""))
+    assert refused.value.pointer == "/entries/0/lines"
 
 
 def test_an_entry_takes_effect_when_its_event_does(desk: Desk) -> None:

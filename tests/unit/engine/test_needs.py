@@ -43,6 +43,12 @@ def test_what_was_read_is_needed_no_more() -> None:
     assert not ONE.beyond(ONE)
 
 
+def test_the_accounts_that_exchanges_pass_through_are_needed_of_each_ledger() -> None:
+    """Those of one ledger are not those of another."""
+    assert Needs(exchanging={"a", "b"}).beyond(Needs(exchanging={"a"}, purposeful=True)) == Needs(exchanging={"b"})
+    assert not Needs(exchanging={"a"}).beyond(Needs(exchanging={"a"}))
+
+
 def test_another_question_was_not_read() -> None:
     """More of the same is another question, and so is another ledger's."""
     for other in (AccountsWith(pairs=QUESTION.pairs, limit=16), AccountsWith(pairs=QUESTION.pairs, ledger_id="l")):
