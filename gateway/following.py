@@ -23,10 +23,7 @@ from engine.money import format_instant
 from gateway.call import Services
 from gateway.frames import Checkpoint, Closing, ClosingReason, Expiring, Ready
 from gateway.starting import Start
-from gateway.tailer import CHUNK_EVENTS, Taken
-
-SKIPPED_MAX: Final = 1_000
-"""After so many events that a filter passed over, the stream says how far it has come."""
+from gateway.tailer import Tailer, Taken
 
 WARNED_BEFORE_US: Final = 30_000_000
 """How long before its credential runs out a stream says so."""
@@ -49,7 +46,7 @@ class Following:
     """A place in a site's feed that moves: `step` says what is next to be written, `allowance` how many events may be."""
 
     __slots__ = (
-        "_born", "_joined", "_poked", "_services", "_skipped", "_spoken", "_tailer", "_waiter", "_warned", "_writing_since",
+        "_born", "_epoch", "_poked", "_services", "_skipped", "_spoken", "_tailer", "_waiter", "_warned", "_writing_since",
         "allowance", "cursor", "cut", "ended", "muted", "name", "position", "principal", "site", "wanted",
     )  # fmt: skip
 
@@ -63,9 +60,10 @@ class Following:
     ) -> None:
         """Take the place to start at."""
         self._services = services
-        self._tailer = services.tailers.of(start.site)
+        self._tailer: Tailer | None = None
+        self._epoch = start.head.epoch
         self._waiter: asyncio.Future[None] | None = None
-        self._joined = self._poked = self._warned = False
+        self._poked = self._warned = False
         self._born = self._spoken = asyncio.get_running_loop().time()
         self._writing_since: float | None = None
         self._skipped = 0
@@ -93,18 +91,14 @@ class Following:
     async def step(self) -> Step | None:
         """Wait for what is next and return it: events, a checkpoint, a warning, a last word; None when the client is gone."""
         try:
-            if not self._joined:
-                await self._tailer.join(self)
-                self._joined = True
+            tailer = self._tailer or await self._join()
             while not self.ended:
                 self._poked = False
                 word = self._word()
                 if word is not None:
                     return word
-                limit = (
-                    0 if self.muted else min(CHUNK_EVENTS if self.allowance is None else self.allowance, CHUNK_EVENTS)
-                )
-                taken = await self._tailer.take(self.position, self.wanted, limit) if limit > 0 else None
+                limit = self._limit()
+                taken = await tailer.take(self.position, self.wanted, limit) if limit > 0 else None
                 if taken is None:
                     if not self._poked:
                         await self._wait()
@@ -114,7 +108,7 @@ class Following:
                 if taken.frames:
                     self._spoken = asyncio.get_running_loop().time()
                     return taken
-                if self._skipped >= SKIPPED_MAX:
+                if self._skipped >= self._services.tailers.bounds.skipped_events:
                     return self._checkpoint()
                 await asyncio.sleep(0)
         except EngineError:
@@ -128,8 +122,12 @@ class Following:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Be looked at and nudged for as long as the block runs."""
-        with self._services.tailers.watching(self._tailer, self):
-            yield
+        with self._services.tailers.watching(self):
+            try:
+                yield
+            finally:
+                if self._tailer is not None:
+                    self._tailer.leave(self)
 
     def writing(self, now: float | None) -> None:
         """Say since when something is being written; None when it is."""
@@ -169,6 +167,19 @@ class Following:
             or self._services.authenticator.revoked(self.principal)
         ):
             self.nudge()
+
+    async def _join(self) -> Tailer:
+        """Join the site's tailer as it is now: one that was asked for earlier might be one that nobody looks after any more."""
+        tailer = self._tailer = self._services.tailers.of(self.site)
+        await tailer.join(self, self._epoch)
+        return tailer
+
+    def _limit(self) -> int:
+        """Return how many events may be written."""
+        if self.muted:
+            return 0
+        most = self._services.tailers.bounds.chunk_events
+        return most if self.allowance is None else min(self.allowance, most)
 
     def _word(self) -> Step | None:
         """Return what is to be said though nothing came."""

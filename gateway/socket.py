@@ -28,6 +28,7 @@ from gateway.frames import (
     AnyClientFrame,
     Checkpoint,
     Closing,
+    Expiring,
     Ping,
     Pong,
     Refresh,
@@ -125,7 +126,7 @@ class _Session:
             place=place, within=opening.within, window=opening.window, shares=True, told=opening.start.cursor
         )
         self._named: dict[str, _Subscription] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._written = services.metrics.streamed.labels("websocket")
 
     async def run(self) -> None:
@@ -144,8 +145,8 @@ class _Session:
 
     def _follow(self, subscription: _Subscription, start: Start) -> None:
         task = asyncio.get_running_loop().create_task(self._write(subscription, start))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _write(self, subscription: _Subscription, start: Start) -> None:
         place = subscription.place
@@ -157,18 +158,20 @@ class _Session:
                 while (step := await place.step()) is not None:
                     if isinstance(step, Taken):
                         await self._send_events(subscription, step)
-                        continue
-                    await self._send(step)
-                    if isinstance(step, Closing):
+                    elif isinstance(step, Closing):
                         await self._end(subscription, step)
                         return
+                    else:
+                        await self._send_word(subscription, step)
         except WebSocketDisconnect:
             place.end()
 
     async def _end(self, subscription: _Subscription, word: Closing) -> None:
-        """Forget a subscription that said its last word; the connection's own takes the connection with it."""
+        """Say a subscription's last word and forget it; the connection's own takes the connection with it."""
+        # Forgotten first: whoever hears the word may ask for a subscription of the same name at once.
+        self._named = {name: each for name, each in self._named.items() if each is not subscription}
+        await self._send(word)
         if subscription is not self._own:
-            self._named = {name: each for name, each in self._named.items() if each is not subscription}
             return
         async with self._sending:
             if not self._closed:
@@ -267,6 +270,13 @@ class _Session:
                 await self._put(taken.array, Checkpoint(subscription=place.name, cursor=taken.cursor))
                 subscription.told = taken.cursor
                 self._written.inc(len(taken.frames))
+
+    async def _send_word(self, subscription: _Subscription, word: Checkpoint | Expiring) -> None:
+        """Write how far a subscription has come, unless it ended while another was written."""
+        async with self._sending:
+            if not subscription.place.ended:
+                await self._put(word)
+                subscription.told = word.cursor
 
     async def _send(self, word: ServerFrame) -> None:
         async with self._sending:

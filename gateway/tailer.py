@@ -23,14 +23,22 @@ from engine.events import FeedEvent, chain
 from engine.filters import About, EventFilter, about
 from engine.ledger import Engine
 
-RING_BYTES_MAX: Final = 16 * 1024 * 1024
-RING_EVENTS_MAX: Final = 20_000
-PAGE: Final = 500
-CHUNK_BYTES: Final = 64 * 1024
-CHUNK_EVENTS: Final = 256
-POLL_S: Final = 0.25
 _CUTS_MAX: Final = 64
 _log = structlog.get_logger("gateway.tailer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much a process keeps of a feed, reads of it at once and writes of it at once, and how often it looks unasked."""
+
+    ring_bytes: int = 16 * 1024 * 1024
+    ring_events: int = 20_000
+    page_events: int = 500
+    chunk_bytes: int = 64 * 1024
+    chunk_events: int = 256
+    skipped_events: int = 1_000
+    """After so many events that a filter passed over, a stream says how far it has come."""
+    poll_s: float = 0.25
 
 
 @dataclass(slots=True)
@@ -97,8 +105,9 @@ def frame(epoch: str, event: FeedEvent) -> Frame:
 class Tailer:
     """Follows one site's feed while anybody listens."""
 
-    def __init__(self, engine: Engine, site: Site) -> None:
+    def __init__(self, engine: Engine, site: Site, bounds: Bounds = Bounds()) -> None:
         """Start at no place: the first listener gives one."""
+        self._bounds = bounds
         self._engine = engine
         self._site = site
         self._ring: deque[Frame] = deque()
@@ -109,8 +118,8 @@ class Tailer:
         self._hash = b""
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._listeners: set[Listener] = set()
-        self._history_events = CHUNK_EVENTS
+        self._listeners: dict[Listener, None] = {}
+        self._history_events = bounds.chunk_events
         self.read = 0
         self.restored = False
         """Whether the feed is another one now: it was restored to an earlier state. Nothing more comes from here."""
@@ -121,20 +130,18 @@ class Tailer:
             self._known = head
             self._woken.set()
 
-    async def join(self, listener: Listener) -> None:
-        """Begin to listen; the tailer runs while somebody does. Raises Unavailable."""
-        self._listeners.add(listener)
-        if self._task is None:
-            head = await self._engine.head(self._site)
-            if self._task is None:
-                self._forget()
-                self._epoch, self._hash = head.epoch, head.hash
-                self.read = self._known = head.sequence
-                self._task = asyncio.get_running_loop().create_task(self._follow())
+    async def join(self, listener: Listener, epoch: str) -> None:
+        """Begin to listen to the feed of an epoch; the tailer runs while somebody does. Raises Unavailable."""
+        self._listeners[listener] = None
+        try:
+            await self._begin(epoch)
+        except BaseException:
+            self.leave(listener)
+            raise
 
     def leave(self, listener: Listener) -> None:
         """Stop listening."""
-        self._listeners.discard(listener)
+        self._listeners.pop(listener, None)
 
     def stir(self) -> None:
         """Have everyone who waits look up."""
@@ -154,7 +161,7 @@ class Tailer:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def take(self, position: int, wanted: EventFilter | None, limit: int = CHUNK_EVENTS) -> Taken | None:
+    async def take(self, position: int, wanted: EventFilter | None, limit: int) -> Taken | None:
         """Return what follows a position, at most a chunk and at most so many events; None where nothing does.
 
         Raises Unavailable.
@@ -168,12 +175,23 @@ class Tailer:
         cut = self._cuts.get((position, limit, wanted))
         if cut is None:
             start = position + 1 - self._ring[0].sequence
-            stop = min(len(self._ring), start + CHUNK_EVENTS)
-            cut = _chunk([self._ring[index] for index in range(start, stop)], wanted, limit)
+            stop = min(len(self._ring), start + self._bounds.chunk_events)
+            cut = self._chunk([self._ring[index] for index in range(start, stop)], wanted, limit)
             if len(self._cuts) >= _CUTS_MAX:
                 self._cuts.clear()
             self._cuts[position, limit, wanted] = cut
         return cut
+
+    async def _begin(self, epoch: str) -> None:
+        if self._task is None:
+            head = await self._engine.head(self._site)
+            if self._task is None:
+                self._forget()
+                self._epoch, self._hash = head.epoch, head.hash
+                self.read = self._known = head.sequence
+                self._task = asyncio.get_running_loop().create_task(self._follow())
+        if self._epoch != epoch:
+            raise Unavailable("The feed was restored to another state.")
 
     async def _from_database(self, position: int, wanted: EventFilter | None, limit: int) -> Taken | None:
         limit = min(limit, self._history_events)
@@ -187,8 +205,8 @@ class Tailer:
             )
         # What does not fit the write is read again: the next page is about as many events as a few writes hold.
         size = sum(len(event.body) for event in found) // len(found) + 1
-        self._history_events = max(1, min(CHUNK_EVENTS, 2 * CHUNK_BYTES // size))
-        taken = _chunk([frame(head.epoch, event) for event in found], None, limit)
+        self._history_events = max(1, min(self._bounds.chunk_events, 2 * self._bounds.chunk_bytes // size))
+        taken = self._chunk([frame(head.epoch, event) for event in found], None, limit)
         if len(taken.frames) < len(found):
             return taken
         passed = place.sequence - taken.position
@@ -200,18 +218,19 @@ class Tailer:
                 await self._read_new()
             except Exception as error:  # noqa: BLE001 - a stream outlives whatever the database does
                 _log.warning("tailer.read_failed", site_id=self._site.id, error=str(error))
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(self._bounds.poll_s)
                 continue
             self._woken.clear()
             if self._known > self.read:
                 continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
+                async with asyncio.timeout(self._bounds.poll_s):
                     await self._woken.wait()
 
     async def _read_new(self) -> None:
+        page = self._bounds.page_events
         while True:
-            events, head = await self._engine.read_after(self._site, self.read, PAGE)
+            events, head = await self._engine.read_after(self._site, self.read, page)
             if head.epoch != self._epoch or head.sequence < self.read:
                 self._restore()
             for event in events:
@@ -220,7 +239,7 @@ class Tailer:
             if events:
                 self._cuts.clear()
                 self.stir()
-            if len(events) < PAGE:
+            if len(events) < page:
                 return
 
     def _append(self, event: FeedEvent) -> None:
@@ -231,7 +250,7 @@ class Tailer:
         self._ring_bytes += len(each.sse)
         self._hash = event.hash
         self.read = each.sequence
-        while self._ring_bytes > RING_BYTES_MAX or len(self._ring) > RING_EVENTS_MAX:
+        while self._ring_bytes > self._bounds.ring_bytes or len(self._ring) > self._bounds.ring_events:
             self._ring_bytes -= len(self._ring.popleft().sse)
 
     def _restore(self) -> None:
@@ -246,20 +265,19 @@ class Tailer:
         self._ring_bytes = 0
         self._cuts.clear()
 
-
-def _chunk(frames: list[Frame], wanted: EventFilter | None, limit: int) -> Taken:
-    """Return the frames that fit one write; the place goes past what does not match, and no further than was taken."""
-    taken: list[Frame] = []
-    size = skipped = 0
-    last = frames[0]
-    for each in frames:
-        if wanted is None or wanted.matches(each.type, each.about):
-            if taken and (size + len(each.sse) > CHUNK_BYTES or len(taken) >= limit):
-                break
-            taken.append(each)
-            size += len(each.sse)
-            skipped = 0
-        else:
-            skipped += 1
-        last = each
-    return Taken(frames=taken, position=last.sequence, cursor=last.cursor, skipped=skipped)
+    def _chunk(self, frames: list[Frame], wanted: EventFilter | None, limit: int) -> Taken:
+        """Return the frames that fit one write; the place goes past what does not match, and no further than was taken."""
+        taken: list[Frame] = []
+        size = skipped = 0
+        last = frames[0]
+        for each in frames:
+            if wanted is None or wanted.matches(each.type, each.about):
+                if taken and (size + len(each.sse) > self._bounds.chunk_bytes or len(taken) >= limit):
+                    break
+                taken.append(each)
+                size += len(each.sse)
+                skipped = 0
+            else:
+                skipped += 1
+            last = each
+        return Taken(frames=taken, position=last.sequence, cursor=last.cursor, skipped=skipped)

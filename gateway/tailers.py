@@ -13,7 +13,7 @@ import structlog
 from engine.clock import Clock
 from engine.databases import Site
 from engine.ledger import Engine
-from gateway.tailer import Listener, Tailer
+from gateway.tailer import Bounds, Listener, Tailer
 
 TICK_S: Final = 1.0
 _log = structlog.get_logger("gateway.tailers")
@@ -29,12 +29,13 @@ class Watched(Listener, Protocol):
 class Tailers:
     """The tailers of this process by site."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, bounds: Bounds = Bounds()) -> None:
         """Take whose feeds they read, and the time that credentials run out by."""
+        self.bounds: Final = bounds
         self._engine = engine
         self._clock = clock
         self._tailers: dict[int, Tailer] = {}
-        self._streams: set[Watched] = set()
+        self._streams: dict[Watched, None] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -50,7 +51,7 @@ class Tailers:
         """Return the site's tailer."""
         tailer = self._tailers.get(site.id)
         if tailer is None or tailer.restored:
-            tailer = self._tailers[site.id] = Tailer(self._engine, site)
+            tailer = self._tailers[site.id] = Tailer(self._engine, site, self.bounds)
         return tailer
 
     async def sweep(self) -> None:
@@ -61,17 +62,16 @@ class Tailers:
                 await tailer.stop()
 
     @contextmanager
-    def watching(self, tailer: Tailer, stream: Watched) -> Iterator[None]:
-        """Look at a stream for as long as the block runs; it joins its tailer itself and leaves it here."""
-        self._streams.add(stream)
+    def watching(self, stream: Watched) -> Iterator[None]:
+        """Look at a stream for as long as the block runs."""
+        self._streams[stream] = None
         self._quiet.clear()
         if self._ticker is None:
             self._ticker = asyncio.get_running_loop().create_task(self._tick())
         try:
             yield
         finally:
-            tailer.leave(stream)
-            self._streams.discard(stream)
+            del self._streams[stream]
             if not self._streams:
                 self._quiet.set()
 

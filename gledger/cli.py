@@ -72,6 +72,7 @@ def dev_command(
 def gateway(
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes share the port.")] = 1,
     fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    parent_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve the API from PostgreSQL and Redis."""
     settings = _settings(dict(os.environ))
@@ -85,7 +86,7 @@ def gateway(
             raise ProgramError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
         if workers > 1:
             raise typer.Exit(serve.supervise(listening, workers))
-    uvloop.run(serve.serve_gateway(settings, listening))
+    uvloop.run(serve.serve_gateway(settings, listening, parent_fd))
 
 
 @app.command(epilog="Example: gledger worker")

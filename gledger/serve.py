@@ -170,9 +170,14 @@ class Server(uvicorn.Server):
         stop: asyncio.Event | None = None,
         *,
         last_words_s: float = 5.0,
+        parent_fd: int | None = None,
     ) -> None:
-        """`last_words_s` is how long streams have to say why they end; `stop` is set when that begins."""
+        """`last_words_s` is how long streams have to say why they end; `stop` is set when that begins.
+
+        `parent_fd` is the end of a pipe whose other end only the process that started this one holds.
+        """
         super().__init__(config)
+        self._parent_fd = parent_fd
         self._tailers = tailers
         self._stop = stop
         self._last_words_s = last_words_s
@@ -181,6 +186,8 @@ class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal says stop, and return when everything is answered."""
         self._loop = asyncio.get_running_loop()
+        if self._parent_fd is not None:
+            self._loop.add_reader(self._parent_fd, self._orphaned)
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature is uvicorn's
@@ -204,6 +211,13 @@ class Server(uvicorn.Server):
         self._drain()
         await self._tailers.quiet(self._last_words_s)
         await super().shutdown(sockets)
+
+    def _orphaned(self) -> None:
+        """Drain: whoever started this process is gone, and nobody else would ever tell it to end."""
+        if self._loop is not None and self._parent_fd is not None:
+            self._loop.remove_reader(self._parent_fd)
+        _log.warning("gateway.orphaned")
+        self.handle_exit(signal.SIGTERM, None)
 
     def _drain(self) -> None:
         self._tailers.drain()
@@ -236,8 +250,8 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-async def serve_gateway(settings: Settings, listening: socket.socket) -> None:
-    """Serve until told to stop by a signal."""
+async def serve_gateway(settings: Settings, listening: socket.socket, parent_fd: int | None = None) -> None:
+    """Serve until told to stop by a signal, or until the process at the other end of `parent_fd` is gone."""
     async with open_parts(settings) as parts:
         gateway = Gateway(parts)
         parts.listeners.head.append(parts.wakeups.head)
@@ -248,6 +262,7 @@ async def serve_gateway(settings: Settings, listening: socket.socket) -> None:
             server_config(gateway.app, settings),
             gateway.tailers,
             last_words_s=settings.drain_timeout_s * _LAST_WORDS_SHARE,
+            parent_fd=parent_fd,
         )
         memory.settle()
         try:
@@ -283,8 +298,12 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def supervise(listening: socket.socket, workers: int) -> int:
-    """Run several gateway processes on one socket: start again what dies, pass on the signal to stop; return 0."""
-    command = [sys.executable, "-m", "gledger", "gateway", "--fd", str(listening.fileno())]
+    """Run several gateway processes on one socket: start again what dies, pass on the signal to stop; return 0.
+
+    Should this process be killed, the system closes its end of a pipe, and the others drain: none stays on the port unseen.
+    """
+    fds = listening.fileno(), os.pipe()[0]
+    command = [sys.executable, "-m", "gledger", "gateway", "--fd", str(fds[0]), "--parent-fd", str(fds[1])]
     stopping = False
     children: list[subprocess.Popen[Any]] = []
     told: list[subprocess.Popen[Any]] = []
@@ -303,7 +322,7 @@ def supervise(listening: socket.socket, workers: int) -> int:
     while not stopping:
         children[:] = [child for child in children if child.poll() is None]
         while len(children) < workers and not stopping:
-            children.append(subprocess.Popen(command, pass_fds=(listening.fileno(),), env=os.environ))
+            children.append(subprocess.Popen(command, pass_fds=fds, env=os.environ))
         time.sleep(_RESTART_S)
     # One that was being started when the signal came has not heard of it.
     stop(signal.SIGTERM, None)

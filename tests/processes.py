@@ -226,15 +226,23 @@ async def until(look: Callable[[], Awaitable[T | None]], *, timeout_s: float) ->
 
 def children_of(pid: int) -> set[int]:
     """Return the processes that a process started and that live."""
-    found = set()
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = status.read_text("utf-8", "replace").rpartition(") ")[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(parent) == pid and state != "Z":
-            found.add(int(status.parent.name))
-    return found
+    found = {int(each.name) for each in Path("/proc").glob("[0-9]*")}
+    return {each for each in found if _standing(each) == pid}
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process lives; one that ended and that nobody asked about does not."""
+    return _standing(pid) is not None
+
+
+def _standing(pid: int) -> int | None:
+    """Return the parent of a process that lives."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, parent = status.rpartition(") ")[2].split()[:2]
+    return None if state == "Z" else int(parent)
 
 
 def without_settings() -> dict[str, str]:

@@ -15,7 +15,8 @@ from sqlalchemy.engine import make_url
 from delivery.breaker import WINDOW_NEW
 from tests.fakes.receiver import Reply
 from tests.faults.conftest import Stage
-from tests.processes import until
+from tests.processes import END_TIMEOUT_S, children_of, is_alive, until
+from tests.streams import open_stream
 
 FROZEN_S: Final = 6.5
 """Longer than a session may be idle in a transaction."""
@@ -30,7 +31,7 @@ HOLDING: Final = """
 """The session that has locked a site's row and whose process is deciding a batch."""
 
 
-async def test_a_gateway_killed_under_load_loses_and_doubles_nothing(stage: Stage, chaos_round: int) -> None:
+async def test_a_gateway_killed_under_load_loses_and_doubles_nothing(stage: Stage) -> None:
     """Whatever a killed gateway had acknowledged is there; what it had not is posted once by whoever is asked again."""
     async with stage.under_load():
         stage.gateways[0].kill()
@@ -42,7 +43,7 @@ async def test_a_gateway_killed_under_load_loses_and_doubles_nothing(stage: Stag
     await stage.check()
 
 
-async def test_a_worker_killed_under_load_leaves_no_webhook_unsent(stage: Stage, chaos_round: int) -> None:
+async def test_a_worker_killed_under_load_leaves_no_webhook_unsent(stage: Stage) -> None:
     """The leases of killed workers run out, and another sends what they had claimed."""
     answering = asyncio.Event()
     stage.receiver.script("/hook", Reply(hold=answering))
@@ -60,7 +61,7 @@ async def test_a_worker_killed_under_load_leaves_no_webhook_unsent(stage: Stage,
     assert len(found) > len(set(found)), "what was under way when its worker died was not sent again"
 
 
-async def test_a_gateway_frozen_in_a_batch_does_not_keep_the_lock(stage: Stage, chaos_round: int) -> None:
+async def test_a_gateway_frozen_in_a_batch_does_not_keep_the_lock(stage: Stage) -> None:
     """A stopped process that holds the site's lock loses it after five seconds; woken up, it does no harm."""
     async with stage.under_load(), _watching(stage) as watcher:
         backend = await _freeze_in_a_batch(watcher, stage)
@@ -79,7 +80,7 @@ async def test_a_gateway_frozen_in_a_batch_does_not_keep_the_lock(stage: Stage, 
     await stage.check()
 
 
-async def test_a_restart_of_redis_delays_and_loses_nothing(stage: Stage, chaos_round: int) -> None:
+async def test_a_restart_of_redis_delays_and_loses_nothing(stage: Stage) -> None:
     """Redis is killed and comes back empty-handed: entries go on, streams and webhooks catch up."""
     async with stage.under_load():
         stage.valkey.kill()
@@ -89,7 +90,7 @@ async def test_a_restart_of_redis_delays_and_loses_nothing(stage: Stage, chaos_r
     await stage.check()
 
 
-async def test_a_restart_of_postgresql_loses_nothing_that_was_acknowledged(stage: Stage, chaos_round: int) -> None:
+async def test_a_restart_of_postgresql_loses_nothing_that_was_acknowledged(stage: Stage) -> None:
     """PostgreSQL ends in the middle of everything and recovers; whose commit was cut off learns what became of it."""
     async with stage.under_load():
         await asyncio.to_thread(stage.postgres.kill)
@@ -98,6 +99,27 @@ async def test_a_restart_of_postgresql_loses_nothing_that_was_acknowledged(stage
     for each in (*stage.gateways, *stage.workers):
         assert each.running, each.tail()
     await stage.check()
+
+
+async def test_gateways_whose_first_process_is_killed_drain_and_leave_the_port(stage: Stage) -> None:
+    """`--workers 2`, and kill -9 of the process that started them: streams hear why they end, and the port is free again."""
+    gateway = stage.deployment.gateway("--workers", "2")
+    await gateway.ready()
+    children = children_of(gateway.pid)
+    assert len(children) == 2
+    bearer = {"authorization": f"Bearer {stage.load.credentials.api_key}"}
+    async with open_stream(stage.http, gateway.url, bearer) as stream:
+        await stream.event("ready")
+        gateway.kill()
+        assert (await stream.event("closing")).value["reason"] == "draining"
+
+    async def ended() -> bool | None:
+        return not any(is_alive(pid) for pid in children) or None
+
+    await until(ended, timeout_s=END_TIMEOUT_S)
+    gateway.start()
+    await gateway.ready()
+    assert await gateway.stop() == 0, gateway.tail()
 
 
 async def _freeze_in_a_batch(watcher: asyncpg.Connection, stage: Stage) -> int:

@@ -17,7 +17,7 @@ import msgspec
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway.tailer import RING_BYTES_MAX
+from gateway.tailer import Bounds
 from tests.faults.follower import Follower
 from tests.journeys.conftest import Production, SiteClient
 
@@ -139,7 +139,9 @@ async def test_a_reader_that_stalls_hurts_nobody_and_catches_up_from_the_databas
                     await stalled.read(1 << 20)
                     assert not stalled.ended, "the stalled reader was cut off"
             assert stalled.bodies == posted
-            assert sum(len(each) for each in posted[len(posted) // 2 :]) > RING_BYTES_MAX / 2, "the ring held it all"
+            assert sum(len(each) for each in posted[len(posted) // 2 :]) > Bounds().ring_bytes / 2, (
+                "the ring held it all"
+            )
     finally:
         following.cancel()
 

@@ -36,8 +36,8 @@ async def test_a_stream_that_cannot_start_is_not_counted_as_one_for_ever(tmp_pat
     clock = SystemClock()
     tailers = Tailers(Engine(databases, clock, Ids(), lambda _site, _head: None), clock)
     listener = Listener()
-    with pytest.raises(Unavailable), tailers.watching(tailers.of(SITE), listener):
-        await tailers.of(SITE).join(listener)
+    with pytest.raises(Unavailable), tailers.watching(listener):
+        await tailers.of(SITE).join(listener, "e1")
     assert tailers.of(SITE).idle
     async with asyncio.timeout(1):
         await tailers.quiet(timeout_s=30)

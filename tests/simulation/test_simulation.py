@@ -14,6 +14,10 @@ from delivery.rows import DeliveryRow
 from delivery.store.deliveries import move_relay, take_relay
 from engine import feed
 from engine.databases import Site
+from engine.filters import EventFilter
+from gateway import socket
+from gateway.frames import Checkpoint
+from gateway.tailer import Tailer, Taken
 from tests.simulation.scenario import simulate
 from tests.simulation.world import Books
 
@@ -101,3 +105,48 @@ def test_broken_cursor_update_is_found(books: Books, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(relay, "move_relay", too_far)
     _, broken = first_found(books)
     assert any("deliveries for" in each for each in broken)
+
+
+def test_broken_place_in_the_ring_is_found(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: whoever has fallen out of the ring goes on at its first event instead of reading the database."""
+    take = Tailer.take
+
+    async def careless(self: Tailer, position: int, wanted: EventFilter | None, limit: int) -> Taken | None:
+        first = self._ring[0].sequence - 1 if self._ring else 0
+        return await take(self, max(position, first), wanted, limit)
+
+    monkeypatch.setattr(Tailer, "take", careless)
+    _, broken = first_found(books)
+    assert any(" saw " in each for each in broken)
+
+
+def test_checkpoint_ahead_of_its_events_is_found(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: a WebSocket is told that it has come past an array before the array is written."""
+
+    async def hasty(self: socket._Session, subscription: socket._Subscription, taken: Taken) -> None:
+        place = subscription.place
+        async with self._sending:
+            if not (place.ended or place.muted):
+                subscription.sent(taken)
+                word = Checkpoint(subscription=place.name, cursor=taken.cursor)
+                await self._put(word, taken.array, word)
+                subscription.told = taken.cursor
+
+    monkeypatch.setattr(socket._Session, "_send_events", hasty)
+    _, broken = first_found(books)
+    assert any(" saw " in each for each in broken)
+
+
+def test_stream_that_is_not_looked_at_is_found(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: a wake-up is all that moves a tailer; the poll that makes up for lost ones looks at nothing."""
+
+    async def trusting(self: Tailer) -> None:
+        await self._read_new()
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            await self._read_new()
+
+    monkeypatch.setattr(Tailer, "_follow", trusting)
+    _, broken = first_found(books)
+    assert any(" saw " in each for each in broken)

@@ -44,6 +44,10 @@ class Process:
     alive: bool = True
     tasks: dict[asyncio.Task[Any], None] = field(default_factory=dict)
 
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the rest until it ends or the process dies."""
+        self.tasks[asyncio.get_running_loop().create_task(coroutine)] = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:

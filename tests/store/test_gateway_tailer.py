@@ -12,8 +12,12 @@ from engine.databases import Database
 from engine.errors import Unavailable
 from engine.filters import EventFilter
 from engine.schema import feeds
+from gateway.following import Following
+from gateway.starting import Start
 from gateway.tailer import Tailer, Taken
-from tests.store.engine_stage import SITE, Stage, entry, make_stage
+from gateway.tailers import Tailers
+from tests.store.engine_stage import EPOCH, SITE, Stage, entry, make_stage
+from tests.stream_services import follower, stream_services
 
 
 class Listener:
@@ -45,7 +49,7 @@ async def post(stage: Stage, count: int) -> None:
 async def tailer(stage: Stage) -> AsyncIterator[Tailer]:
     """A tailer of the site's feed that somebody listens to."""
     made = Tailer(stage.engine, SITE)
-    await made.join(Listener())
+    await made.join(Listener(), EPOCH)
     yield made
     await made.stop()
 
@@ -53,7 +57,7 @@ async def tailer(stage: Stage) -> AsyncIterator[Tailer]:
 async def caught_up(tailer: Tailer, sequence: int) -> None:
     """Return when the tailer has read so far."""
     listener = Listener()
-    await tailer.join(listener)
+    await tailer.join(listener, EPOCH)
     tailer.wake(sequence)
     async with asyncio.timeout(10):
         while tailer.read < sequence:
@@ -104,12 +108,12 @@ async def test_many_who_want_the_same_share_what_was_joined(stage: Stage, tailer
     place = tailer.read
     await post(stage, 3)
     await caught_up(tailer, place + 3)
-    first, second = [await tailer.take(place, None) for _ in range(2)]
+    first, second = [await tailer.take(place, None, 256) for _ in range(2)]
     assert first is not None
     assert first is second
     await post(stage, 1)
     await caught_up(tailer, place + 4)
-    third = await tailer.take(place, None)
+    third = await tailer.take(place, None, 256)
     assert third is not None
     assert len(third.frames) == 4
 
@@ -122,11 +126,43 @@ async def test_a_feed_that_was_restored_is_not_followed_on(
     place = tailer.read
     await stage.write(lambda conn: conn.execute(update(feeds).where(feeds.c.site_id == SITE.id).values(**change)))
     listener = Listener()
-    await tailer.join(listener)
+    await tailer.join(listener, EPOCH)
     async with asyncio.timeout(10):
         while not tailer.restored:
             listener.moved.clear()
             tailer.wake(place + 1)
             await listener.moved.wait()
     with pytest.raises(Unavailable):
-        await tailer.take(0, None)
+        await tailer.take(0, None, 256)
+
+
+async def test_a_stream_of_a_feed_that_was_restored_meanwhile_does_not_begin(stage: Stage, tailer: Tailer) -> None:
+    """Its place was found in the feed as it was: in another one the same number is another event."""
+    listener = Listener()
+    with pytest.raises(Unavailable):
+        await tailer.join(listener, "e2")
+    assert not tailer.idle, "the first listener is still there"
+
+
+async def test_a_stream_that_begins_slowly_is_not_left_with_a_tailer_that_was_swept_away(stage: Stage) -> None:
+    """Between the look for its place and its first step others may come and go: it joins the tailer there is then."""
+    tailers = Tailers(stage.engine, stage.clock)
+    services = stream_services(stage.engine, tailers, stage.clock)
+    principal = follower(SITE, "token", stage.clock.now_us() + 600_000_000)
+    head = await stage.engine.head(SITE)
+    start = Start(site=SITE, position=head.sequence, cursor=head.cursor(), head=head)
+    slow, quick = (Following(services, principal, start, None) for _ in range(2))
+    with slow.watched():
+        with quick.watched():
+            step = asyncio.create_task(quick.step())
+            await post(stage, 1)
+            tailers.wake(SITE, head.sequence + 1)
+            assert await step is not None
+        await tailers.sweep()
+        step = asyncio.create_task(slow.step())
+        await post(stage, 1)
+        found = await step
+        assert isinstance(found, Taken)
+        assert not tailers.of(SITE).idle, "nobody would ever end what it listens to"
+    assert tailers.of(SITE).idle
+    await tailers.close()
