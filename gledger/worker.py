@@ -83,11 +83,8 @@ class DeliveryWorker:
         self._planned: set[tuple[int, int]] = set()
 
     def wake(self, site: Site, _head: int = 0) -> None:
-        """Say that the site's feed may have moved."""
-        followed = self._sites.get(site.id)
-        if followed is None:
-            followed = self._sites[site.id] = _Followed(self._follow_once, site)
-        followed.wake()
+        """Say that the site's feed has moved."""
+        self._followed(site).wake()
         self._tending.wake(site)
 
     def due(self, site: Site, endpoint_id: str) -> None:
@@ -140,7 +137,9 @@ class DeliveryWorker:
     async def sweep(self) -> None:
         """Look at every site: relay what waits, dispatch what is due, hand over facts, plan what is due soon."""
         for site in await self._parts.sites():
-            self.wake(site)
+            # A look, no news: a site where nothing happens is looked at by sweeps alone.
+            self._followed(site).look()
+            self._tending.wake(site)
             due = await self._sweeper.run(site)
             for endpoint_id in due.endpoints:
                 self._dispatcher.wake(site, endpoint_id)
@@ -149,9 +148,17 @@ class DeliveryWorker:
             await self._facts.run(site)
             await self._replaying.sweep(site)
 
+    def _followed(self, site: Site) -> _Followed:
+        found = self._sites.get(site.id)
+        if found is None:
+            found = self._sites[site.id] = _Followed(self._follow_once, site)
+        return found
+
     async def _follow_once(self, site: Site) -> bool:
         """Relay a page; return whether more waits."""
         outcome = await self._relay.run(site)
+        if outcome.moved:
+            self._followed(site).stay()
         for endpoint_id in outcome.endpoints_woken:
             self._dispatcher.wake(site, endpoint_id)
         if outcome.next_due_at is not None:
@@ -282,19 +289,25 @@ class DeliveryWorker:
 
 
 class _Followed:
-    """A site that this worker relays: woken at once, polled while it is hot."""
+    """A site that this worker relays: woken at once, and polled for a while after its feed moved."""
 
     def __init__(self, follow: Callable[[Site], Awaitable[bool]], site: Site) -> None:
         self._follow = follow
         self._site = site
         self._woken = asyncio.Event()
-        self._last = time.monotonic()
+        self._moved = -HOT_S
         self._stopping = False
         self.task = asyncio.get_running_loop().create_task(self._run(), name=f"relay-{site.id}")
 
     def wake(self) -> None:
-        self._last = time.monotonic()
+        self.stay()
+        self.look()
+
+    def look(self) -> None:
         self._woken.set()
+
+    def stay(self) -> None:
+        self._moved = time.monotonic()
 
     def stop(self) -> None:
         self._stopping = True
@@ -308,7 +321,7 @@ class _Followed:
             except Exception as error:  # noqa: BLE001 - the database is away: the position is stored, nothing is lost
                 _log.warning("relay.failed", site_id=self._site.id, error=str(error))
                 await asyncio.sleep(_AGAIN_S)
-            hot = time.monotonic() - self._last < HOT_S
+            hot = time.monotonic() - self._moved < HOT_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S if hot else None):
                     await self._woken.wait()
