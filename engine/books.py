@@ -211,6 +211,14 @@ class Books:
         """Return the accounts that this working copy itself knows."""
         return self._accounts.values()
 
+    def ledgers(self) -> Iterable[LedgerRow]:
+        """Return the ledgers that this working copy itself knows."""
+        return self._ledgers.values()
+
+    def moved(self) -> Iterable[tuple[str, Totals]]:
+        """Return the accounts whose totals this working copy itself knows, by id."""
+        return self._totals.items()
+
     def known(self, kind: str) -> list[ResourceRow]:
         """Return the resources of a kind that this working copy itself knows."""
         return [row for (each, _), row in self._resources.items() if each == kind]

@@ -32,6 +32,7 @@ _HEAD = select(
     feeds.c.holds_due_at,
     feeds.c.accepted,
     feeds.c.accepted_done,
+    feeds.c.fence,
 )
 _EVENT = select(
     events.c.sequence,
@@ -48,7 +49,8 @@ _EVENT = select(
 class Head:
     """Where a feed ends: its last sequence, that event's hash and time, and the feed's epoch.
 
-    No hold of the site expires before `holds_due_at`; so many entries were accepted, so many of them dealt with.
+    No hold of the site expires before `holds_due_at`; so many entries were accepted, so many of them dealt with. What was
+    decided on a head can be written as long as it is the same, `fence` included.
     """
 
     sequence: int
@@ -58,6 +60,7 @@ class Head:
     holds_due_at: int | None = None
     accepted: int = 0
     accepted_done: int = 0
+    fence: int = 0
 
     def cursor(self) -> str:
         """Return the cursor that stands after everything there is."""
@@ -79,6 +82,7 @@ def create_site(conn: Connection, site: Site, epoch: str, now_us: int) -> None:
             "last_at": now_us,
             "accepted": 0,
             "accepted_done": 0,
+            "fence": 0,
             "created_at": now_us,
         }
         conn.execute(insert(feeds).values(row))
@@ -104,6 +108,11 @@ def move_head(conn: Connection, site_id: int, head: Head) -> None:
         .where(feeds.c.site_id == site_id)
         .values(head=head.sequence, head_hash=head.hash, last_at=head.last_at),
     )
+
+
+def move_fence(conn: Connection, site_id: int) -> None:
+    """Shut out whatever was decided on the present head and is not written yet."""
+    conn.execute(update(feeds).where(feeds.c.site_id == site_id).values(fence=feeds.c.fence + 1))
 
 
 def read_after(
@@ -266,6 +275,7 @@ def _head(row: Row[*tuple[Any, ...]] | None, site_id: int) -> Head:
         holds_due_at=row.holds_due_at,
         accepted=row.accepted,
         accepted_done=row.accepted_done,
+        fence=row.fence,
     )
 
 

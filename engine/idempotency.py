@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, select
 
 from engine.errors import IdempotencyKeyReused
 from engine.schema import IDEMPOTENCY_SLOTS, idempotency_keys
-from engine.sql import Insert, among, write
+from engine.sql import Absent, Insert, among, write
 
 _DAY_US: Final = 86_400_000_000
 RETENTION_DAYS_MAX: Final = IDEMPOTENCY_SLOTS - 2
@@ -43,12 +43,10 @@ def find(
     """Return fingerprint and answer of those keys that were used within the retention."""
     if not keys:
         return {}
-    today = now_us // _DAY_US
-    slots = [(today - age) % IDEMPOTENCY_SLOTS for age in range(retention_days + 1)]
     columns = idempotency_keys.c
     query = select(columns.key, columns.fingerprint, columns.body, columns.resource_id, columns.lock_version).where(
         columns.site_id == site_id,
-        among(columns.slot, slots),
+        among(columns.slot, _slots(now_us, retention_days)),
         among(columns.key, keys),
         columns.created_at > now_us - retention_days * _DAY_US,
     )
@@ -59,6 +57,23 @@ def find(
         )
         for row in conn.execute(query)
     }
+
+
+def unused(site_id: int, keys: Sequence[str], now_us: int, retention_days: int) -> Absent | None:
+    """Return the condition that none of the keys was used within the retention."""
+    if not keys:
+        return None
+    return Absent(
+        table=idempotency_keys,
+        equal={"site_id": site_id},
+        among={"slot": _slots(now_us, retention_days), "key": keys},
+        larger={"created_at": now_us - retention_days * _DAY_US},
+    )
+
+
+def _slots(now_us: int, retention_days: int) -> list[int]:
+    today = now_us // _DAY_US
+    return [(today - age) % IDEMPOTENCY_SLOTS for age in range(retention_days + 1)]
 
 
 def store(conn: Connection, site_id: int, rows: Sequence[tuple[IdempotencyKey, Answer]], now_us: int) -> None:

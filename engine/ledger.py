@@ -15,7 +15,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from engine import feed
-from engine.batch import BatchRun, Committed, Submission
 from engine.clock import Clock
 from engine.commands import Command, Tend
 from engine.cursors import feed_cursor
@@ -24,8 +23,10 @@ from engine.errors import Refused, Unavailable
 from engine.events import Diagnostics, FeedEvent
 from engine.feed import Head
 from engine.filters import EventFilter
+from engine.fold import BatchRun, Committed, Submission
 from engine.idempotency import IdempotencyKey
 from engine.ids import IdSource
+from engine.memory import Memory
 from engine.occasion import plainly
 from engine.writer import OnCommit, Writer
 
@@ -79,8 +80,14 @@ class Engine:
         on_commit: OnCommit,
         limits: Limits | None = None,
         describe: Callable[[Refused], bytes] = plainly,
+        *,
+        ahead: bool = True,
     ) -> None:
-        """Take where sites live, time, ids, whom to tell of every commit, and how refusals are told to clients later."""
+        """Take where sites live, time, ids, whom to tell of every commit, and how refusals are told to clients later.
+
+        `ahead=False` decides every batch behind the site's lock, on what is read there: slower, and the measure of what is right.
+        """
+        self._ahead = ahead
         self._describe = describe
         self._databases = databases
         self._clock = clock
@@ -286,7 +293,9 @@ class Engine:
         run = BatchRun(
             site=site, ids=self._ids, idempotency_days=self._limits.idempotency_days, describe=self._describe
         )
-        return self._writers.setdefault(site.id, Writer(database, run, self._clock, self._on_commit))
+        return self._writers.setdefault(
+            site.id, Writer(database, run, self._clock, self._on_commit, Memory() if self._ahead else None)
+        )
 
 
 async def read_or_unavailable(database: Database, read: Callable[[Connection], T], site_id: int) -> T:

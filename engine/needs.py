@@ -62,6 +62,16 @@ class Needs:
             else:
                 setattr(self, each.name, mine | theirs)
 
+    def follows_accounts(self) -> bool:
+        """Tell whether some of what is needed follows from the accounts that are read, and is read with them."""
+        return bool(self.purposeful or self.accounts_with or self.handled_names or self.categories or self.links)
+
+    def copy(self) -> Needs:
+        """Return the same needs, to be changed apart."""
+        copied = Needs()
+        copied.add(self)
+        return copied
+
     def beyond(self, other: Needs) -> Needs:
         """Return the rows that are needed here and not there."""
         left = Needs()

@@ -60,6 +60,8 @@ feeds: Final = Table(
     # How many entries were accepted to be posted later, and how many of them were dealt with.
     Column("accepted", BigInteger, nullable=False),
     Column("accepted_done", BigInteger, nullable=False),
+    # Moved to shut out a batch that was decided on this head and whose fate is not known.
+    Column("fence", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     CheckConstraint("head >= 0", name="head"),
 )

@@ -6,9 +6,10 @@ prepared once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    exists,
     insert,
     update,
 )
@@ -57,6 +59,27 @@ class Update:
     table: Table
     keys: tuple[str, ...]
     rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """That a table has no row with these values, with one of those in each listed column, and with a larger one there."""
+
+    table: Table
+    equal: Row
+    among: Mapping[str, Sequence[Any]]
+    larger: Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """A row that must be as expected for anything to be written, and what it becomes."""
+
+    table: Table
+    keys: Row
+    expected: Row
+    row: Row
+    unless: Absent | None = None
 
 
 class _Among(FunctionElement[bool]):
@@ -161,6 +184,37 @@ def write(conn: Connection, changes: Sequence[Insert | Update]) -> None:
             _update_one_by_one(conn, change)
 
 
+def write_behind(conn: Connection, fence: Fence, changes: Sequence[Insert | Update]) -> bool:
+    """Write everything if the fence's row is as expected, and tell whether it was; nothing is written if it was not.
+
+    One statement on PostgreSQL: every part of it selects from what the fence returns, since each runs to its end whatever the
+    others find. No row may stand in it twice.
+    """
+    changes = [change for change in changes if change.rows]
+    if conn.dialect.name == "postgresql":
+        return _execute_behind(conn, fence, changes)
+    if conn.execute(_moved(fence)).rowcount != 1:
+        return False
+    write(conn, changes)
+    return True
+
+
+def _moved(fence: Fence) -> Any:
+    columns = fence.table.c
+    found = [columns[name] == value for name, value in fence.keys.items()]
+    found += [columns[name].is_not_distinct_from(value) for name, value in fence.expected.items()]
+    if fence.unless is not None:
+        held = fence.unless.table.c
+        found.append(
+            ~exists().where(
+                *(held[name] == value for name, value in fence.unless.equal.items()),
+                *(among(held[name], values) for name, values in fence.unless.among.items()),
+                *(held[name] > value for name, value in fence.unless.larger.items()),
+            )
+        )
+    return update(fence.table).where(*found).values(fence.row)
+
+
 def _update_one_by_one(conn: Connection, change: Update) -> int:
     table, keys = change.table, change.keys
     names = tuple(change.rows[0])
@@ -177,35 +231,84 @@ def _execute_together(conn: Connection, changes: Sequence[Insert | Update]) -> i
         (change.table, tuple(change.rows[0]), None if isinstance(change, Insert) else change.keys) for change in changes
     )
     statement, takers = _together(shape)
-    arrays: list[Any] = []
+    return conn.exec_driver_sql(statement, tuple(_arrays(changes, takers))).rowcount
+
+
+def _execute_behind(conn: Connection, fence: Fence, changes: Sequence[Insert | Update]) -> bool:
+    unless = fence.unless
+    shape = tuple(
+        (change.table, tuple(change.rows[0]), None if isinstance(change, Insert) else change.keys) for change in changes
+    )
+    watched = None if unless is None else (unless.table, tuple(unless.equal), tuple(unless.among), tuple(unless.larger))
+    given = [*fence.row.values(), *fence.keys.values(), *fence.expected.values()]
+    if unless is not None:
+        given += [*unless.equal.values(), *unless.among.values(), *unless.larger.values()]
+    statement, takers = _behind(
+        (fence.table, tuple(fence.row), tuple(fence.keys), tuple(fence.expected), watched), len(given) + 1, shape
+    )
+    found = conn.exec_driver_sql(statement, (*given, *_arrays(changes, takers)))
+    return bool(found.scalar_one())
+
+
+def _arrays(changes: Sequence[Insert | Update], takers: Sequence[Sequence[_Taker]]) -> Iterator[list[Any]]:
     for change, columns in zip(changes, takers, strict=True):
         for name, convert in columns:
             values = [row[name] for row in change.rows]
-            arrays.append(values if convert is None else [convert(value) for value in values])
-    return conn.exec_driver_sql(statement, tuple(arrays)).rowcount
+            yield values if convert is None else [convert(value) for value in values]
 
 
 _Taker = tuple[str, Callable[[Any], Any] | None]
+_Watched = tuple[Table, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+_Shape = tuple[tuple[Table, tuple[str, ...], tuple[str, ...] | None], ...]
 
 
 @lru_cache(maxsize=512)
-def _together(
-    shape: tuple[tuple[Table, tuple[str, ...], tuple[str, ...] | None], ...],
-) -> tuple[str, list[list[_Taker]]]:
+def _together(shape: _Shape) -> tuple[str, list[list[_Taker]]]:
     """Return the statement for changes of this shape, and per change its columns with what makes them parameters."""
+    parts, takers = _parts(shape, 1)
+    *before, last = parts
+    ahead = ", ".join(f"part_{index} AS ({part})" for index, part in enumerate(before))
+    return (f"WITH {ahead} {last}" if ahead else last), takers
+
+
+@lru_cache(maxsize=512)
+def _behind(
+    fence: tuple[Table, tuple[str, ...], tuple[str, ...], tuple[str, ...], _Watched | None], first: int, shape: _Shape
+) -> tuple[str, list[list[_Taker]]]:
+    """Return the statement for changes of this shape behind a fence, and the takers of the changes' columns."""
+    table, changed, keys, expected, watched = fence
+    numbers = count(1)
+    sets = ", ".join(f"{name} = {_given(table, name, next(numbers))}" for name in changed)
+    found = [f"{table.name}.{name} = {_given(table, name, next(numbers))}" for name in keys]
+    found += [f"{table.name}.{name} IS NOT DISTINCT FROM {_given(table, name, next(numbers))}" for name in expected]
+    if watched is not None:
+        held, equal, listed, larger = watched
+        there = [f"held.{name} = {_given(held, name, next(numbers))}" for name in equal]
+        there += [f"held.{name} = ANY (CAST(${next(numbers)} AS {_array_type(held.c[name])}[]))" for name in listed]
+        there += [f"held.{name} > {_given(held, name, next(numbers))}" for name in larger]
+        found.append(f"NOT EXISTS (SELECT FROM {held.name} AS held WHERE {' AND '.join(there)})")
+    moved = f"UPDATE {table.name} SET {sets} WHERE {' AND '.join(found)} RETURNING {table.name}.{keys[0]}"  # noqa: S608 - names of tables
+    parts, takers = _parts(shape, first, behind="fence CROSS JOIN ")
+    ahead = "".join(f", part_{index} AS ({part})" for index, part in enumerate(parts))
+    return f"WITH fence AS ({moved}){ahead} SELECT count(*) FROM fence", takers  # noqa: S608 - names of tables
+
+
+def _given(table: Table, name: str, number: int) -> str:
+    return f"CAST(${number} AS {_array_type(table.c[name])})"
+
+
+def _parts(shape: _Shape, first: int, behind: str = "") -> tuple[list[str], list[list[_Taker]]]:
     parts: list[str] = []
     takers: list[list[_Taker]] = []
-    number = 1
+    number = first
     for table, names, keys in shape:
         kinds = [_array_type(table.c[name]) for name in names]
-        parts.append(_part(table, names, kinds, keys, number))
+        parts.append(_part(table, names, kinds, keys, number, behind))
         takers.append(
             [(name, _encode_json if kind == "jsonb" else None) for name, kind in zip(names, kinds, strict=True)]
         )
         number += len(names)
-    *before, last = parts
-    ahead = ", ".join(f"part_{index} AS ({part})" for index, part in enumerate(before))
-    return (f"WITH {ahead} {last}" if ahead else last), takers
+    return parts, takers
 
 
 def _part(
@@ -214,6 +317,7 @@ def _part(
     kinds: Sequence[str],
     keys: Sequence[str] | None,
     first: int,
+    behind: str,
 ) -> str:
     arrays = ", ".join(
         f"CAST(${first + index} AS {'text' if kind == 'jsonb' else kind}[])" for index, kind in enumerate(kinds)
@@ -225,13 +329,13 @@ def _part(
     }
     source = f"unnest({arrays}) AS given ({columns})"
     if keys is None:
-        return f"INSERT INTO {table.name} ({columns}) SELECT {', '.join(given.values())} FROM {source}"  # noqa: S608 - names of tables
+        return f"INSERT INTO {table.name} ({columns}) SELECT {', '.join(given.values())} FROM {behind}{source}"  # noqa: S608 - names of tables
     changed = ", ".join(f"{name} = {value}" for name, value in given.items() if name not in keys)
     found = " AND ".join(f"{table.name}.{key} = listed.{key}" for key in keys)
     # Each row is looked up by its whole key, whatever the planner believes about how many rows a site has: as a plain
     # join it would read a whole site to find one account where it believes that a site is small.
     placed = (
-        f"SELECT place.ctid AS place, listed.* FROM unnest({arrays}) AS listed ({columns}) CROSS JOIN LATERAL "  # noqa: S608 - names of tables
+        f"SELECT place.ctid AS place, listed.* FROM {behind}unnest({arrays}) AS listed ({columns}) CROSS JOIN LATERAL "  # noqa: S608 - names of tables
         f"(SELECT {table.name}.ctid FROM {table.name} WHERE {found} LIMIT 1) AS place"
     )
     return f"UPDATE {table.name} SET {changed} FROM ({placed}) AS given WHERE {table.name}.ctid = given.place"  # noqa: S608 - names of tables

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
 
 from engine import category_store, idempotency, metadata_store
 from engine.balances import Totals
-from engine.books import Books, Decision, answers
+from engine.books import Books, answers
+from engine.changes import Changes
 from engine.events import FeedEvent
 from engine.feed import Head
 from engine.idempotency import Answer, IdempotencyKey
@@ -33,7 +33,7 @@ from engine.schema import (
     ledgers,
     lines,
 )
-from engine.sql import Insert, Update, among, write
+from engine.sql import Fence, Insert, Update, among, write, write_behind
 
 _KEY: Final = ("site_id", "id")
 
@@ -49,62 +49,9 @@ RESOURCES: Final[Mapping[str, Table]] = {
 """Where each kind of resource beside the books is kept, every table keyed by site and id."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Changes:
-    """All that a batch writes, each row as it stands at the end of the batch."""
-
-    new_ledgers: dict[str, LedgerRow] = field(default_factory=dict)
-    changed_ledgers: dict[str, LedgerRow] = field(default_factory=dict)
-    new_accounts: dict[str, AccountRow] = field(default_factory=dict)
-    changed_accounts: dict[str, AccountRow] = field(default_factory=dict)
-    new_entries: dict[str, EntryRow] = field(default_factory=dict)
-    changed_entries: dict[str, EntryRow] = field(default_factory=dict)
-    account_metadata: dict[str, tuple[dict[str, str], dict[str, str]]] = field(default_factory=dict)
-    lines: list[LineRow] = field(default_factory=list)
-    totals: dict[str, Totals] = field(default_factory=dict)
-    facts: list[tuple[str, str]] = field(default_factory=list)
-    events: list[FeedEvent] = field(default_factory=list)
-    new_resources: dict[str, dict[str, ResourceRow]] = field(default_factory=dict)
-    changed_resources: dict[str, dict[str, ResourceRow]] = field(default_factory=dict)
-    new_category_totals: dict[str, Totals] = field(default_factory=dict)
-    category_totals: dict[str, Totals] = field(default_factory=dict)
-    placed: dict[tuple[str, str], tuple[bool, bool]] = field(default_factory=dict)
-    linked: dict[tuple[str, str], bool] = field(default_factory=dict)
-
-    def add(self, decision: Decision, known: Books) -> None:
-        """Take in a decision; `known` are the books before it, which tell what is new."""
-        if decision.ledger is not None:
-            new = known.ledger(decision.ledger["id"]) is None
-            _put(decision.ledger, new, self.new_ledgers, self.changed_ledgers)
-        if decision.account is not None:
-            before = known.account(decision.account["id"])
-            _put(decision.account, before is None, self.new_accounts, self.changed_accounts)
-            was, _ = self.account_metadata.get(
-                decision.account["id"], ({} if before is None else before["metadata"], None)
-            )
-            self.account_metadata[decision.account["id"]] = (was, decision.account["metadata"])
-        self.new_accounts.update((account["id"], account) for account in decision.opened)
-        self.account_metadata.update((account["id"], ({}, account["metadata"])) for account in decision.opened)
-        for entry in decision.entries:
-            _put(entry, known.entry(entry["id"]) is None, self.new_entries, self.changed_entries)
-        self.lines += decision.lines
-        self.totals.update(decision.totals)
-        if decision.fact is not None:
-            self.facts.append((decision.fact, decision.events[0].id))
-        for kind, row in decision.resources:
-            inserted, changed = self.new_resources.setdefault(kind, {}), self.changed_resources.setdefault(kind, {})
-            _put(row, known.resource(kind, row["id"]) is None, inserted, changed)
-        for category_id, totals in decision.category_totals.items():
-            new = known.resource("account_category", category_id) is None or category_id in self.new_category_totals
-            (self.new_category_totals if new else self.category_totals)[category_id] = totals
-        for place, inside in decision.placed.items():
-            self.placed[place] = (self.placed.get(place, (not inside, inside))[0], inside)
-        self.linked |= decision.linked
-
-
-def load(conn: Connection, site_id: int, needs: Needs) -> Books:
-    """Read what the commands have to know."""
-    books = Books()
+def load(conn: Connection, site_id: int, needs: Needs, books: Books | None = None) -> Books:
+    """Read what the commands have to know; return it in these books, which may know something already."""
+    books = books or Books()
     stored: list[tuple[EntryRow, list[LineRow]]] = []
     candidates: dict[AccountsWith, list[str]] = {}
     if needs.entries:
@@ -192,53 +139,95 @@ def save(
     head: Head,
 ) -> None:
     """Write everything that the batch came to, the answers to remember and the new head, in one go."""
-    opened = changes.new_accounts
-    totals = [
-        {"site_id": site_id, "account_id": account_id, **each._asdict()} for account_id, each in changes.totals.items()
-    ]
-    feed_row: dict[str, Any] = {
-        "site_id": site_id,
+    # First and by itself: an entry that was archived gives up the external id that a new one may have taken since.
+    write(conn, [Update(table=entries, keys=_KEY, rows=list(changes.changed_entries.values()))])
+    moved = Update(table=feeds, keys=("site_id",), rows=[{"site_id": site_id, **_feed_row(changes, head)}])
+    write(conn, [*_written(site_id, changes, remembered, head), moved])
+    if changes.account_metadata:
+        metadata_store.save(conn, site_id, changes.account_metadata)
+    category_store.save_places(conn, site_id, changes.placed, changes.linked)
+
+
+def save_ahead(
+    conn: Connection,
+    site_id: int,
+    changes: Changes,
+    remembered: Sequence[tuple[IdempotencyKey, Answer]],
+    known: Head,
+    head: Head,
+    idempotency_days: int,
+) -> bool:
+    """Write all that a batch came to which was decided on this known head, if it still is; tell whether it was.
+
+    Not if one of its idempotency keys is known already, either. Raises IntegrityError where an entry's external id is taken.
+    """
+    fence = Fence(
+        table=feeds,
+        keys={"site_id": site_id},
+        expected={
+            "head": known.sequence,
+            "head_hash": known.hash,
+            "holds_due_at": known.holds_due_at,
+            "accepted": known.accepted,
+            "accepted_done": known.accepted_done,
+            "fence": known.fence,
+            "state": "active",
+        },
+        row=_feed_row(changes, head),
+        unless=idempotency.unused(site_id, [key.key for key, _ in remembered], head.last_at, idempotency_days),
+    )
+    return write_behind(conn, fence, _written(site_id, changes, remembered, head))
+
+
+def can_save_ahead(changes: Changes) -> bool:
+    """Tell whether all that a batch came to is written by one statement."""
+    return not (changes.changed_entries or changes.account_metadata or changes.placed or changes.linked)
+
+
+def _feed_row(changes: Changes, head: Head) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "holds_due_at": head.holds_due_at,
         "accepted": head.accepted,
         "accepted_done": head.accepted_done,
     }
     if changes.events:
-        feed_row |= {"head": head.sequence, "head_hash": head.hash, "last_at": head.last_at}
-    # First and by itself: an entry that was archived gives up the external id that a new one may have taken since.
-    write(conn, [Update(table=entries, keys=_KEY, rows=list(changes.changed_entries.values()))])
-    write(
-        conn,
-        [
-            Insert(table=ledgers, rows=list(changes.new_ledgers.values())),
-            Update(table=ledgers, keys=_KEY, rows=list(changes.changed_ledgers.values())),
-            Insert(table=accounts, rows=list(changes.new_accounts.values())),
-            Update(table=accounts, keys=_KEY, rows=list(changes.changed_accounts.values())),
-            Insert(table=balances, rows=[row for row in totals if row["account_id"] in opened]),
-            Update(
-                table=balances,
-                keys=("site_id", "account_id"),
-                rows=[row for row in totals if row["account_id"] not in opened],
-            ),
-            Insert(table=entries, rows=list(changes.new_entries.values())),
-            Insert(table=lines, rows=changes.lines),
-            Insert(
-                table=facts,
-                rows=[{"site_id": site_id, "key": key, "event_id": event_id} for key, event_id in changes.facts],
-            ),
-            Insert(table=events, rows=[_event_row(site_id, event) for event in changes.events]),
-            *(Insert(table=RESOURCES[kind], rows=list(rows.values())) for kind, rows in changes.new_resources.items()),
-            *(
-                Update(table=RESOURCES[kind], keys=_KEY, rows=list(rows.values()))
-                for kind, rows in changes.changed_resources.items()
-            ),
-            *category_store.moved(site_id, changes.new_category_totals, changes.category_totals),
-            idempotency.records(site_id, remembered, head.last_at),
-            Update(table=feeds, keys=("site_id",), rows=[feed_row]),
-        ],
-    )
-    if changes.account_metadata:
-        metadata_store.save(conn, site_id, changes.account_metadata)
-    category_store.save_places(conn, site_id, changes.placed, changes.linked)
+        row |= {"head": head.sequence, "head_hash": head.hash, "last_at": head.last_at}
+    return row
+
+
+def _written(
+    site_id: int, changes: Changes, remembered: Sequence[tuple[IdempotencyKey, Answer]], head: Head
+) -> list[Insert | Update]:
+    opened = changes.new_accounts
+    totals = [
+        {"site_id": site_id, "account_id": account_id, **each._asdict()} for account_id, each in changes.totals.items()
+    ]
+    return [
+        Insert(table=ledgers, rows=list(changes.new_ledgers.values())),
+        Update(table=ledgers, keys=_KEY, rows=list(changes.changed_ledgers.values())),
+        Insert(table=accounts, rows=list(changes.new_accounts.values())),
+        Update(table=accounts, keys=_KEY, rows=list(changes.changed_accounts.values())),
+        Insert(table=balances, rows=[row for row in totals if row["account_id"] in opened]),
+        Update(
+            table=balances,
+            keys=("site_id", "account_id"),
+            rows=[row for row in totals if row["account_id"] not in opened],
+        ),
+        Insert(table=entries, rows=list(changes.new_entries.values())),
+        Insert(table=lines, rows=changes.lines),
+        Insert(
+            table=facts,
+            rows=[{"site_id": site_id, "key": key, "event_id": event_id} for key, event_id in changes.facts],
+        ),
+        Insert(table=events, rows=[_event_row(site_id, event) for event in changes.events]),
+        *(Insert(table=RESOURCES[kind], rows=list(rows.values())) for kind, rows in changes.new_resources.items()),
+        *(
+            Update(table=RESOURCES[kind], keys=_KEY, rows=list(rows.values()))
+            for kind, rows in changes.changed_resources.items()
+        ),
+        *category_store.moved(site_id, changes.new_category_totals, changes.category_totals),
+        idempotency.records(site_id, remembered, head.last_at),
+    ]
 
 
 def _event_row(site_id: int, event: FeedEvent) -> dict[str, Any]:
@@ -336,8 +325,3 @@ def metadata_is(conn: Connection, table: Table, key: str, value: str) -> ColumnE
     pair = func.json_each(table.c.metadata).table_valued("key", "value")
     same: ColumnElement[bool] = exists(select(1).select_from(pair).where(pair.c.key == key, pair.c.value == value))
     return same
-
-
-def _put(row: Any, new: bool, inserted: dict[str, Any], changed: dict[str, Any]) -> None:
-    target = inserted if new or row["id"] in inserted else changed
-    target[row["id"]] = row

@@ -14,20 +14,25 @@ from typing import Final
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from engine import feed
-from engine.batch import BatchResult, BatchRun, Committed, Outcome, Submission, run_batch
+from engine.ahead import Outrun, decide_ahead
+from engine.batch import run_batch
 from engine.clock import Clock
 from engine.databases import Database, Site, is_outage
 from engine.errors import BooksCorrupt, EngineError, IdempotencyInProgress, Overloaded, Refused, Unavailable
+from engine.fold import BatchResult, BatchRun, Committed, Outcome, Submission
+from engine.memory import Memory
 
 BATCH_COMMANDS_MAX: Final = 256
 BATCH_LINES_MAX: Final = 4_000
 WAITING_MAX: Final = 8_192
 WAIT_S: Final = 10.0
 ATTEMPTS_MAX: Final = 4
+WARY_BATCHES: Final = 16
+"""How many batches in a row are decided behind the lock after somebody else wrote to the site."""
 _PAUSE_S: Final = 0.1
 
 OnCommit = Callable[[Site, int], None]
@@ -47,12 +52,19 @@ class _OutOfPatience(Exception):
 class Writer:
     """Takes commands for one site, and answers each when its transaction is durable."""
 
-    def __init__(self, database: Database, run: BatchRun, clock: Clock, on_commit: OnCommit) -> None:
-        """Take the site's database, what its batches share, and whom to tell of a new head."""
+    def __init__(
+        self, database: Database, run: BatchRun, clock: Clock, on_commit: OnCommit, memory: Memory | None
+    ) -> None:
+        """Take the site's database, what its batches share, whom to tell of a new head, and what to remember the books in.
+
+        Without a memory every batch is decided behind the site's lock.
+        """
         self._database = database
         self._run = run
         self._clock = clock
         self._on_commit = on_commit
+        self._memory = memory
+        self._wary = 0
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[str, int] = {}
         self._flusher: asyncio.Task[None] | None = None
@@ -182,8 +194,42 @@ class Writer:
                 batch = [each for each in batch if not each.future.done()]
 
     async def _transact(self, submissions: Sequence[Submission], decided: list[BatchResult]) -> BatchResult:
+        """Commit a batch: ahead of the lock where everything it needs is remembered, behind it otherwise."""
+        memory = self._memory
+        try:
+            result = await self._write_ahead(submissions, decided) or await self._write_behind_lock(
+                submissions, decided
+            )
+        except BaseException:
+            # Whatever became of it: what is remembered may be of a head that is not there.
+            if memory is not None:
+                memory.forget()
+            raise
+        if memory is not None:
+            memory.learn(result.books, result.known, result.head)
+        return result
+
+    async def _write_ahead(self, submissions: Sequence[Submission], decided: list[BatchResult]) -> BatchResult | None:
+        if self._memory is None or self._wary:
+            self._wary = max(0, self._wary - 1)
+            return None
+        ahead = decide_ahead(self._memory, self._run, submissions, self._clock)
+        if ahead is None:
+            return None
+        decided.append(ahead.result)
+        try:
+            await self._database.write(ahead.write, site_id=self._run.site.id)
+        except (Outrun, IntegrityError):
+            # Nothing of it was written: it is decided again on what is true.
+            decided.clear()
+            self._memory.forget()
+            self._wary = WARY_BATCHES
+            return None
+        return ahead.result
+
+    async def _write_behind_lock(self, submissions: Sequence[Submission], decided: list[BatchResult]) -> BatchResult:
         def batch(conn: Connection) -> BatchResult:
-            result = run_batch(conn, self._run, submissions, self._clock)
+            result = run_batch(conn, self._run, submissions, self._clock, self._memory)
             decided.append(result)
             return result
 
@@ -200,7 +246,11 @@ class Writer:
 
         def look(conn: Connection) -> bool:
             feed.lock_head(conn, site_id)
-            return feed.read_event(conn, site_id, event_id) is not None
+            if feed.read_event(conn, site_id, event_id) is not None:
+                return True
+            # A batch that was decided ahead may still be waiting for this lock: it must find that it came too late.
+            feed.move_fence(conn, site_id)
+            return False
 
         while True:
             try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from engine import queries
-from engine.batch import Committed
 from engine.commands import CloseAccount, Command
+from engine.fold import Committed
 from engine.idempotency import IdempotencyKey
 from gateway import bodies, lists, wire
 from gateway.call import Call

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from msgspec import Struct
 from starlette.responses import Response
 
-from engine.batch import Committed
+from engine.fold import Committed
 from engine.ledger import Answered
 from engine.queries import Page
 from gateway import wire

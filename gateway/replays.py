@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from delivery.replay_shapes import Replay, ReplayCreate
-from engine.batch import Committed
 from engine.cursors import page_cursor, parse_page_cursor
+from engine.fold import Committed
 from gateway import lists, wire
 from gateway.call import Call
 from gateway.query import Asked

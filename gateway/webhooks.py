@@ -9,9 +9,9 @@ from starlette.responses import Response
 from delivery.endpoints import Written
 from delivery.log import DeliveryFilter
 from delivery.shapes import Delivery, Endpoint, EndpointChange, EndpointCreate, RotateSecret
-from engine.batch import Committed
 from engine.cursors import page_cursor, parse_page_cursor
 from engine.errors import Fault
+from engine.fold import Committed
 from gateway import lists, wire
 from gateway.call import Call
 from gateway.problems import invalid

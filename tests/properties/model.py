@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from engine import audit, category_store, feed
 from engine.balances import Limit
-from engine.batch import BatchRun, Committed, Outcome, Submission, run_batch
+from engine.batch import run_batch
 from engine.category_commands import (
     ArchiveMonitor,
     CreateCategory,
@@ -51,6 +51,7 @@ from engine.databases import Site
 from engine.entry_errors import CaptureExceeds, EntryAlreadyReversed, HoldNotOpen
 from engine.errors import AccountNotEmpty, CategoryCycle, EntryNotPending, IdempotencyKeyReused, Refused
 from engine.events import Diagnostics
+from engine.fold import BatchRun, Committed, Outcome, Submission
 from engine.idempotency import IdempotencyKey
 from engine.needs import Needs
 from engine.store import load

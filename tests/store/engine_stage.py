@@ -12,14 +12,15 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from engine import audit, feed, history, span_audit, spanning, spans, statements
-from engine.batch import BatchRun, Committed
 from engine.commands import Command, CreateAccount, CreateLedger, LineDraft, PostEntry
 from engine.databases import Database, Databases, Site
 from engine.events import FeedEvent
 from engine.finding import Finding
+from engine.fold import BatchRun, Committed
 from engine.idempotency import IdempotencyKey
 from engine.ids import Ids
 from engine.ledger import Engine, Limits
+from engine.memory import Memory
 from engine.schema import metadata
 from engine.writer import Writer
 from tests.fakes.clock import FakeClock
@@ -69,7 +70,7 @@ class Stage:
     def writer(self) -> Writer:
         """Return a writer of its own, for looking at how it batches."""
         run = BatchRun(site=self.site, ids=self.ids, idempotency_days=7)
-        return Writer(self.database, run, self.clock, lambda _site, head: self.commits.append(head))
+        return Writer(self.database, run, self.clock, lambda _site, head: self.commits.append(head), Memory())
 
     async def run(self, command: Command, key: IdempotencyKey | None = None) -> Any:
         """Commit a command and return its answer as JSON."""

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, select, text
 
 from engine import event_queries
-from engine.batch import BatchRun, Committed, Outcome, Submission, run_batch
+from engine.batch import run_batch
 from engine.commands import CloseAccount, Command, CreateAccount, CreateLedger, PostPending, UpdateAccount, Validate
 from engine.databases import Database
 from engine.errors import NotFound
@@ -23,6 +23,7 @@ from engine.event_errors import (
     VariableUnresolved,
 )
 from engine.events import Diagnostics
+from engine.fold import BatchRun, Committed, Outcome, Submission
 from engine.fx_commands import CreateFxRate
 from engine.metadata_store import FEW_OF_EACH
 from engine.queries import Selection

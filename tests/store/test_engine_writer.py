@@ -12,15 +12,15 @@ import pytest
 from sqlalchemy import Connection, event
 from structlog.testing import capture_logs
 
-from engine import batch as batch_module
 from engine import feed, queries
+from engine import fold as fold_module
 from engine import writer as writer_module
-from engine.batch import Submission
 from engine.books import Books, Decision
 from engine.commands import Command, CreateLedger
 from engine.databases import Database
 from engine.errors import BooksCorrupt, IdempotencyInProgress, InsufficientFunds, Overloaded, Unavailable
 from engine.events import Diagnostics
+from engine.fold import Submission
 from engine.occasion import Occasion
 from engine.posting import decide
 from tests.store.engine_stage import Stage, entry, key, make_stage, outcomes, until
@@ -217,7 +217,7 @@ async def test_decision_that_makes_money_stops_the_writer(stage: Stage, monkeypa
                 decision.totals[account_id] = totals._replace(posted_debits=totals.posted_debits + 1)
         return decision
 
-    monkeypatch.setattr(batch_module, "decide", decide_wrongly)
+    monkeypatch.setattr(fold_module, "decide", decide_wrongly)
     monkeypatch.setattr(writer_module, "BATCH_COMMANDS_MAX", 2)
     commands: list[Any] = [
         entry(cash, sales, 1),

@@ -17,7 +17,7 @@ def leave_a_trace(connection: Connection) -> int:
     """Make the database differ from its template and say how it was before."""
     before = connection.execute(select(func.count()).select_from(feeds)).scalar_one()
     row = {"site_id": 1, "organization": "acme", "environment": "sandbox", "epoch": "e", "state": "active"}
-    counts = {"head": 0, "accepted": 0, "accepted_done": 0}
+    counts = {"head": 0, "accepted": 0, "accepted_done": 0, "fence": 0}
     connection.execute(insert(feeds).values(**row, **counts, head_hash=b"", last_at=0, created_at=0))
     return before
 

@@ -398,6 +398,7 @@ def upgrade() -> None:
         sa.Column("holds_due_at", sa.BigInteger(), nullable=True),
         sa.Column("accepted", sa.BigInteger(), nullable=False),
         sa.Column("accepted_done", sa.BigInteger(), nullable=False),
+        sa.Column("fence", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("head >= 0", name=op.f("ck_feeds_head")),
         sa.PrimaryKeyConstraint("site_id", name=op.f("pk_feeds")),

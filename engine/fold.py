@@ -1,0 +1,211 @@
+"""Submissions folded over the books, one after the other: what a batch decides, whichever way it came by its books. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from engine import business_events
+from engine.balances import Totals
+from engine.books import Books, Decision
+from engine.changes import Changes
+from engine.commands import Command, ExpireHold, PostAccepted
+from engine.databases import Site
+from engine.errors import BooksCorrupt, Refused
+from engine.events import Diagnostics, FeedEvent, chain, encode
+from engine.feed import Head
+from engine.idempotency import Answer, IdempotencyKey, answer_for
+from engine.ids import IdSource
+from engine.needs import Needs
+from engine.occasion import Occasion, plainly
+from engine.posting import decide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A command with what it came with: the client's idempotency key, and where to find its request in the logs."""
+
+    command: Command
+    key: IdempotencyKey | None
+    diagnostics: Diagnostics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """What a command came to: the answer's bytes, the resource, its version; `replayed` when it was done before."""
+
+    body: bytes
+    resource_id: str | None
+    lock_version: int | None
+    replayed: bool
+
+
+Outcome = Committed | Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchResult:
+    """The outcomes in the order of the submissions, the batch's first event if it has one, and the books as they stand then.
+
+    `known` is the head that the batch was decided on, `head` the one that it leaves.
+    """
+
+    outcomes: list[Outcome]
+    known: Head
+    head: Head
+    first_event_id: str | None
+    books: Books
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRun:
+    """What stays the same from batch to batch of a site."""
+
+    site: Site
+    ids: IdSource
+    idempotency_days: int
+    describe: Callable[[Refused], bytes] = plainly
+
+
+class Fold:
+    """Folds submissions over the books, one after the other."""
+
+    def __init__(
+        self,
+        run: BatchRun,
+        books: Books,
+        head: Head,
+        now: int,
+        answered: dict[str, tuple[bytes, Answer]],
+        read: Callable[[Needs, Books], None],
+    ) -> None:
+        """Start on these books at this head; `read` lets the books know what is found to be needed on the way."""
+        self._run = run
+        self.books = books
+        # The batch's own time, also where it makes no event: what it remembers is kept from now on.
+        self.head = replace(head, last_at=now)
+        self._now = now
+        self._answered = answered
+        self._read = read
+        self._occasion = Occasion(site_id=run.site.id, now_us=now, ids=run.ids, describe=run.describe)
+        self.changes = Changes()
+        self.remembered: list[tuple[IdempotencyKey, Answer]] = []
+        self.started: dict[str, Totals | None] = {}
+
+    def result(self, outcomes: list[Outcome], known: Head) -> BatchResult:
+        """Return what the batch came to that was decided on the known head."""
+        events = self.changes.events
+        head = self.head if events else replace(self.head, last_at=known.last_at)
+        first = events[0].id if events else None
+        return BatchResult(outcomes=outcomes, known=known, head=head, first_event_id=first, books=self.books)
+
+    def tend(self, command: ExpireHold | PostAccepted, diagnostics: Diagnostics) -> None:
+        """Do what is due, though nobody asks for it now."""
+        self._accept(decide(command, self.books, self._occasion), diagnostics)
+
+    def take(self, submission: Submission) -> Outcome:
+        """Decide one submission; what it answers stands for the same key later in the batch too."""
+        try:
+            known = answer_for(self._answered, submission.key)
+            if known is not None:
+                return Committed(
+                    body=known.body,
+                    resource_id=known.resource_id,
+                    lock_version=known.lock_version,
+                    replayed=True,
+                )
+            decision = self._decide(submission.command)
+        except Refused as refused:
+            return refused
+        self._accept(decision, submission.diagnostics)
+        answer = Answer(
+            body=decision.answer,
+            resource_id=decision.resource_id,
+            lock_version=decision.lock_version,
+        )
+        if submission.key is not None:
+            self._answered[submission.key.key] = (submission.key.fingerprint, answer)
+            self.remembered.append((submission.key, answer))
+        return Committed(
+            body=answer.body,
+            resource_id=answer.resource_id,
+            lock_version=answer.lock_version,
+            replayed=False,
+        )
+
+    def _decide(self, command: Command) -> Decision:
+        """Decide a command; where one before it in the batch has changed what it needs, read that too."""
+        while True:
+            try:
+                return decide(command, self.books, self._occasion)
+            except business_events.Unread as unread:
+                self._read(unread.needs, self.books)
+
+    def _accept(self, decision: Decision, diagnostics: Diagnostics) -> None:
+        for account_id in decision.totals:
+            if account_id not in self.started:
+                known = self.books.account(account_id)
+                self.started[account_id] = None if known is None else self.books.totals(account_id)
+        for kind, row in decision.resources:
+            if kind == "acceptance" and row["position"] > self.books.accepted:
+                row["diagnostics"] = msgspec.to_builtins(diagnostics)
+        self.changes.add(decision, self.books)
+        self.books.apply(decision)
+        sequence, previous = self.head.sequence, self.head.hash
+        site = self._run.site
+        for draft in decision.events:
+            sequence += 1
+            body = encode(
+                draft,
+                sequence=sequence,
+                at_us=self._now,
+                organization=site.organization,
+                environment=site.environment,
+                diagnostics=diagnostics,
+            )
+            previous = chain(previous, body)
+            self.changes.events.append(
+                FeedEvent(
+                    sequence=sequence,
+                    id=draft.id,
+                    type=draft.type,
+                    resource_id=draft.resource_id,
+                    created_at=self._now,
+                    body=body,
+                    hash=previous,
+                    correlation_id=diagnostics.correlation_id,
+                ),
+            )
+        self.head = replace(self.head, sequence=sequence, hash=previous, last_at=self._now)
+        for kind, row in decision.resources:
+            if kind == "hold" and row["status"] == "open":
+                due_at = self.head.holds_due_at
+                earliest = row["expires_at"] if due_at is None else min(due_at, row["expires_at"])
+                self.head = replace(self.head, holds_due_at=earliest)
+            elif kind == "acceptance":
+                self.head = replace(self.head, accepted=self.books.accepted)
+
+    def check_conservation(self) -> None:
+        """Check that what the batch moved is the same on both sides, per currency, posted and pending apart."""
+        posted: dict[str, int] = {}
+        pending: dict[str, int] = {}
+        for account_id, after in self.changes.totals.items():
+            account = self.books.account(account_id)
+            if account is None:
+                raise BooksCorrupt(f"Account {account_id} was moved and is not known.")
+            before = self.started[account_id]
+            currency = account["currency"]
+            debits, credits_, pending_debits, pending_credits = (0, 0, 0, 0) if before is None else before[:4]
+            posted[currency] = posted.get(currency, 0) + after.posted_debits - debits - after.posted_credits + credits_
+            pending[currency] = (
+                pending.get(currency, 0)
+                + after.pending_debits
+                - pending_debits
+                - after.pending_credits
+                + pending_credits
+            )
+        for currency, difference in [*posted.items(), *pending.items()]:
+            if difference:
+                raise BooksCorrupt(f"A batch would move {difference} {currency} more on one side than on the other.")

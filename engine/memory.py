@@ -1,0 +1,95 @@
+"""What a writer remembers of its site from batch to batch, so that it need not be read again: true while the head is. Pure.
+
+Whoever changes the books moves the head. So what was true when the writer left it is true as long as the head in the database
+is the one remembered here; who finds another one has to forget everything.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.balances import Totals
+from engine.books import Books
+from engine.feed import Head
+from engine.needs import Needs
+from engine.rows import AccountRow, LedgerRow
+
+ACCOUNTS_MAX: Final = 20_000
+"""How many accounts are remembered at most, twice over: those used lately, and those used before them."""
+
+
+class Memory:
+    """The head that the site's last known batch left, and the ledgers and accounts as they stood then.
+
+    An account that is in a category or under a monitor is not remembered: what follows from moving it has to be read.
+    """
+
+    def __init__(self, accounts_max: int = ACCOUNTS_MAX) -> None:
+        """Start without knowing anything."""
+        self.head: Head | None = None
+        self._accounts_max = accounts_max
+        self._young: dict[str, tuple[AccountRow, Totals]] = {}
+        self._old: dict[str, tuple[AccountRow, Totals]] = {}
+        self._named: dict[str, str] = {}
+        self._ledgers: dict[str, LedgerRow] = {}
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self.head = None
+        self._young, self._old, self._named, self._ledgers = {}, {}, {}, {}
+
+    def recall(self, needs: Needs) -> tuple[Books, Needs]:
+        """Return what is remembered of the needs, and the needs that are left to read."""
+        books, left = Books(), needs.copy()
+        for external_id in needs.account_external_ids:
+            if external_id in self._named:
+                left.account_external_ids.discard(external_id)
+                left.accounts.add(self._named[external_id])
+        wanted, found = left.accounts, []
+        left.accounts = set()
+        for account_id in wanted:
+            known = self._account(account_id)
+            if known is None:
+                left.accounts.add(account_id)
+            else:
+                found.append(known)
+        books.learn(accounts=found)
+        if needs.periods:
+            left.ledgers = left.ledgers.union(account["ledger_id"] for account, _ in found)
+        books.learn(ledgers=[self._ledgers[each] for each in left.ledgers if each in self._ledgers])
+        left.ledgers = left.ledgers.difference(self._ledgers)
+        return books, left
+
+    def learn(self, books: Books, known: Head, head: Head) -> None:
+        """Remember the books of a batch that is committed: the head it was decided on, and the one it left."""
+        if self.head != known:
+            self.forget()
+        self.head = head
+        for ledger in books.ledgers():
+            self._ledgers[ledger["id"]] = ledger
+        for account_id, totals in books.moved():
+            account = books.account(account_id)
+            before = self._young.get(account_id)
+            if before is None or before[0] is not account:
+                self._drop(account_id)
+            if account is not None and not (account["categories"] or account["monitors"]):
+                self._young[account_id] = (account, totals)
+                if account["external_id"] is not None:
+                    self._named[account["external_id"]] = account_id
+        if len(self._young) > self._accounts_max or len(self._ledgers) > self._accounts_max:
+            self._young, self._old, self._ledgers = {}, self._young, {}
+            self._named = {name: each for name, each in self._named.items() if each in self._old}
+
+    def _account(self, account_id: str) -> tuple[AccountRow, Totals] | None:
+        found = self._young.get(account_id)
+        if found is None:
+            found = self._old.get(account_id)
+            if found is not None:
+                self._young[account_id] = found
+        return found
+
+    def _drop(self, account_id: str) -> None:
+        for generation in (self._young, self._old):
+            known = generation.pop(account_id, None)
+            if known is not None and known[0]["external_id"] is not None:
+                self._named.pop(known[0]["external_id"], None)
