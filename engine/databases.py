@@ -12,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -26,7 +26,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 T = TypeVar("T")
 
 OPEN_FILES_MAX: Final = 256
-_SET_SITE: Final = text("SELECT set_config('gledger.site_id', :site_id, true)")
+_SET_SITE: Final = "SELECT set_config('gledger.site_id', $1, true)"
 _SESSION_SETTINGS: Final = {
     "application_name": "gledger",
     "lock_timeout": "10s",
@@ -95,8 +95,7 @@ class Database:
     async def read(self, run: Callable[[Connection], T], *, site_id: int | None = None) -> T:
         """Run a function that only reads, over one snapshot."""
         async with self._reader.connect() as connection:
-            await self._enter_site(connection, site_id)
-            return await connection.run_sync(run)
+            return await connection.run_sync(self._inside, run, site_id)
 
     async def write(self, run: Callable[[Connection], T], *, site_id: int | None = None) -> T:
         """Run a function in one transaction: committed when it returns, rolled back when it raises."""
@@ -112,12 +111,13 @@ class Database:
 
     async def _write(self, run: Callable[[Connection], T], site_id: int | None) -> T:
         async with self._writer.begin() as connection:
-            await self._enter_site(connection, site_id)
-            return await connection.run_sync(run)
+            return await connection.run_sync(self._inside, run, site_id)
 
-    async def _enter_site(self, connection: Any, site_id: int | None) -> None:
+    def _inside(self, connection: Connection, run: Callable[[Connection], T], site_id: int | None) -> T:
+        """Enter the site, in a statement of its own, and run the function."""
         if self.dialect == "postgresql" and site_id is not None:
-            await connection.execute(_SET_SITE, {"site_id": str(site_id)})
+            connection.exec_driver_sql(_SET_SITE, (str(site_id),))
+        return run(connection)
 
 
 class Databases:

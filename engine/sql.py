@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import (
@@ -162,7 +162,7 @@ def update_rows(conn: Connection, table: Table, keys: Sequence[str], rows: Seque
         return 0
     change = Update(table=table, keys=tuple(keys), rows=rows)
     if conn.dialect.name == "postgresql":
-        return _execute_together(conn, [change])
+        return conn.exec_driver_sql(*together([change])).rowcount
     return _update_one_by_one(conn, change)
 
 
@@ -175,7 +175,7 @@ def write(conn: Connection, changes: Sequence[Insert | Update]) -> None:
     if not changes:
         return
     if conn.dialect.name == "postgresql":
-        _execute_together(conn, changes)
+        conn.exec_driver_sql(*together(changes))
         return
     for change in changes:
         if isinstance(change, Insert):
@@ -192,7 +192,7 @@ def write_behind(conn: Connection, fence: Fence, changes: Sequence[Insert | Upda
     """
     changes = [change for change in changes if change.rows]
     if conn.dialect.name == "postgresql":
-        return _execute_behind(conn, fence, changes)
+        return bool(conn.exec_driver_sql(*behind(fence, changes)).scalar_one())
     if conn.execute(_moved(fence)).rowcount != 1:
         return False
     write(conn, changes)
@@ -225,57 +225,85 @@ def _update_one_by_one(conn: Connection, change: Update) -> int:
     ).rowcount
 
 
-def _execute_together(conn: Connection, changes: Sequence[Insert | Update]) -> int:
-    """Run the changes as one statement; return how many rows the last one touched."""
-    shape = tuple(
-        (change.table, tuple(change.rows[0]), None if isinstance(change, Insert) else change.keys) for change in changes
-    )
-    statement, takers = _together(shape)
-    return conn.exec_driver_sql(statement, tuple(_arrays(changes, takers))).rowcount
+def together(changes: Sequence[Insert | Update]) -> tuple[str, tuple[Any, ...]]:
+    """Return the one statement that makes all the changes on PostgreSQL, and its parameters."""
+    shape, columns = _columns(changes)
+    statement, converters = _together(shape)
+    return statement, tuple(_parameters(columns, converters))
 
 
-def _execute_behind(conn: Connection, fence: Fence, changes: Sequence[Insert | Update]) -> bool:
+def behind(fence: Fence, changes: Sequence[Insert | Update]) -> tuple[str, tuple[Any, ...]]:
+    """Return the one statement that makes all the changes if the fence lets it, and its parameters; it counts 1 or 0."""
     unless = fence.unless
-    shape = tuple(
-        (change.table, tuple(change.rows[0]), None if isinstance(change, Insert) else change.keys) for change in changes
-    )
+    shape, columns = _columns(changes)
     watched = None if unless is None else (unless.table, tuple(unless.equal), tuple(unless.among), tuple(unless.larger))
     given = [*fence.row.values(), *fence.keys.values(), *fence.expected.values()]
     if unless is not None:
         given += [*unless.equal.values(), *unless.among.values(), *unless.larger.values()]
-    statement, takers = _behind(
+    statement, converters = _behind(
         (fence.table, tuple(fence.row), tuple(fence.keys), tuple(fence.expected), watched), len(given) + 1, shape
     )
-    found = conn.exec_driver_sql(statement, (*given, *_arrays(changes, takers)))
-    return bool(found.scalar_one())
+    return statement, (*given, *_parameters(columns, converters))
 
 
-def _arrays(changes: Sequence[Insert | Update], takers: Sequence[Sequence[_Taker]]) -> Iterator[list[Any]]:
-    for change, columns in zip(changes, takers, strict=True):
-        for name, convert in columns:
-            values = [row[name] for row in change.rows]
-            yield values if convert is None else [convert(value) for value in values]
+def _columns(changes: Sequence[Insert | Update]) -> tuple[_Shape, list[Any]]:
+    """Return the shape of the changes, and per column its values, or its value where all rows have the same.
+
+    Most columns of a batch's rows say the same in all of them, and an array costs both sides as much as it is long. A few rows
+    are given as arrays whatever they say, so that there are no more statements than shapes of batches. No two rows of a table are
+    the same, so one column at least is an array.
+    """
+    parts: list[_Part] = []
+    columns: list[Any] = []
+    for change in changes:
+        rows = change.rows
+        names = tuple(rows[0])
+        keys = None if isinstance(change, Insert) else change.keys
+        many = len(rows) >= _MANY
+        same: list[bool] = []
+        for name in names:
+            values = [row[name] for row in rows]
+            alike = many and name not in (keys or ()) and values.count(values[0]) == len(values)
+            same.append(alike)
+            columns.append(values[0] if alike else values)
+        parts.append(_Part(change.table, names, tuple(same), keys))
+    return tuple(parts), columns
 
 
-_Taker = tuple[str, Callable[[Any], Any] | None]
+def _parameters(columns: Sequence[Any], converters: Sequence[_Converter]) -> Iterator[Any]:
+    for values, convert in zip(columns, converters, strict=True):
+        yield values if convert is None else convert(values)
+
+
+_MANY: Final = 8
+_Converter = Callable[[Any], Any] | None
 _Watched = tuple[Table, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
-_Shape = tuple[tuple[Table, tuple[str, ...], tuple[str, ...] | None], ...]
+_Shape = tuple["_Part", ...]
+
+
+class _Part(NamedTuple):
+    """The shape of one change: its columns, which of them have one value in all rows, and the keys of an update."""
+
+    table: Table
+    names: tuple[str, ...]
+    same: tuple[bool, ...]
+    keys: tuple[str, ...] | None
 
 
 @lru_cache(maxsize=512)
-def _together(shape: _Shape) -> tuple[str, list[list[_Taker]]]:
-    """Return the statement for changes of this shape, and per change its columns with what makes them parameters."""
-    parts, takers = _parts(shape, 1)
+def _together(shape: _Shape) -> tuple[str, list[_Converter]]:
+    """Return the statement for changes of this shape, and what makes its columns parameters."""
+    parts, converters = _parts(shape, 1)
     *before, last = parts
     ahead = ", ".join(f"part_{index} AS ({part})" for index, part in enumerate(before))
-    return (f"WITH {ahead} {last}" if ahead else last), takers
+    return (f"WITH {ahead} {last}" if ahead else last), converters
 
 
 @lru_cache(maxsize=512)
 def _behind(
     fence: tuple[Table, tuple[str, ...], tuple[str, ...], tuple[str, ...], _Watched | None], first: int, shape: _Shape
-) -> tuple[str, list[list[_Taker]]]:
-    """Return the statement for changes of this shape behind a fence, and the takers of the changes' columns."""
+) -> tuple[str, list[_Converter]]:
+    """Return the statement for changes of this shape behind a fence, and what makes their columns parameters."""
     table, changed, keys, expected, watched = fence
     numbers = count(1)
     sets = ", ".join(f"{name} = {_given(table, name, next(numbers))}" for name in changed)
@@ -288,57 +316,53 @@ def _behind(
         there += [f"held.{name} > {_given(held, name, next(numbers))}" for name in larger]
         found.append(f"NOT EXISTS (SELECT FROM {held.name} AS held WHERE {' AND '.join(there)})")
     moved = f"UPDATE {table.name} SET {sets} WHERE {' AND '.join(found)} RETURNING {table.name}.{keys[0]}"  # noqa: S608 - names of tables
-    parts, takers = _parts(shape, first, behind="fence CROSS JOIN ")
+    parts, converters = _parts(shape, first, behind="fence CROSS JOIN ")
     ahead = "".join(f", part_{index} AS ({part})" for index, part in enumerate(parts))
-    return f"WITH fence AS ({moved}){ahead} SELECT count(*) FROM fence", takers  # noqa: S608 - names of tables
+    return f"WITH fence AS ({moved}){ahead} SELECT count(*) FROM fence", converters  # noqa: S608 - names of tables
 
 
 def _given(table: Table, name: str, number: int) -> str:
     return f"CAST(${number} AS {_array_type(table.c[name])})"
 
 
-def _parts(shape: _Shape, first: int, behind: str = "") -> tuple[list[str], list[list[_Taker]]]:
+def _parts(shape: _Shape, first: int, behind: str = "") -> tuple[list[str], list[_Converter]]:
     parts: list[str] = []
-    takers: list[list[_Taker]] = []
-    number = first
-    for table, names, keys in shape:
-        kinds = [_array_type(table.c[name]) for name in names]
-        parts.append(_part(table, names, kinds, keys, number, behind))
-        takers.append(
-            [(name, _encode_json if kind == "jsonb" else None) for name, kind in zip(names, kinds, strict=True)]
-        )
-        number += len(names)
-    return parts, takers
+    converters: list[_Converter] = []
+    for part in shape:
+        kinds = [_array_type(part.table.c[name]) for name in part.names]
+        parts.append(_part(part, kinds, first + len(converters), behind))
+        converters += [
+            (_encode_json if same else _encode_each) if kind == "jsonb" else None
+            for kind, same in zip(kinds, part.same, strict=True)
+        ]
+    return parts, converters
 
 
-def _part(
-    table: Table,
-    names: Sequence[str],
-    kinds: Sequence[str],
-    keys: Sequence[str] | None,
-    first: int,
-    behind: str,
-) -> str:
-    arrays = ", ".join(
-        f"CAST(${first + index} AS {'text' if kind == 'jsonb' else kind}[])" for index, kind in enumerate(kinds)
-    )
-    columns = ", ".join(names)
-    given = {
-        name: f"CAST(given.{name} AS jsonb)" if kind == "jsonb" else f"given.{name}"
-        for name, kind in zip(names, kinds, strict=True)
-    }
-    source = f"unnest({arrays}) AS given ({columns})"
-    if keys is None:
-        return f"INSERT INTO {table.name} ({columns}) SELECT {', '.join(given.values())} FROM {behind}{source}"  # noqa: S608 - names of tables
-    changed = ", ".join(f"{name} = {value}" for name, value in given.items() if name not in keys)
-    found = " AND ".join(f"{table.name}.{key} = listed.{key}" for key in keys)
+def _part(part: _Part, kinds: Sequence[str], first: int, behind: str) -> str:
+    arrays, listed = [], []
+    given: dict[str, str] = {}
+    for number, (name, kind, same) in enumerate(zip(part.names, kinds, part.same, strict=True), start=first):
+        sent = "text" if kind == "jsonb" else kind
+        if same:
+            value = f"CAST(${number} AS {sent})"
+        else:
+            arrays.append(f"CAST(${number} AS {sent}[])")
+            listed.append(name)
+            value = f"given.{name}"
+        given[name] = f"CAST({value} AS jsonb)" if kind == "jsonb" else value
+    table, columns = part.table.name, ", ".join(listed)
+    if part.keys is None:
+        source = f"unnest({', '.join(arrays)}) AS given ({columns})"
+        return f"INSERT INTO {table} ({', '.join(part.names)}) SELECT {', '.join(given.values())} FROM {behind}{source}"  # noqa: S608 - names of tables
+    changed = ", ".join(f"{name} = {value}" for name, value in given.items() if name not in part.keys)
+    found = " AND ".join(f"{table}.{key} = listed.{key}" for key in part.keys)
     # Each row is looked up by its whole key, whatever the planner believes about how many rows a site has: as a plain
     # join it would read a whole site to find one account where it believes that a site is small.
     placed = (
-        f"SELECT place.ctid AS place, listed.* FROM {behind}unnest({arrays}) AS listed ({columns}) CROSS JOIN LATERAL "  # noqa: S608 - names of tables
-        f"(SELECT {table.name}.ctid FROM {table.name} WHERE {found} LIMIT 1) AS place"
+        f"SELECT place.ctid AS place, listed.* FROM {behind}unnest({', '.join(arrays)}) AS listed ({columns}) "  # noqa: S608 - names of tables
+        f"CROSS JOIN LATERAL (SELECT {table}.ctid FROM {table} WHERE {found} LIMIT 1) AS place"
     )
-    return f"UPDATE {table.name} SET {changed} FROM ({placed}) AS given WHERE {table.name}.ctid = given.place"  # noqa: S608 - names of tables
+    return f"UPDATE {table} SET {changed} FROM ({placed}) AS given WHERE {table}.ctid = given.place"  # noqa: S608 - names of tables
 
 
 def _array_type(column: Column[Any]) -> str:
@@ -358,3 +382,7 @@ def _array_type(column: Column[Any]) -> str:
 
 def _encode_json(value: Any) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _encode_each(values: Sequence[Any]) -> list[str | None]:
+    return [_encode_json(value) for value in values]

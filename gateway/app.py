@@ -170,7 +170,8 @@ class _Path:
                 caller = await guard.authenticate(request, self._services, route.scope)
             if caller is not None:
                 guard.limit(caller, self._services, headers)
-            asked = query.read(request.query_params, route.query)
+            nothing = not route.query and not request.scope["query_string"]
+            asked = query.NOTHING if nothing else query.read(request.query_params, route.query)
             call = Call(
                 request=request,
                 services=self._services,

@@ -60,6 +60,10 @@ class Asked:
         )
 
 
+NOTHING: Final = Asked(values={}, metadata={}, bounds={})
+"""What is asked where an operation takes no parameters and none were given."""
+
+
 LIMIT: Final = Parameter(name="limit", kind="integer", meaning="How many items a page has at most; 50 unless given.")
 CURSOR: Final = Parameter(name="cursor", kind="cursor", meaning="`next_cursor` of the page before.")
 METADATA: Final = Parameter(name="metadata", kind="metadata", meaning="`metadata[key]=value`: only what has this pair.")

@@ -7,18 +7,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
+import pytest
 from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 
 from engine.databases import Database
 from engine.ids import Ids
-from engine.schema import balances
-from engine.sql import Update, _together
+from engine.schema import balances, feeds
+from engine.sql import Fence, Update, behind, together
 from tests.databases import PostgresDatabase
 
 KNOWN, NEW = 1, 2
 ACCOUNTS = 500
 TOUCHED = 50
+_FEED = {
+    **dict.fromkeys(("head", "last_at", "accepted", "accepted_done", "fence", "created_at"), 0),
+    **dict.fromkeys(("organization", "environment", "epoch", "state"), "x"),
+    "head_hash": b"",
+}
 
 
 def _rows(site_id: int, ids: list[str]) -> list[dict[str, Any]]:
@@ -32,8 +38,9 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(below)
 
 
+@pytest.mark.parametrize("fenced", [False, True])
 async def test_changing_accounts_of_a_site_without_statistics_looks_each_one_up(
-    postgres_database: PostgresDatabase,
+    postgres_database: PostgresDatabase, *, fenced: bool
 ) -> None:
     """However many accounts the site has, a batch touches those it changes."""
     ids = [Ids().draw(1_700_000_000_000_000 + number * 1000) for number in range(ACCOUNTS)]
@@ -44,16 +51,18 @@ async def test_changing_accounts_of_a_site_without_statistics_looks_each_one_up(
         for site_id in (KNOWN, NEW):
             rows = [tuple(row.values()) for row in _rows(site_id, ids)]
             await owner.copy_records_to_table("balances", records=rows, columns=list(_rows(site_id, ids)[0]))
+            feed = {**_FEED, "site_id": site_id}
+            await owner.copy_records_to_table("feeds", records=[tuple(feed.values())], columns=list(feed))
             if site_id == KNOWN:
                 await owner.execute("ANALYZE balances")
     finally:
         await owner.close()
     change = Update(table=balances, keys=("site_id", "account_id"), rows=_rows(NEW, ids[:TOUCHED]))
-    statement, takers = _together(((balances, tuple(change.rows[0]), change.keys),))
-    arrays = tuple([row[name] for row in change.rows] for name, _ in takers[0])
+    fence = Fence(table=feeds, keys={"site_id": NEW}, expected={"head": 0}, row={"head": 1})
+    statement, parameters = behind(fence, [change]) if fenced else together([change])
 
     def explain(conn: Connection) -> Any:
-        found = conn.exec_driver_sql("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, arrays).scalar_one()
+        found = conn.exec_driver_sql("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters).scalar_one()
         return json.loads(found) if isinstance(found, str) else found
 
     database = Database.open(postgres_database.runtime_url)

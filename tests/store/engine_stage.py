@@ -57,7 +57,7 @@ class Stage:
         self.engine = self.another()
         self.ledger_id = ""
 
-    def another(self, limits: Limits | None = None) -> Engine:
+    def another(self, limits: Limits | None = None, *, ahead: bool = True) -> Engine:
         """Return an engine as another process has it."""
         return Engine(
             OneDatabase(self.database),
@@ -65,6 +65,7 @@ class Stage:
             self.ids,
             lambda _site, head: self.commits.append(head),
             limits,
+            ahead=ahead,
         )
 
     def writer(self) -> Writer:

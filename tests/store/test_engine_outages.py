@@ -106,12 +106,12 @@ async def test_connection_cut_at_every_message(stage: Stage, wire: Wire) -> None
     cash, sales = await stage.accounts("asset", "revenue")
     answers: list[bytes] = []
     for answered in (False, True):
-        for place in range(9):
+        for place in range(6):
             seen = iter(range(1_000))
             plan = lambda _chunk, place=place, seen=seen: next(seen) == place  # noqa: E731 - a cut is a question
             wire.cut_before, wire.cut_after = (None, plan) if answered else (plan, None)
             answers.append((await stage.submit(entry(cash, sales, 5), key(f"{answered}{place}"))).body)
-    assert wire.cuts >= 12
+    assert wire.cuts >= 8
     wire.cut_before = wire.cut_after = None
     await check_posted_once(stage, cash, answers, 5)
 

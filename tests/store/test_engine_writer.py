@@ -61,8 +61,8 @@ async def held_lock(stage: Stage) -> AsyncIterator[None]:
 
     async def hold() -> None:
         async with other._writer.begin() as connection:
-            await other._enter_site(connection, stage.site.id)
-            await connection.run_sync(lambda conn: feed.lock_head(conn, stage.site.id))
+            site_id = stage.site.id
+            await connection.run_sync(other._inside, lambda conn: feed.lock_head(conn, site_id), site_id)
             taken.set()
             await released.wait()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from engine.schema import metadata
-from engine.sql import _array_type, _together, among
+from engine.sql import Absent, Fence, Insert, Update, _array_type, among, behind, together
 
 
 def table(name: str) -> Table:
@@ -15,51 +17,91 @@ def table(name: str) -> Table:
     return metadata.tables[name]
 
 
+def ledger(number: int) -> dict[str, Any]:
+    """Return a row of a ledger: some columns are the same for all of them."""
+    return {"site_id": 7, "id": f"id-{number}", "metadata": {}, "created_at": number}
+
+
 def test_insert_takes_one_typed_array_for_each_column() -> None:
     """JSON travels as text and is cast where it arrives, because the driver takes no array of documents."""
-    statement, _ = _together(((table("ledgers"), ("site_id", "id", "metadata", "created_at"), None),))
+    statement, parameters = together([Insert(table=table("ledgers"), rows=[ledger(1), ledger(2)])])
     assert statement == (
         "INSERT INTO ledgers (site_id, id, metadata, created_at) "
         "SELECT given.site_id, given.id, CAST(given.metadata AS jsonb), given.created_at "
         "FROM unnest(CAST($1 AS bigint[]), CAST($2 AS uuid[]), CAST($3 AS text[]), CAST($4 AS bigint[])) "
         "AS given (site_id, id, metadata, created_at)"
     )
+    assert parameters == ([7, 7], ["id-1", "id-2"], ["{}", "{}"], [1, 2])
+
+
+def test_column_that_says_the_same_in_many_rows_is_sent_once() -> None:
+    """An array costs as much as it is long; what differs is still an array, so that the rows are counted."""
+    statement, parameters = together([Insert(table=table("ledgers"), rows=[ledger(number) for number in range(8)])])
+    assert statement == (
+        "INSERT INTO ledgers (site_id, id, metadata, created_at) "
+        "SELECT CAST($1 AS bigint), given.id, CAST(CAST($3 AS text) AS jsonb), given.created_at "
+        "FROM unnest(CAST($2 AS uuid[]), CAST($4 AS bigint[])) AS given (id, created_at)"
+    )
+    assert parameters == (7, [f"id-{number}" for number in range(8)], "{}", list(range(8)))
 
 
 def test_update_finds_each_row_by_its_whole_key_and_sets_the_rest() -> None:
-    """The look-up stands by itself, so that no plan can read a whole site to find one row."""
-    statement, _ = _together(((table("ledgers"), ("site_id", "id", "name", "metadata"), ("site_id", "id")),))
-    assert statement == (
-        "UPDATE ledgers SET name = given.name, metadata = CAST(given.metadata AS jsonb) "
-        "FROM (SELECT place.ctid AS place, listed.* "
-        "FROM unnest(CAST($1 AS bigint[]), CAST($2 AS uuid[]), CAST($3 AS text[]), CAST($4 AS text[])) "
-        "AS listed (site_id, id, name, metadata) "
-        "CROSS JOIN LATERAL (SELECT ledgers.ctid FROM ledgers "
-        "WHERE ledgers.site_id = listed.site_id AND ledgers.id = listed.id LIMIT 1) AS place) AS given "
-        "WHERE ledgers.ctid = given.place"
-    )
+    """The look-up stands by itself, so that no plan can read a whole site to find one row; keys are arrays always."""
+    rows = [{"site_id": 7, "id": f"id-{number}", "name": "a", "metadata": {}} for number in range(9)]
+    for count, name, document in ((1, "given.name", "given.metadata"), (9, "CAST($3 AS text)", "CAST($4 AS text)")):
+        change = Update(table=table("ledgers"), keys=("site_id", "id"), rows=rows[:count])
+        statement, _ = together([change])
+        more = ", CAST($3 AS text[]), CAST($4 AS text[])" if count == 1 else ""
+        listed = "site_id, id, name, metadata" if count == 1 else "site_id, id"
+        assert statement == (
+            f"UPDATE ledgers SET name = {name}, metadata = CAST({document} AS jsonb) "
+            "FROM (SELECT place.ctid AS place, listed.* "
+            f"FROM unnest(CAST($1 AS bigint[]), CAST($2 AS uuid[]){more}) AS listed ({listed}) "
+            "CROSS JOIN LATERAL (SELECT ledgers.ctid FROM ledgers "
+            "WHERE ledgers.site_id = listed.site_id AND ledgers.id = listed.id LIMIT 1) AS place) AS given "
+            "WHERE ledgers.ctid = given.place"
+        )
+
+
+def changes() -> list[Insert | Update]:
+    """Return three changes of one statement."""
+    return [
+        Insert(table=table("ledgers"), rows=[{"site_id": 1, "metadata": {}}]),
+        Insert(table=table("facts"), rows=[{"site_id": 1, "key": "k"}]),
+        Update(table=table("feeds"), keys=("site_id",), rows=[{"site_id": 1, "head": 5}]),
+    ]
 
 
 def test_several_changes_are_one_statement_with_numbers_that_go_on() -> None:
     """One round trip; documents are encoded on the way, everything else goes as it is."""
-    statement, takers = _together(
-        (
-            (table("ledgers"), ("site_id", "metadata"), None),
-            (table("facts"), ("site_id", "key"), None),
-            (table("feeds"), ("site_id", "head"), ("site_id",)),
-        ),
-    )
+    statement, parameters = together(changes())
     first, second, last = statement.split("part_")[1], statement.split("part_")[2].split(") UPDATE")[0], "UPDATE feeds"
     assert first.startswith("0 AS (INSERT INTO ledgers")
     assert second.startswith("1 AS (INSERT INTO facts")
     assert statement.startswith("WITH ")
     assert statement.index(last) > statement.index("part_1")
     assert [f"${number} " in statement for number in range(1, 8)] == [True] * 6 + [False]
-    assert [[(name, convert is not None) for name, convert in columns] for columns in takers] == [
-        [("site_id", False), ("metadata", True)],
-        [("site_id", False), ("key", False)],
-        [("site_id", False), ("head", False)],
-    ]
+    assert parameters == ([1], ["{}"], [1], ["k"], [1], [5])
+
+
+def test_every_part_behind_a_fence_selects_from_it() -> None:
+    """A part that does not is run to its end whatever the fence finds."""
+    unless = Absent(
+        table=table("idempotency_keys"), equal={"site_id": 1}, among={"key": ["a"]}, larger={"created_at": 3}
+    )
+    fence = Fence(
+        table=table("feeds"), keys={"site_id": 1}, expected={"head": 4}, row={"head": 5, "last_at": 6}, unless=unless
+    )
+    statement, parameters = behind(fence, changes())
+    assert statement.startswith(
+        "WITH fence AS (UPDATE feeds SET head = CAST($1 AS bigint), last_at = CAST($2 AS bigint) "
+        "WHERE feeds.site_id = CAST($3 AS bigint) AND feeds.head IS NOT DISTINCT FROM CAST($4 AS bigint) "
+        "AND NOT EXISTS (SELECT FROM idempotency_keys AS held WHERE held.site_id = CAST($5 AS bigint) "
+        "AND held.key = ANY (CAST($6 AS text[])) AND held.created_at > CAST($7 AS bigint)) RETURNING feeds.site_id), "
+    )
+    assert statement.endswith("SELECT count(*) FROM fence")
+    assert statement.count("FROM fence CROSS JOIN unnest(") == statement.count("part_") == 3
+    assert parameters == (5, 6, 1, 4, 1, ["a"], 3, [1], ["{}"], [1], ["k"], [1], [5])
 
 
 def test_membership_is_one_statement_whatever_the_number_of_values() -> None:

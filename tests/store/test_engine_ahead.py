@@ -1,0 +1,264 @@
+"""Batches decided ahead of the lock: the same books as behind it, and never on what is not true any more."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from engine import feed
+from engine import writer as writer_module
+from engine.balances import Limit
+from engine.batch import run_batch
+from engine.clock import Clock
+from engine.commands import (
+    AcceptEntry,
+    CaptureHold,
+    Command,
+    CreateHold,
+    CreateLedger,
+    PostBatch,
+    UpdateAccount,
+    UpdateLedger,
+)
+from engine.databases import Database, Site
+from engine.entry_errors import LimitBroken, PeriodClosed
+from engine.errors import DuplicateEntry, IdempotencyKeyReused, InsufficientFunds
+from engine.fold import BatchResult, BatchRun, Submission
+from engine.memory import Memory
+from tests.fakes.clock import START_US, SequentialIds
+from tests.store.engine_stage import SITE, Stage, entry, key, make_stage, outcomes
+
+ROUNDS = 40
+
+
+@pytest.fixture
+async def stage(site_database: Database) -> Stage:
+    """A site with one ledger."""
+    return await make_stage(site_database)
+
+
+@pytest.fixture
+def behind_lock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many commands each batch had that was decided behind the lock."""
+    seen: list[int] = []
+
+    def note(
+        conn: Connection, run: BatchRun, submissions: Sequence[Submission], clock: Clock, memory: Memory | None = None
+    ) -> BatchResult:
+        seen.append(len(submissions))
+        return run_batch(conn, run, submissions, clock, memory)
+
+    monkeypatch.setattr(writer_module, "run_batch", note)
+    return seen
+
+
+async def test_entries_on_known_accounts_take_no_look_at_the_books(stage: Stage, behind_lock: list[int]) -> None:
+    """Who opened the accounts, or posted to them before, knows them."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    behind_lock.clear()
+    await asyncio.gather(*(stage.submit(entry(cash, sales, 1), key(f"{each}")) for each in range(20)))
+    await stage.submit(PostBatch(entries=(entry(cash, sales, 1), entry(sales, cash, 1))))
+    assert behind_lock == []
+    assert (await stage.posted(cash), await stage.verify()) == (20, None)
+
+
+async def test_account_that_is_not_known_is_read_once(stage: Stage, behind_lock: list[int]) -> None:
+    """A process that has just started reads what it needs behind the lock, and knows it from then on; by its name too."""
+    cash, sales = await stage.account("asset", external_id="cash"), await stage.account("revenue")
+    started = stage.another()
+    behind_lock.clear()
+    for each in range(3):
+        await started.submit(stage.site, entry("external_id:cash", sales, 1), key=key(f"{each}"))
+    assert behind_lock == [1]
+    assert await stage.posted(cash) == 3
+
+
+async def test_two_processes_never_decide_on_each_others_past(stage: Stage) -> None:
+    """Each remembers what the other has changed: nothing is posted twice, no funds are spent twice."""
+    till, sales = await stage.account("asset", allow_negative=False), await stage.account("revenue")
+    engines = [stage.another() for _ in range(3)]
+    for engine in engines:
+        await engine.submit(stage.site, entry(till, sales, 10))
+    answers: list[Any] = []
+    for number in range(ROUNDS):
+        both = (engines[number % 3], engines[(number + 1) % 3])
+        answers += await outcomes(
+            *(
+                each.submit(stage.site, entry(sales, till, 1), key=key(f"{number}-{place}-{more}"))
+                for place, each in enumerate(both)
+                for more in range(2)
+            )
+        )
+    done = [each for each in answers if not isinstance(each, BaseException)]
+    assert {type(each) for each in answers if isinstance(each, BaseException)} == {InsufficientFunds}
+    assert (len(done), await stage.posted(till), await stage.verify()) == (30, 0, None)
+    assert [each.sequence for each in await stage.events()] == list(range(1, len(await stage.events()) + 1))
+
+
+async def test_what_another_process_took_is_not_there(stage: Stage) -> None:
+    """Remembered funds that are gone: refused, though they were there when this process last looked."""
+    till, sales = await stage.account("asset", allow_negative=False), await stage.account("revenue")
+    await stage.submit(entry(till, sales, 10))
+    await stage.another().submit(stage.site, entry(sales, till, 10))
+    with pytest.raises(InsufficientFunds):
+        await stage.submit(entry(sales, till, 1))
+
+
+async def test_what_another_process_brought_is_there(stage: Stage) -> None:
+    """Remembered funds that were too little: nobody is refused on a memory."""
+    till, sales = await stage.account("asset", allow_negative=False), await stage.account("revenue")
+    await stage.submit(entry(till, sales, 1))
+    await stage.another().submit(stage.site, entry(till, sales, 10))
+    await stage.submit(entry(sales, till, 11))
+    assert await stage.posted(till) == 0
+
+
+async def test_key_of_another_time_is_answered_as_it_was(stage: Stage) -> None:
+    """The key is looked for in the statement that writes: the first answer again, alone or among new ones; once only."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    first = await stage.another().submit(stage.site, entry(cash, sales, 5), key=key("k", "a"))
+    await stage.submit(entry(cash, sales, 1))
+    again, other, reused = await outcomes(
+        stage.submit(entry(cash, sales, 5), key("k", "a")),
+        stage.submit(entry(cash, sales, 2), key("other", "b")),
+        stage.submit(entry(cash, sales, 2), key("k", "c")),
+    )
+    assert not isinstance(again, BaseException)
+    assert not isinstance(other, BaseException)
+    assert (again.body, again.replayed, other.replayed) == (first.body, True, False)
+    assert isinstance(reused, IdempotencyKeyReused)
+    assert await stage.posted(cash) == 8
+
+
+async def test_external_id_that_is_taken_is_refused_and_the_others_go_through(stage: Stage) -> None:
+    """Its index says so when the batch is written; the refusal names who holds it."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    holder = await stage.submit(entry(cash, sales, 1, external_id="order-1"))
+    answers = await outcomes(
+        stage.submit(entry(cash, sales, 1, external_id="order-1")),
+        stage.submit(entry(cash, sales, 1, external_id="order-2")),
+        stage.submit(entry(cash, sales, 1)),
+    )
+    assert isinstance(answers[0], DuplicateEntry)
+    assert str(holder.resource_id) in answers[0].detail
+    assert await stage.posted(cash) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        (lambda ledger, _: UpdateLedger(ledger_id=ledger, closed_until=START_US + 60_000_000), PeriodClosed),
+        (
+            lambda _, account: UpdateAccount(
+                account_id=account, limits=(Limit(balance="posted", at_least=None, at_most=5),)
+            ),
+            LimitBroken,
+        ),
+    ],
+)
+async def test_changed_rules_hold_for_what_is_remembered(
+    stage: Stage, change: Callable[[str, str], Command], refusal: type[Exception]
+) -> None:
+    """Changed here or by another process: the next entry keeps to it."""
+    for by_another in (False, True):
+        cash, sales = await stage.accounts("asset", "revenue")
+        await stage.submit(entry(cash, sales, 1, effective_at=START_US))
+        stage.clock.advance(seconds=60)
+        engine = stage.another() if by_another else stage.engine
+        await engine.submit(stage.site, change(stage.ledger_id, cash))
+        with pytest.raises(refusal):
+            await stage.submit(entry(cash, sales, 10, effective_at=START_US))
+        stage.ledger_id = (await stage.run(CreateLedger(name="Another")))["id"]
+
+
+async def test_more_accounts_than_are_remembered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not used lately is forgotten, and read again: the books stay right."""
+    monkeypatch.setattr("engine.ledger.Memory", lambda: Memory(accounts_max=3))
+    engine = stage.another()
+    accounts = await stage.accounts(*["asset"] * 12)
+    chance = random.Random(7)
+    for _ in range(ROUNDS):
+        debit, credit = chance.sample(accounts, 2)
+        await engine.submit(stage.site, entry(debit, credit, 1))
+    assert await stage.verify() is None
+
+
+async def test_both_ways_come_to_the_same(site_database: Database) -> None:
+    """The same commands in the same batches, behind the lock and ahead of it: every row, every byte but the site's own."""
+    books = []
+    for ahead, number in ((False, 101), (True, 102)):
+        stage = await _told(
+            site_database, Site(id=number, organization=SITE.organization, environment=SITE.environment), ahead=ahead
+        )
+        rows = await stage.rows()
+        assert await stage.verify() is None
+        books.append(
+            {
+                table: [_without_site(table, row) for row in found if row[0] == stage.site.id]
+                for table, found in rows.items()
+            }
+        )
+    assert books[0] == books[1]
+    assert len(books[0]["entries"]) > ROUNDS
+
+
+async def _told(database: Database, site: Site, *, ahead: bool) -> Stage:
+    """Return a site after a story that every run tells alike."""
+    stage = Stage(database, site)
+    stage.ids = SequentialIds()  # type: ignore[assignment]
+    stage.engine = stage.another(ahead=ahead)
+    chance = random.Random(42)
+    await stage.write(lambda conn: _create(conn, site, stage.clock.now_us()))
+    stage.ledger_id = (await stage.run(CreateLedger(name="Main")))["id"]
+    accounts = [
+        await stage.account(kind, external_id=f"account-{number}", allow_negative=number % 3 > 0)
+        for number, kind in enumerate(["asset", "revenue", "liability", "asset", "expense", "asset"])
+    ]
+    holds: list[str] = []
+    for number in range(ROUNDS):
+        stage.clock.advance(micros=chance.randint(1, 5_000))
+        batch = [_command(chance, accounts, holds, f"{number}-{each}") for each in range(chance.randint(1, 9))]
+        answers = await outcomes(
+            *(stage.submit(each, key(f"key-{number}-{place}")) for place, each in enumerate(batch))
+        )
+        for asked, answer in zip(batch, answers, strict=True):
+            if isinstance(asked, CreateHold) and not isinstance(answer, BaseException):
+                holds.append(str(answer.resource_id))
+    return stage
+
+
+def _command(chance: random.Random, accounts: Sequence[str], holds: list[str], name: str) -> Command:
+    debit, credit = chance.sample(accounts, 2)
+    amount = chance.randint(1, 100)
+    plain = entry(debit, credit, amount, external_id=chance.choice([None, name]), metadata={"name": name})
+    match chance.randint(0, 9):
+        case 0:
+            return CreateHold(entry=entry(debit, credit, amount, status="pending", held=True))
+        case 1 if holds:
+            return CaptureHold(hold_id=chance.choice(holds), amount=1)
+        case 2:
+            return AcceptEntry(entry=plain)
+        case 3:
+            return PostBatch(entries=(plain, entry(credit, debit, 1)), mode=chance.choice(["atomic", "independent"]))
+        case 4:
+            return UpdateAccount(account_id=debit, name=name)
+        case 5:
+            return entry("external_id:account-1", credit, amount, status=chance.choice(["posted", "pending"]))
+        case _:
+            return plain
+
+
+def _create(conn: Connection, site: Site, now_us: int) -> None:
+    feed.create_site(conn, site, "e1", now_us)
+
+
+def _without_site(table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row without what differs from site to site: its number, and the hashes that start from it."""
+    return tuple(
+        each for each in row[1:] if not (isinstance(each, bytes) and len(each) == 32 and table in {"feeds", "events"})
+    )
