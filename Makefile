@@ -9,8 +9,8 @@ ROUNDS ?= 20
 SEEDS ?= 1000
 FIRST ?= 1
 PYTEST := $(BIN)/python -m pytest -q
-# These start whole processes and measure time: one after the other, on a machine that does nothing else.
-ALONE := $(wildcard tests/journeys tests/faults tests/docs tests/conformance)
+# These kill and freeze processes under load: one after the other, on a machine that does nothing else.
+ALONE := $(wildcard tests/faults)
 T ?=
 
 .DEFAULT_GOAL := help

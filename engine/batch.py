@@ -69,11 +69,11 @@ def run_batch(
     for row, post in zip(accepted, posting, strict=True):
         fold.tend(post, msgspec.convert(row["diagnostics"], Diagnostics))
     outcomes = [fold.take(submission) for submission in submissions]
-    tended = replace(known, sequence=fold.head.sequence, hash=fold.head.hash, last_at=fold.head.last_at) != fold.head
-    if fold.changes.events or fold.remembered or tended:
+    result = fold.result(outcomes, known)
+    if fold.changes.events or fold.remembered or result.head != known:
         fold.check_conservation()
         store.save(conn, site_id, fold.changes, fold.remembered, fold.head)
-    return fold.result(outcomes, known)
+    return result
 
 
 def _read(conn: Connection, site_id: int, commands: Sequence[Command], memory: Memory) -> Books:

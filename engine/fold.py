@@ -84,8 +84,9 @@ class Fold:
         """Start on these books at this head; `read` lets the books know what is found to be needed on the way."""
         self._run = run
         self.books = books
-        # The batch's own time, also where it makes no event: what it remembers is kept from now on.
-        self.head = replace(head, last_at=now)
+        self._start = head
+        self._sequence, self._hash = head.sequence, head.hash
+        self._holds_due_at = head.holds_due_at
         self._now = now
         self._answered = answered
         self._read = read
@@ -94,10 +95,23 @@ class Fold:
         self.remembered: list[tuple[IdempotencyKey, Answer]] = []
         self.started: dict[str, Totals | None] = {}
 
+    @property
+    def head(self) -> Head:
+        """Return the head after what was folded so far, at the batch's own time, also where it makes no event."""
+        return replace(
+            self._start,
+            sequence=self._sequence,
+            hash=self._hash,
+            last_at=self._now,
+            holds_due_at=self._holds_due_at,
+            accepted=self.books.accepted,
+        )
+
     def result(self, outcomes: list[Outcome], known: Head) -> BatchResult:
         """Return what the batch came to that was decided on the known head."""
-        events = self.changes.events
-        head = self.head if events else replace(self.head, last_at=known.last_at)
+        events, head = self.changes.events, self.head
+        if not events:
+            head = replace(head, last_at=known.last_at)
         first = events[0].id if events else None
         return BatchResult(outcomes=outcomes, known=known, head=head, first_event_id=first, books=self.books)
 
@@ -153,7 +167,7 @@ class Fold:
                 row["diagnostics"] = msgspec.to_builtins(diagnostics)
         self.changes.add(decision, self.books)
         self.books.apply(decision)
-        sequence, previous = self.head.sequence, self.head.hash
+        sequence, previous = self._sequence, self._hash
         site = self._run.site
         for draft in decision.events:
             sequence += 1
@@ -178,14 +192,11 @@ class Fold:
                     correlation_id=diagnostics.correlation_id,
                 ),
             )
-        self.head = replace(self.head, sequence=sequence, hash=previous, last_at=self._now)
+        self._sequence, self._hash = sequence, previous
         for kind, row in decision.resources:
             if kind == "hold" and row["status"] == "open":
-                due_at = self.head.holds_due_at
-                earliest = row["expires_at"] if due_at is None else min(due_at, row["expires_at"])
-                self.head = replace(self.head, holds_due_at=earliest)
-            elif kind == "acceptance":
-                self.head = replace(self.head, accepted=self.books.accepted)
+                due_at = self._holds_due_at
+                self._holds_due_at = row["expires_at"] if due_at is None else min(due_at, row["expires_at"])
 
     def check_conservation(self) -> None:
         """Check that what the batch moved is the same on both sides, per currency, posted and pending apart."""
