@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 OPEN_FILES_MAX: Final = 256
 _SET_SITE: Final = "SELECT set_config('gledger.site_id', $1, true)"
+_KEEP_PLANS: Final = "SELECT set_config('gledger.site_id', $1, true), set_config('plan_cache_mode', $2, true)"
 _SESSION_SETTINGS: Final = {
     "application_name": "gledger",
     "lock_timeout": "10s",
@@ -97,10 +98,15 @@ class Database:
         async with self._reader.connect() as connection:
             return await connection.run_sync(self._inside, run, site_id)
 
-    async def write(self, run: Callable[[Connection], T], *, site_id: int | None = None) -> T:
-        """Run a function in one transaction: committed when it returns, rolled back when it raises."""
+    async def write(
+        self, run: Callable[[Connection], T], *, site_id: int | None = None, keeps_plans: bool = False
+    ) -> T:
+        """Run a function in one transaction: committed when it returns, rolled back when it raises.
+
+        `keeps_plans` is for statements that are right whatever the statistics say: they are planned once for a connection.
+        """
         if self._turn is None:
-            return await self._write(run, site_id)
+            return await self._write(run, site_id, keeps_plans=keeps_plans)
         async with self._turn:
             return await self._write(run, site_id)
 
@@ -109,14 +115,19 @@ class Database:
         await self._writer.dispose()
         await self._reader.dispose()
 
-    async def _write(self, run: Callable[[Connection], T], site_id: int | None) -> T:
+    async def _write(self, run: Callable[[Connection], T], site_id: int | None, *, keeps_plans: bool = False) -> T:
         async with self._writer.begin() as connection:
-            return await connection.run_sync(self._inside, run, site_id)
+            return await connection.run_sync(self._inside, run, site_id, keeps_plans=keeps_plans)
 
-    def _inside(self, connection: Connection, run: Callable[[Connection], T], site_id: int | None) -> T:
+    def _inside(
+        self, connection: Connection, run: Callable[[Connection], T], site_id: int | None, *, keeps_plans: bool = False
+    ) -> T:
         """Enter the site, in a statement of its own, and run the function."""
         if self.dialect == "postgresql" and site_id is not None:
-            connection.exec_driver_sql(_SET_SITE, (str(site_id),))
+            if keeps_plans:
+                connection.exec_driver_sql(_KEEP_PLANS, (str(site_id), "force_generic_plan"))
+            else:
+                connection.exec_driver_sql(_SET_SITE, (str(site_id),))
         return run(connection)
 
 

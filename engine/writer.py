@@ -218,7 +218,7 @@ class Writer:
             return None
         decided.append(ahead.result)
         try:
-            await self._database.write(ahead.write, site_id=self._run.site.id)
+            await self._database.write(ahead.write, site_id=self._run.site.id, keeps_plans=True)
         except (Outrun, IntegrityError):
             # Nothing of it was written: it is decided again on what is true.
             decided.clear()

@@ -8,13 +8,13 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 from sqlalchemy.engine import make_url
 
 from engine.databases import Database
 from engine.ids import Ids
-from engine.schema import balances, feeds
-from engine.sql import Fence, Update, behind, together
+from engine.schema import balances, feeds, idempotency_keys
+from engine.sql import Absent, Fence, Update, behind, insert_rows, together, write_behind
 from tests.databases import PostgresDatabase
 
 KNOWN, NEW = 1, 2
@@ -75,3 +75,30 @@ async def test_changing_accounts_of_a_site_without_statistics_looks_each_one_up(
     assert scans
     assert all(node["Actual Rows"] <= 1 for node in scans)
     assert sum(node.get("Rows Removed by Join Filter", 0) for node in nodes) == 0
+
+
+async def test_plan_that_is_kept_reads_no_table_as_a_whole(postgres_database: PostgresDatabase) -> None:
+    """It was made when everything was empty and nothing was known, and is used when the site is large."""
+    ids = [Ids().draw(1_700_000_000_000_000 + number * 1000) for number in range(ACCOUNTS)]
+    unused = Absent(
+        table=idempotency_keys, equal={"site_id": NEW}, among={"slot": [1], "key": ["k"]}, larger={"created_at": 0}
+    )
+
+    def write(conn: Connection, head: int, touched: int) -> int:
+        fence = Fence(
+            table=feeds, keys={"site_id": NEW}, expected={"head": head}, row={"head": head + 1}, unless=unused
+        )
+        change = Update(table=balances, keys=("site_id", "account_id"), rows=_rows(NEW, ids[:touched]))
+        assert write_behind(conn, fence, [change])
+        read = "SELECT sum(seq_tup_read) FROM pg_stat_xact_user_tables"
+        return int(conn.exec_driver_sql(read).scalar_one())
+
+    database = Database.open(postgres_database.runtime_url, pool_size=1)
+    try:
+        feed = insert(feeds).values(**_FEED | {"site_id": NEW, "state": "active"})
+        await database.write(lambda conn: conn.execute(feed), site_id=NEW)
+        assert await database.write(lambda conn: write(conn, 0, TOUCHED), site_id=NEW, keeps_plans=True) == 0
+        await database.write(lambda conn: insert_rows(conn, balances, _rows(NEW, ids)), site_id=NEW)
+        assert await database.write(lambda conn: write(conn, 1, TOUCHED), site_id=NEW, keeps_plans=True) == 0
+    finally:
+        await database.close()

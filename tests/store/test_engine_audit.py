@@ -293,11 +293,12 @@ async def test_every_tampering_is_found_and_named(stage: Stage) -> None:
 NOT_BOOKS = {"facts", "idempotency_keys", "span_places"}
 
 
-# A site's first moment; bounds that may be lower than they have to be; whose request it was; a span that is not there is made again.
+# A site's first moment; bounds that may be lower than they have to be; what shuts out a late batch; whose request it was; a span that is not there is made again.
 TOLD_BY_NOTHING = {
     ("feeds", "created_at"),
     ("feeds", "holds_due_at"),
     ("feeds", "accepted_done"),
+    ("feeds", "fence"),
     ("acceptances", "diagnostics"),
     ("acceptances", "created_at"),
     ("spans", "site_id"),
