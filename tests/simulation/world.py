@@ -168,9 +168,11 @@ class SimulatedDatabase(Database):
         """Run a function that only reads."""
         return await self.write(run, site_id=site_id)
 
-    async def write(self, run: Callable[[Connection], T], *, site_id: int | None = None) -> T:
+    async def write(
+        self, run: Callable[[Connection], T], *, site_id: int | None = None, keeps_plans: bool = False
+    ) -> T:
         """Run a function in one transaction; what went wrong on the way back does not undo it."""
-        del site_id
+        del site_id, keeps_plans
         await self._world.point()
         self._away()
         with self._world.books.begin() as connection:
