@@ -15,7 +15,7 @@ from delivery.retry import Failure
 from delivery.sender import Sender
 from delivery.settle import Finished
 from delivery.shapes import encode
-from delivery.transcript import shown_request, shown_response
+from delivery.transcript import digest, shown_request, shown_response
 from delivery.vault import Vault
 from engine.databases import Site
 
@@ -77,6 +77,7 @@ class Attempts:
         sent = await self._sender.post(endpoint.url, sending.body, merged(headers, custom), endpoint.timeout_s, tls=tls)
         duration_ms = round((loop.time() - started) * 1000)
         shown = merged(headers, masked(custom))
+        digested = digest(sending.body)
         response = None if sent.response is None else shown_response(sent.response)
         timings = None if sent.timings is None else encode(sent.timings)
         return [
@@ -85,7 +86,7 @@ class Attempts:
                 result=sent.result,
                 at=at_us,
                 duration_ms=duration_ms,
-                request=shown_request(endpoint.url, shown, one.event.id, len(sending.body)),
+                request=shown_request(endpoint.url, shown, one.event.id, endpoint.form.payload, digested),
                 response=response,
                 timings=timings,
             )

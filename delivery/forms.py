@@ -21,6 +21,7 @@ from engine.events import SCHEMA_VERSION
 
 BATCH_MAX: Final = 50
 WAIT_MAX_MS: Final = 60_000
+BATCH_PREFIX: Final = "batch_"
 
 Projection = Annotated[list[Pointer], Meta(min_length=1, max_length=50)]
 Payload = Literal["full", "thin"] | Projection
@@ -116,7 +117,7 @@ def batch_message(event_ids: Sequence[str], envelopes: Sequence[bytes], form: Fo
 
 def batch_id(event_ids: Sequence[str]) -> str:
     """Return the id of a batch: the same for the same events in the same order, and for no others."""
-    return f"batch_{hashlib.sha256(' '.join(event_ids).encode()).hexdigest()[:32]}"
+    return f"{BATCH_PREFIX}{hashlib.sha256(' '.join(event_ids).encode()).hexdigest()[:32]}"
 
 
 def cloud_attributes(envelope: bytes) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -35,6 +36,7 @@ INSPECTORS_MAX: Final = 100
 LIFETIME_US: Final = 7 * 86_400_000_000
 _TOKEN_BYTES: Final = 16
 _TOKEN_LENGTH: Final = 26
+_GZIP: Final = zlib.MAX_WBITS | 16
 
 
 class Inspectors:
@@ -122,6 +124,15 @@ class Inspectors:
         )
         return [_shown(row) for row in rows[:limit]], len(rows) > limit
 
+    async def body(self, site: Site, inspector_id: str, number: int) -> InspectedRow | None:
+        """Return a request as it arrived, to the byte; None where it is not kept. Raises InspectorNotFound."""
+        await self.get(site, inspector_id)
+        database = await self._databases.of(site)
+        rows = await database.read(
+            lambda conn: store.list_requests(conn, site.id, inspector_id, number - 1, 1), site_id=site.id
+        )
+        return next((row for row in rows if row.number == number), None)
+
     async def receive(self, site: Site, token: str, headers: Mapping[str, str], body: bytes) -> Inspector:
         """Keep a request and return the inspector, which says how it is answered. Raises InspectorNotFound."""
         if site.environment != ENVIRONMENT or len(token) != _TOKEN_LENGTH:
@@ -159,12 +170,22 @@ class Inspectors:
         )
 
 
+def _readable(row: InspectedRow) -> bytes:
+    """Return the beginning of a body as it was before it was compressed; what cannot be undone stays as it arrived."""
+    if row.headers.get("content-encoding") != "gzip":
+        return row.body
+    try:
+        return zlib.decompressobj(wbits=_GZIP).decompress(row.body, BODY_KEPT_MAX)
+    except zlib.error:
+        return row.body
+
+
 def _shown(row: InspectedRow) -> InspectedRequest:
     return InspectedRequest(
         number=row.number,
         at=format_instant(row.at),
         headers=dict(row.headers),
-        body=row.body.decode("utf-8", "replace").replace("\x00", "�"),
+        body=_readable(row).decode("utf-8", "replace").replace("\x00", "�"),
         truncated=row.truncated,
         answered=row.answered,
     )

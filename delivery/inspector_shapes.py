@@ -47,7 +47,7 @@ class Inspector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class InspectedRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request that an inspector received; `number` counts from 1, `body` is its beginning as text."""
+    """A request that an inspector received; `number` counts from 1, `body` is its beginning as text, gzip undone."""
 
     number: int
     at: str

@@ -11,15 +11,19 @@ from sqlalchemy import Connection
 from delivery.errors import DeliveryNotFound
 from delivery.replay_shapes import ERRORS_OF_CLASS, ResponseClass
 from delivery.rows import AttemptRow, DeliveryRow
-from delivery.shapes import Attempt, Delivery, DeliveryStatus, show_attempt, show_delivery, why_waiting
+from delivery.sent import deliveries_in, described, remake
+from delivery.shapes import Attempt, AttemptRequest, Delivery, DeliveryStatus, show_attempt, show_delivery, why_waiting
 from delivery.store.deliveries import find_delivery, forget_attempts, page_deliveries, read_attempts
 from delivery.store.endpoints import find_endpoints
 from delivery.store.filters import UNDELIVERED_STATES, Wanted
+from delivery.store.order import holders
 from engine import feed
 from engine.databases import Databases, Site
+from engine.events import FeedEvent
 from engine.feed import Head
 
 FORGET_AT_ONCE: Final = 1_000
+BLOCKING_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,15 @@ class DeliveryPage:
     data: list[Delivery]
     has_more: bool
     head: Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A request that was made: what the log keeps of it, its body where the very bytes can be made again, and what that is."""
+
+    request: AttemptRequest
+    body: bytes | None
+    said: str
 
 
 class Log:
@@ -137,6 +150,36 @@ class Log:
 
         database = await self._databases.of(site)
         return [show_attempt(row) for row in await database.read(read, site_id=site.id)]
+
+    async def blocking(self, site: Site, endpoint_id: str) -> list[Delivery]:
+        """Return deliveries that were given up and hold up others of their endpoint, the newest first: some of them, if many."""
+
+        def read(conn: Connection) -> list[Delivery]:
+            wanted = DeliveryFilter(endpoint_id=endpoint_id, status="exhausted").wanted()
+            rows = page_deliveries(conn, site.id, wanted, limit=BLOCKING_SHOWN, after=None, before=None)
+            holding = holders(conn, site.id, endpoint_id, [row.id for row in rows])
+            return [show_delivery(row) for row in rows if row.id in holding]
+
+        database = await self._databases.of(site)
+        return await database.read(read, site_id=site.id)
+
+    async def sent(self, site: Site, delivery_id: str, number: int) -> Sent | None:
+        """Return the request of an attempt with its body as it was sent; None where there was none. Raises DeliveryNotFound."""
+        attempts = await self.attempts(site, delivery_id)
+        request = next((each.request for each in attempts if each.number == number), None)
+        if request is None:
+            return None
+        carried = deliveries_in(request)
+
+        def read(conn: Connection) -> list[FeedEvent]:
+            rows = [row for each in carried if (row := find_delivery(conn, site.id, each)) is not None]
+            bodies = feed.read_bodies(conn, site.id, [row.sequence for row in rows])
+            return [bodies[row.sequence] for row in rows if row.sequence in bodies]
+
+        database = await self._databases.of(site)
+        events = await database.read(read, site_id=site.id)
+        body = remake(request, events) if len(events) == len(carried) else None
+        return Sent(request=request, body=body, said=described(request, len(carried)))
 
     async def forget_attempts(self, site: Site, older_than: int) -> int:
         """Remove the attempts of finished deliveries that began before an instant (micros); return how many.

@@ -213,13 +213,17 @@ class Delivery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class AttemptRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The request of an attempt; custom headers show their names only.
 
-    The body is not kept twice: it is made of the event at `event`, and `body_bytes` says how long it was as it was sent.
+    The body is not kept twice: it is made of the event at `event`, with those of the other deliveries in
+    `X-GLedger-Delivery-Id` where it was a batch, by `payload` and what the headers say. `body_bytes` and `body_sha256` are
+    of the body as it was sent.
     """
 
     url: str
     headers: dict[str, str]
     event: str
+    payload: Payload
     body_bytes: int
+    body_sha256: str
 
 
 class AttemptResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -51,6 +51,15 @@ def take_keys(conn: Connection, site_id: int, endpoint_id: str, delivery_ids: Se
     return found
 
 
+def holders(conn: Connection, site_id: int, endpoint_id: str, delivery_ids: Sequence[str]) -> set[str]:
+    """Return which of these deliveries hold a key."""
+    columns = order_keys.c
+    query = select(columns.delivery_id).where(
+        columns.site_id == site_id, among(columns.delivery_id, delivery_ids), columns.endpoint_id == endpoint_id
+    )
+    return set(conn.execute(query).scalars())
+
+
 def forget_keys(conn: Connection, site_id: int, endpoint_id: str) -> None:
     """Forget all keys of an endpoint."""
     conn.execute(delete(order_keys).where(order_keys.c.site_id == site_id, order_keys.c.endpoint_id == endpoint_id))

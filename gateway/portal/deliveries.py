@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 import msgspec
 from starlette.responses import Response
@@ -22,7 +20,7 @@ from engine.money import format_instant, parse_instant
 from engine.shapes import Entry
 from gateway.portal.events import diagnostics_of
 from gateway.portal.home import endpoint_urls
-from gateway.portal.rendering import curl, page, redirect
+from gateway.portal.rendering import page, redirect
 from gateway.portal.visit import Visit
 from gateway.problems import invalid
 from gateway.query import CURSOR, Asked, Parameter
@@ -42,15 +40,6 @@ FILTERS: Final = (
     Parameter(name="q", kind="text", meaning="A delivery's or an event's id, or a correlation id."),
 )
 _envelope: Final = msgspec.json.Decoder(Envelope)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """An attempt as its page shows it: with its line for a shell, and what its signature is checked against."""
-
-    attempt: Attempt
-    curl: str | None
-    signed: dict[str, str] | None
 
 
 async def list_page(visit: Visit) -> Response:
@@ -136,22 +125,28 @@ async def delivery_page(visit: Visit) -> Response:
         diagnostics=diagnostics_of(envelope),
         body=body,
         entry=await _entry(visit, envelope),
-        attempts=await _attempts(visit, delivery_id, body.decode()),
+        attempts=await _attempts(visit, delivery_id),
     )
 
 
 async def attempts_part(visit: Visit) -> Response:
     """Return a delivery's state and attempts alone, as they are now."""
     delivery_id = visit.path_id("delivery")
-    delivery = await visit.services.log.delivery(visit.site, delivery_id, include_event=True)
-    body = bytes(delivery.event).decode() if isinstance(delivery.event, msgspec.Raw) else "{}"
+    delivery = await visit.services.log.delivery(visit.site, delivery_id)
     return page(
         visit,
         "delivery_part.html",
         delivery=delivery,
         endpoint=await _endpoint(visit, delivery.endpoint_id),
-        attempts=await _attempts(visit, delivery_id, body),
+        attempts=await _attempts(visit, delivery_id),
     )
+
+
+async def skip(visit: Visit) -> Response:
+    """Give a delivery up: what waits for it where order is kept goes on."""
+    delivery_id = visit.path_id("delivery")
+    await visit.services.skip.skip_one(visit.site, delivery_id)
+    return redirect(f"/portal/deliveries/{delivery_id}")
 
 
 async def _endpoint(visit: Visit, endpoint_id: str) -> Endpoint | None:
@@ -171,20 +166,9 @@ async def _entry(visit: Visit, envelope: Envelope) -> Entry | None:
         return None
 
 
-async def _attempts(visit: Visit, delivery_id: str, body: str) -> Sequence[Shown]:
-    found = await visit.services.log.attempts(visit.site, delivery_id)
-    return [_shown(attempt, body) for attempt in reversed(found)]
-
-
-def _shown(attempt: Attempt, body: str) -> Shown:
-    request = attempt.request
-    if request is None:
-        return Shown(attempt=attempt, curl=None, signed=None)
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    signed: dict[str, Any] | None = None
-    if "webhook-signature" in headers:
-        signed = {name: headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")}
-    return Shown(attempt=attempt, curl=curl("POST", request.url, request.headers, body), signed=signed)
+async def _attempts(visit: Visit, delivery_id: str) -> list[Attempt]:
+    """Return the attempts of a delivery, the newest first."""
+    return list(reversed(await visit.services.log.attempts(visit.site, delivery_id)))
 
 
 async def _is_delivery(visit: Visit, delivery_id: str) -> bool:

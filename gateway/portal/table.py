@@ -20,6 +20,7 @@ from gateway.portal import (
     inspector,
     live,
     replays,
+    sent,
 )
 from gateway.portal.visit import Visit
 
@@ -53,6 +54,8 @@ PAGES: Final = (
     Page(path="/portal/deliveries/replay", method="POST", handler=replays.replay_selected),
     Page(path="/portal/deliveries/{id}", handler=deliveries.delivery_page),
     Page(path="/portal/deliveries/{id}/attempts", handler=deliveries.attempts_part, live=True),
+    Page(path="/portal/deliveries/{id}/attempts/{number}", handler=sent.attempted),
+    Page(path="/portal/deliveries/{id}/skip", method="POST", handler=deliveries.skip),
     Page(path="/portal/deliveries/{id}/replay", method="POST", handler=replays.replay_one),
     Page(path="/portal/replays", handler=replays.list_page),
     Page(path="/portal/replays", method="POST", handler=replays.begin),
@@ -89,6 +92,7 @@ PAGES: Final = (
     Page(path="/portal/inspectors/{id}", handler=inspector.inspector_page),
     Page(path="/portal/inspectors/{id}", method="POST", handler=inspector.change),
     Page(path="/portal/inspectors/{id}/requests", handler=inspector.requests_part, live=True),
+    Page(path="/portal/inspectors/{id}/requests/{number}", handler=sent.inspected),
     Page(path="/portal/explorer", handler=explorer.explorer_page),
     Page(path="/portal/explorer/token", method="POST", handler=explorer.mint),
 )

@@ -1,4 +1,7 @@
-"""Production in small for journeys: two gateways and a worker on PostgreSQL and Redis; every test has a site of its own."""
+"""Production in small for journeys: two gateways and a worker on PostgreSQL and Redis; every test has a site of its own.
+
+And `gledger dev` with its portal in a real browser.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import msgspec
 import pytest
+from playwright.async_api import Browser, expect
 
 from gledger.sites import CredentialsFile
+from tests.browser import PATIENCE_MS, Window, browsing, window
 from tests.databases import PostgresAddress, Templates
 from tests.processes import Deployment, GatewayProgram, Program, deployed
+from tests.sandbox import Sandbox, open_sandbox
 
 _NUMBERS: Final = itertools.count(1)
 
@@ -156,3 +163,27 @@ async def site(production: Production) -> SiteClient:
     """A fresh site of the production that runs."""
     urls = [each.url for each in production.gateways]
     return await open_site(production.deployment, production.http, urls, f"journey-{next(_NUMBERS)}")
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """One browser for all journeys."""
+    expect.set_options(timeout=PATIENCE_MS)
+    async with browsing() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
+    """A server of the test's own."""
+    async with open_sandbox(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def seen(browser: Browser, sandbox: Sandbox) -> AsyncIterator[Window]:
+    """A window in which the administrator is signed in; at the end nothing was wrong with its pages."""
+    async with window(browser, sandbox.credentials.base_url) as opened:
+        await sandbox.sign_in(opened)
+        yield opened
+        assert (opened.errors, opened.elsewhere) == ([], [])

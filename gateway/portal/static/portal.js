@@ -196,25 +196,103 @@
     tell();
   });
 
-  // Verifying a signature, here and nowhere else
+  // A request as it was sent, to the byte: for a shell, to read, and to verify its signatures, here and nowhere else
+  const exactly = async (place) => {
+    const answer = await fetch(place, { headers: { accept: "application/json" } });
+    if (!answer.ok || answer.redirected) throw new Error(answer.redirected ? "Sign in again: the session has ended." : "This request is not kept any more.");
+    return answer.json();
+  };
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button.copy[data-exact]");
+    if (!button) return;
+    try {
+      const found = await exactly(button.dataset.exact);
+      if (found.curl === null) throw new Error(found.why);
+      await window.portalCopy(button, found.curl);
+    } catch (error) {
+      button.textContent = error.message;
+      say(error.message);
+    }
+  });
+  document.addEventListener("toggle", async (event) => {
+    const place = event.target;
+    if (!place.matches("details[data-exact]") || !place.open || place.dataset.filled) return;
+    place.dataset.filled = "yes";
+    try {
+      const found = await exactly(place.dataset.exact);
+      place.querySelector("[data-said]").textContent = found.why || `It is ${found.said}.`;
+      place.querySelector("[data-text]").textContent = found.text || "";
+      place.querySelector("[data-text]").hidden = !found.text;
+    } catch (error) {
+      place.querySelector("[data-said]").textContent = error.message;
+    }
+  }, true);
+
+  class Cannot extends Error {}
   const bytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const keyOf = async (text) => {
+    if (!window.crypto || !crypto.subtle) throw new Cannot("Nothing was verified: browsers compute signatures on pages under HTTPS or on localhost only, and this page is neither.");
+    if (text.startsWith("whsk_")) throw new Cannot("Nothing was verified: this is a private key. The public one (whpk_…) verifies; keep this one to yourself.");
+    const open = text.startsWith("whpk_");
+    let raw;
+    try { raw = bytes(text.replace(/^wh(sec|pk)_/, "")); } catch { raw = new Uint8Array(); }
+    if (!raw.length || (open && raw.length !== 32)) throw new Cannot(`Nothing was verified: this is no ${open ? "public key: whpk_ and base64 of 32 bytes" : "secret: whsec_ and base64"} after it.`);
+    if (!open) return { version: "v1", what: "secret", method: "HMAC", key: await crypto.subtle.importKey("raw", raw, { name: "HMAC", hash: "SHA-256" }, false, ["verify"]) };
+    try {
+      return { version: "v1a", what: "public key", method: "Ed25519", key: await crypto.subtle.importKey("raw", raw, "Ed25519", false, ["verify"]) };
+    } catch {
+      throw new Cannot("Nothing was verified: this browser does not know Ed25519.");
+    }
+  };
+  const verified = async (found, text) => {
+    if (!found.signature) throw new Cannot("There is nothing to verify: the request carries no webhook-signature.");
+    const signatures = found.signature.split(" ").map((each) => [each.slice(0, each.indexOf(",")), each.slice(each.indexOf(",") + 1)]);
+    const { version, what, method, key } = await keyOf(text);
+    if (found.body === null) throw new Cannot(`Nothing was verified. ${found.why}`);
+    if (!signatures.some(([each]) => each === version)) {
+      const other = version === "v1" ? "v1a, which the public key (whpk_…) verifies" : "v1, which the secret (whsec_…) verifies";
+      throw new Cannot(`Nothing was verified: this is for ${version}, and the request is signed with ${other}.`);
+    }
+    const body = bytes(found.body);
+    const begin = new TextEncoder().encode(`${found.id}.${found.timestamp}.`);
+    const signed = new Uint8Array(begin.length + body.length);
+    signed.set(begin);
+    signed.set(body, begin.length);
+    const over = `over “${found.id}.${found.timestamp}.” and the ${body.length} bytes of the body (${found.said})`;
+    for (const [at, [each, value]] of signatures.entries()) {
+      if (each !== version) continue;
+      let raw;
+      try { raw = bytes(value); } catch { continue; }
+      if (await crypto.subtle.verify(method, key, raw, signed)) {
+        return [true, `The signature is right: ${version}, number ${at + 1} of ${signatures.length}, made with this ${version === "v1" ? "secret" : "key's private half"} ${over}.`];
+      }
+    }
+    const count = signatures.filter(([each]) => each === version).length;
+    return [false, `The signature is of another ${what}: ${count === 1 ? `the one ${version} signature was` : `the ${count} ${version} signatures were`} not made with this one ${over}.`];
+  };
   document.addEventListener("submit", async (event) => {
     const form = event.target.closest("form[data-verify]");
     if (!form) return;
     event.preventDefault();
     const output = form.querySelector("output");
-    const answer = (good, text) => { output.className = good ? "good" : "bad"; output.textContent = text; say(text); };
+    const answer = (kind, text) => { output.className = kind; output.textContent = text; say(text); };
+    answer("", "Verifying…");
     try {
-      const secret = form.querySelector("input").value.trim();
-      const key = await crypto.subtle.importKey("raw", bytes(secret.replace(/^whsec_/, "")), { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
-      const body = document.getElementById(form.dataset.body || "body").dataset.raw;
-      const signed = new TextEncoder().encode(`${form.dataset.id}.${form.dataset.timestamp}.${body}`);
-      const given = form.dataset.signature.split(" ").filter((each) => each.startsWith("v1,"));
-      const checks = await Promise.all(given.map((each) => crypto.subtle.verify("HMAC", key, bytes(each.slice(3)), signed)));
-      answer(checks.includes(true), checks.includes(true) ? "The signature is right." : "No signature of this request was made with this secret.");
+      const found = await exactly(form.dataset.verify);
+      const text = form.querySelector("input").value.trim();
+      if (!text) throw new Cannot("Nothing was verified: give the secret (whsec_…) or the public key (whpk_…).");
+      const [good, said] = await verified(found, text);
+      answer(good ? "good" : "bad", said);
     } catch (error) {
-      answer(false, "This is no secret: whsec_ and base64 after it.");
+      answer("cannot", error.message);
     }
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-public]");
+    if (!button) return;
+    const form = button.form;
+    form.querySelector("input").value = button.dataset.public;
+    form.requestSubmit();
   });
 
   // Plots
