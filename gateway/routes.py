@@ -93,6 +93,9 @@ _RUNNING: Final = (
         method="GET", path="/openapi.yaml", handler=documents.document, tag="Documents", media_type="application/yaml",
     ),
     Route(method="GET", path="/asyncapi.json", handler=documents.document, tag="Documents"),
+    Route(
+        method="GET", path="/api.raml", handler=documents.document, tag="Documents", media_type="application/raml+yaml",
+    ),
     Route(method="GET", path="/docs", handler=documents.explorer, tag="Documents", media_type="text/html"),
     Route(method="GET", path="/docs/{file}", handler=documents.explorer_file, tag="Documents", media_type="*/*"),
     Route(method="GET", path="/errors", handler=documents.error_list, tag="Documents", media_type="text/html"),

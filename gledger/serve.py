@@ -338,4 +338,5 @@ def documents() -> dict[str, tuple[str, bytes]]:
         "/openapi.json": ("application/json", folder.joinpath("openapi.json").read_bytes()),
         "/asyncapi.json": ("application/json", folder.joinpath("asyncapi.json").read_bytes()),
         "/openapi.yaml": ("application/yaml", folder.joinpath("openapi.yaml").read_bytes()),
+        "/api.raml": ("application/raml+yaml", folder.joinpath("api.raml").read_bytes()),
     }

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, built from the gateway's route table: `python -m openapi.build` writes it, `--check` compares what is committed.
+"""OpenAPI 3.1 and RAML 1.0, built from the gateway's route table: `python -m openapi.build` writes it, `--check` compares what is committed.
 
 The same routes give the same bytes, so that a difference in the committed documents is a change of the API.
 """
@@ -15,7 +15,7 @@ import yaml
 
 from auth.scopes import SCOPES
 from gateway.routes import ROUTES, SOCKET_PATH
-from openapi import asyncapi
+from openapi import asyncapi, raml
 from openapi.operations import SHARED, operation, refusal, shared_name
 from openapi.schemas import Json, ref, schemas
 
@@ -87,12 +87,12 @@ def build() -> Json:
 
 
 def render(document: Json, streams: Json) -> dict[str, str]:
-    """Return the text of each file that is committed: the API, and its streams."""
-    as_yaml = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    """Return the text of each file that is committed: the API, and its streams. RAML is the API once more."""
     return {
         "openapi.json": json.dumps(document, ensure_ascii=False, indent=2) + "\n",
-        "openapi.yaml": as_yaml,
+        "openapi.yaml": _yaml(document),
         "asyncapi.json": json.dumps(streams, ensure_ascii=False, indent=2) + "\n",
+        "api.raml": f"#%RAML 1.0\n{_yaml(raml.build(document))}",
     }
 
 
@@ -120,6 +120,10 @@ def main(arguments: Sequence[str]) -> int:
             print(f"openapi/{name} differs from the route table at {where}; run `make openapi`", file=sys.stderr)
             return 1
     return 0
+
+
+def _yaml(document: Json) -> str:
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -20,7 +20,6 @@ DOCUMENTS: Final = {
     "/openapi.json": "OpenAPI 3.1, JSON",
     "/openapi.yaml": "OpenAPI 3.1, YAML",
     "/asyncapi.json": "AsyncAPI 3, JSON",
-    "/asyncapi.yaml": "AsyncAPI 3, YAML",
     "/api.raml": "RAML 1.0",
 }
 
