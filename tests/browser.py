@@ -61,6 +61,10 @@ class Window:
             for node in each["nodes"]
         ]
 
+    async def unfold(self) -> None:
+        """Open everything that is folded away, but for what the window's top shows when it is asked to."""
+        await self.page.evaluate("document.querySelectorAll('main details').forEach((each) => { each.open = true; })")
+
     async def overflows(self) -> bool:
         """Tell whether the page is wider than its window."""
         return bool(

@@ -222,6 +222,8 @@ async def test_another_organizations_administrator_finds_nothing_by_any_id(
     token = await form_token(browser)
     key = (await site.client.post("/v1/api_keys", json={"name": "theirs"})).json()
     replay = (await site.client.post("/v1/replays", json={"delivery_ids": [made["deliveries"][0]]})).json()
+    inspector = (await site.client.post("/v1/inspectors", json={})).json()
+    await site.client.post(inspector["url"], content=b"arrived")
     ids = {
         "/portal/deliveries": made["deliveries"][0],
         "/portal/replays": replay["id"],
@@ -230,7 +232,7 @@ async def test_another_organizations_administrator_finds_nothing_by_any_id(
         "/portal/books": made["ledgers"][0],
         "/portal/accounts": made["accounts"][0],
         "/portal/entries": made["entries"][0],
-        "/portal/inspectors": (await site.client.post("/v1/inspectors", json={})).json()["id"],
+        "/portal/inspectors": inspector["id"],
         "/portal/keys": key["id"],
         "/portal/clients": site.credentials.client_id,
         "/portal/sessions": (
@@ -246,7 +248,8 @@ async def test_another_organizations_administrator_finds_nothing_by_any_id(
             if "{id}" not in each.path:
                 continue
             collection = each.path.partition("/{id}")[0]
-            path = each.path.replace("{id}", ids[collection]).replace("{verb}", verbs.get(collection, "pause"))
+            path = each.path.replace("{id}", ids[collection]).replace("{number}", "1")
+            path = path.replace("{verb}", verbs.get(collection, "pause"))
             form = {"form_token": theirs} if each.method == "POST" else None
             if each.handler.__name__ == "change":
                 form = {**(form or {}), "url": "https://evil.example", "event_types": "*"}
@@ -254,7 +257,10 @@ async def test_another_organizations_administrator_finds_nothing_by_any_id(
             assert answer.status_code == 404, (each.method, path, answer.status_code)
             asked += 1
         await stranger.aclose()
-    assert asked >= 15
+    assert asked >= 20
+    mine = await browser.get(f"/portal/inspectors/{inspector['id']}/requests/1")
+    assert mine.json()["text"] == "arrived"
+    assert (await browser.get(f"/portal/inspectors/{inspector['id']}/requests/2")).status_code == 404
     assert token == await form_token(browser)
     endpoint = (await site.client.get(f"/v1/webhook_endpoints/{made['webhook_endpoints'][0]}")).json()
     assert (endpoint["status"], endpoint["url"]) == ("active", "https://partner.example/hook")

@@ -133,8 +133,20 @@ async def test_every_page_is_fit_for_everybody(
     await sandbox.ask("POST", "/v1/entries", sandbox.entry())
     await receiver.wait_for_count(2, "/hook")
     delivery = (await sandbox.ask("GET", "/v1/deliveries"))["data"][-1]
+    replay = await sandbox.ask("POST", "/v1/replays", {"delivery_ids": [delivery["id"]]})
+    inspector = await sandbox.ask("POST", "/v1/inspectors", {})
+    ordered = {"ordering": "ordered", "retry_schedule": [0], "signature": "v1a", "event_types": ["*"]}
+    receiver.script("/blocked", SERVER_ERROR)
+    blocked = await sandbox.ask("POST", "/v1/webhook_endpoints", {"url": receiver.url("/blocked"), **ordered})
+    await sandbox.ask("POST", "/v1/webhook_endpoints", {"url": inspector["url"], "event_types": ["*"]})
+    await sandbox.ask("POST", "/v1/entries", sandbox.entry())
+    await receiver.wait_for_count(1, "/blocked")
     pages = [
         *_PAGES,
+        f"/endpoints/{blocked['id']}",
+        f"/replays/{replay['id']}",
+        f"/inspectors/{inspector['id']}",
+        "/deliveries?status=skipped",
         f"/endpoints/{hook['id']}",
         f"/entries/{entry['id']}",
         f"/accounts/{sandbox.pair[0]}",
@@ -148,6 +160,7 @@ async def test_every_page_is_fit_for_everybody(
         await sandbox.sign_in(seen)
         for path in pages:
             await seen.open(path)
+            await seen.unfold()
             wrong[path] = await seen.accessibility()
             if await seen.overflows():
                 wrong[path].append("wider than the window")

@@ -30,6 +30,27 @@ _SAID: Final = {
 }
 
 
+_FILLED: Final = {
+    "other_types": "account.created", "description": "All of it", "max_in_flight": "3",
+    "ordering_key": "metadata.customer", "rate_limit": "50", "timeout_s": "7", "retry_schedule": "0, 5 60",
+    "disable_after_s": "7200", "filter": '{"path": "/data/status", "equals": "posted"}', "members": "/data/id\n/data/status",
+    "max_batch": "4", "max_wait_ms": "50", "headers": "X-Team: payments\nAuthorization: Bearer a:b",
+    "metadata": '{"team": "payments"}',
+}  # fmt: skip
+_CHOSEN: Final = {
+    "ordering": "ordered_by", "on_exhausted": "skip_and_flag", "payload": "members", "format": "cloudevents_binary",
+    "compression": "gzip", "signature": "v1a",
+}  # fmt: skip
+_SHOWN: Final[dict[str, Any]] = {
+    "event_types": ["entry.*", "account.created"], "description": "All of it", "metadata": {"team": "payments"},
+    "headers": {"X-Team": "***", "Authorization": "***"}, "timeout_s": 7, "max_in_flight": 3,
+    "retry_schedule": [0, 5, 60], "ordering": "ordered_by", "ordering_key": "metadata.customer",
+    "on_exhausted": "skip_and_flag", "rate_limit": 50, "disable_after_s": 7200,
+    "filter": {"path": "/data/status", "equals": "posted"}, "payload": ["/data/id", "/data/status"],
+    "format": "cloudevents", "compression": "gzip", "max_batch": 4, "max_wait_ms": 50,
+}  # fmt: skip
+
+
 async def verify(page: Page, secret: str | None) -> None:
     """Press the button of the newest attempt, with a secret or with the endpoint's public key."""
     attempt = page.locator("#attempts .attempt").first
@@ -126,20 +147,10 @@ async def test_an_endpoint_has_every_option_by_the_form(sandbox: Sandbox, seen: 
     await seen.open("/endpoints/new")
     for each in await page.locator("details.options summary").all():
         await each.click()
-    filled = {
-        "url": receiver.url("/all"), "other_types": "account.created", "description": "All of it", "max_in_flight": "3",
-        "ordering_key": "metadata.customer", "rate_limit": "50", "timeout_s": "7", "retry_schedule": "0, 5 60",
-        "disable_after_s": "7200", "filter": '{"path": "/data/status", "equals": "posted"}', "members": "/data/id\n/data/status",
-        "max_batch": "4", "max_wait_ms": "50", "headers": "X-Team: payments\nAuthorization: Bearer a:b",
-        "metadata": '{"team": "payments"}',
-    }  # fmt: skip
-    chosen = {
-        "ordering": "ordered_by", "on_exhausted": "skip_and_flag", "payload": "members", "format": "cloudevents_binary",
-        "compression": "gzip", "signature": "v1a",
-    }  # fmt: skip
+    filled = {"url": receiver.url("/all"), **_FILLED}
     for name, value in filled.items():
         await page.fill(f'[name="{name}"]', value)
-    for name, value in chosen.items():
+    for name, value in _CHOSEN.items():
         await page.select_option(f'[name="{name}"]', value)
     await page.uncheck('[name="event_types"][value="*"]')
     await page.check('[name="event_types"][value="entry.*"]')
@@ -148,27 +159,19 @@ async def test_an_endpoint_has_every_option_by_the_form(sandbox: Sandbox, seen: 
     # A browser's console calls every page with a status of 4xx an error.
     assert len(seen.errors) == 1
     seen.errors.clear()
-    for name, value in (filled | chosen).items():
+    for name, value in (filled | _CHOSEN).items():
         await expect(page.locator(f'[name="{name}"]')).to_have_value(value)
     await page.select_option('[name="format"]', "cloudevents")
     await page.get_by_role("button", name="Add and test").click()
     await expect(page.locator("#test-answer .state")).to_have_text("delivered")
     await page.get_by_role("link", name="To the endpoint").click()
     [shown] = (await sandbox.ask("GET", "/v1/webhook_endpoints"))["data"]
-    wanted = {
-        "event_types": ["entry.*", "account.created"], "description": "All of it", "metadata": {"team": "payments"},
-        "headers": {"X-Team": "***", "Authorization": "***"}, "timeout_s": 7, "max_in_flight": 3,
-        "retry_schedule": [0, 5, 60], "ordering": "ordered_by", "ordering_key": "metadata.customer",
-        "on_exhausted": "skip_and_flag", "rate_limit": 50, "disable_after_s": 7200,
-        "filter": {"path": "/data/status", "equals": "posted"}, "payload": ["/data/id", "/data/status"],
-        "format": "cloudevents", "compression": "gzip", "max_batch": 4, "max_wait_ms": 50,
-    }  # fmt: skip
-    assert {name: shown[name] for name in wanted} == wanted
+    assert {name: shown[name] for name in _SHOWN} == _SHOWN
     # Saved as it is shown, nothing changes: neither an option nor a header that is not shown.
     await page.get_by_role("button", name="Save").click()
     await page.wait_for_url(f"**/endpoints/{shown['id']}")
     again = await sandbox.ask("GET", f"/v1/webhook_endpoints/{shown['id']}")
-    assert {name: again[name] for name in wanted} == wanted
+    assert {name: again[name] for name in _SHOWN} == _SHOWN
     for name in ("filter", "retry_schedule", "rate_limit", "ordering_key"):
         await page.fill(f'[name="{name}"]', "")
     await page.select_option('[name="ordering"]', "parallel")
