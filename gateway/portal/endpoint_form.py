@@ -26,7 +26,7 @@ NUMBERS: Final = (
     "max_wait_ms",
     "schema_version",
 )
-CHOICES: Final = ("ordering", "on_exhausted", "format", "compression")
+CHOICES: Final = {"ordering": "parallel", "on_exhausted": "block", "format": "standard", "compression": "none"}
 _TLS: Final = ("certificate", "private_key", "ca")
 _HELD: Final = ("change_headers", "change_tls", "headers", *(f"tls_{name}" for name in _TLS))
 FIELDS: Final = (
@@ -73,9 +73,33 @@ def of_endpoint(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def asked_for(form: Form, *, new: bool) -> wire.Document:
-    """Return the request that a form stands for; raises the problem of a field that cannot be read."""
-    given: dict[str, Any] = {
+def asked_for(form: Form, *, before: Endpoint | None = None) -> wire.Document:
+    """Return the request that a form stands for; raises the problem of a field that cannot be read.
+
+    Of an endpoint that is there only what differs is asked for: a default that is shown stays a default.
+    """
+    given = _options(form)
+    if before is not None:
+        shown = {name: (each,) if isinstance(each, str) else each for name, each in of_endpoint(before).items()}
+        was = _options(Form(fields=shown))
+        given = {name: each for name, each in given.items() if _differs(each, was[name])}
+    if before is None or form.text("change_headers"):
+        given["headers"] = _headers(form.text("headers"))
+    if before is None or form.text("change_tls"):
+        given["tls"] = {name: text for name in _TLS if (text := form.text(f"tls_{name}"))} or None
+    if before is None:
+        given["signature"] = form.text("signature") or None
+    return wire.Document(given, b"")
+
+
+def faults_of(problem: Problem) -> list[str]:
+    """Return what is wrong with a form, each with the field that it is about."""
+    return [f"{each.pointer.lstrip('/') or 'The form'}: {each.detail}" for each in problem.faults] or [problem.detail]
+
+
+def _options(form: Form) -> dict[str, Any]:
+    """Return the options that the fields show openly."""
+    return {
         "url": form.text("url"),
         "event_types": _types(form),
         "description": form.text("description") or None,
@@ -85,20 +109,8 @@ def asked_for(form: Form, *, new: bool) -> wire.Document:
         "filter": _json(form, "filter", None),
         "payload": _payload(form),
         **{name: number(form.text(name)) for name in NUMBERS},
-        **{name: form.text(name) for name in CHOICES if form.text(name)},
+        **{name: form.text(name) or CHOICES[name] for name in CHOICES},
     }
-    if new or form.text("change_headers"):
-        given["headers"] = _headers(form.text("headers"))
-    if new or form.text("change_tls"):
-        given["tls"] = {name: text for name in _TLS if (text := form.text(f"tls_{name}"))} or None
-    if new:
-        given["signature"] = form.text("signature") or None
-    return wire.Document(given, b"")
-
-
-def faults_of(problem: Problem) -> list[str]:
-    """Return what is wrong with a form, each with the field that it is about."""
-    return [f"{each.pointer.lstrip('/') or 'The form'}: {each.detail}" for each in problem.faults] or [problem.detail]
 
 
 def _types(form: Form) -> list[str]:
@@ -111,7 +123,15 @@ def _payload(form: Form) -> Any:
     chosen = form.text("payload")
     if chosen != "members":
         return chosen or None
-    return [each for each in _LIST.split(form.text("members")) if each]
+    return [each.strip() for each in form.text("members").splitlines() if each.strip()]
+
+
+def _differs(one: Any, other: Any) -> bool:
+    """Tell whether an option is another one; types and members are sets, whatever the order of their boxes."""
+    several = (
+        isinstance(one, list) and isinstance(other, list) and all(isinstance(each, str) for each in (*one, *other))
+    )
+    return sorted(one) != sorted(other) if several else bool(one != other)
 
 
 def number(text: str) -> Any:

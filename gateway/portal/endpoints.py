@@ -26,7 +26,11 @@ from gateway.query import CURSOR, Parameter
 ROWS: Final = 50
 FAMILIES: Final = tuple(sorted({f"{each.partition('.')[0]}.*" for each in EVENT_TYPES if each != TEST_TYPE}))
 _TESTED: Final = Parameter(
-    name="tested", kind="integer", minimum=0, maximum=10**17, meaning="Show the test event after this place in the feed."
+    name="tested",
+    kind="integer",
+    minimum=0,
+    maximum=10**17,
+    meaning="Show the test event after this place in the feed.",
 )
 _AFTER: Final = Parameter(
     name="after", kind="integer", minimum=0, maximum=10**17, meaning="Only a test event after this place in the feed."
@@ -65,7 +69,7 @@ async def new_page(visit: Visit) -> Response:
 async def create(visit: Visit) -> Response:
     """Add an endpoint, send it a test event, and show its secret, once."""
     try:
-        draft = wire.decode(endpoint_form.asked_for(visit.form, new=True), EndpointCreate)
+        draft = wire.decode(endpoint_form.asked_for(visit.form), EndpointCreate)
         done = await visit.services.endpoints.create(visit.site, draft)
     except (Problem, DeliveryError) as error:
         faults = endpoint_form.faults_of(problem_of(error))
@@ -85,7 +89,8 @@ async def change(visit: Visit) -> Response:
     """Change what the form says."""
     endpoint_id, version = visit.path_id("endpoint"), visit.form.text("lock_version")
     try:
-        asked = wire.decode(endpoint_form.asked_for(visit.form, new=False), EndpointChange)
+        before = await visit.services.endpoints.get(visit.site, endpoint_id)
+        asked = wire.decode(endpoint_form.asked_for(visit.form, before=before), EndpointChange)
         if_match = int(version) if version.isdecimal() and len(version) < 18 else None
         await visit.services.endpoints.change(visit.site, endpoint_id, asked, if_match=if_match)
     except EndpointNotFound:

@@ -90,8 +90,12 @@ def _line(url: str, headers: Mapping[str, str], body: bytes, *, packed: bool) ->
     """Return the request as a line for a shell; bytes that are no text go through base64."""
     own = {"host", "content-length", "connection", "transfer-encoding", "accept-encoding"}
     sent = {name: value for name, value in headers.items() if name.lower() not in own}
-    if not packed:
-        return curl("POST", url, sent, body.decode("utf-8", "replace"))
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if not packed and "\0" not in text:
+        return curl("POST", url, sent, text)
     return f"printf %s {base64.b64encode(body).decode()} | base64 -d | {curl('POST', url, sent, None)} --data-binary @-"
 
 
