@@ -5,7 +5,7 @@ Everything that follows a site reads `read_after`: streams, webhooks, lists, rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -201,29 +201,40 @@ def read_event(conn: Connection, site_id: int, event_id: str) -> FeedEvent | Non
     return None if row is None else _event(row)
 
 
-def floor(conn: Connection, site_id: int, head: Head, oldest_at: int | None, low: int = 0) -> int:
-    """Return the sequence after which the feed is served: 0, or the last event before an instant.
-
-    Times never run backwards along a feed, so this is a binary search by sequence, from `low` on where that is known.
-    """
-    if oldest_at is None:
-        return 0
-    high = head.sequence
-    while low < high:
-        middle = (low + high + 1) // 2
-        at = conn.execute(
-            select(events.c.created_at).where(events.c.site_id == site_id, events.c.sequence == middle),
-        ).scalar()
-        if at is None or at < oldest_at:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+def floor(conn: Connection, site_id: int, head: Head, oldest_at: int | None) -> int:
+    """Return the sequence after which the feed is served: 0, or the last event before an instant."""
+    return 0 if oldest_at is None else place_at(conn, site_id, head, oldest_at)
 
 
 def place_at(conn: Connection, site_id: int, head: Head, at_us: int) -> int:
     """Return the sequence of the last event before an instant."""
-    return floor(conn, site_id, head, at_us)
+    return places_at(conn, site_id, head, [at_us])[0]
+
+
+def places_at(conn: Connection, site_id: int, head: Head, instants: Sequence[int]) -> list[int]:
+    """Return for each instant the sequence of the last event before it, 0 where there is none.
+
+    Times never run backwards along a feed, so each is a binary search by sequence. All of them go on together: a statement
+    for each halving, however many instants there are.
+    """
+    bounds = [(0, head.sequence)] * len(instants)
+    while True:
+        middles = {(low + high + 1) // 2 for low, high in bounds if low < high}
+        if not middles:
+            return [low for low, _ in bounds]
+        query = select(events.c.sequence, events.c.created_at)
+        query = query.where(events.c.site_id == site_id, among(events.c.sequence, sorted(middles)))
+        times = {row.sequence: row.created_at for row in conn.execute(query)}
+        bounds = [_halved(bound, at_us, times) for bound, at_us in zip(bounds, instants, strict=True)]
+
+
+def _halved(bound: tuple[int, int], at_us: int, times: Mapping[int, int]) -> tuple[int, int]:
+    low, high = bound
+    if low == high:
+        return bound
+    middle = (low + high + 1) // 2
+    # What is not there any more was there before everything that is.
+    return (middle, high) if times.get(middle, -1) < at_us else (low, middle - 1)
 
 
 def cursor_at(conn: Connection, site_id: int, head: Head, sequence: int) -> str:

@@ -216,14 +216,11 @@ class Engine:
         return await self._read(site, read)
 
     async def sequences_at(self, site: Site, instants: Sequence[int]) -> list[int]:
-        """Return for each of some rising instants the sequence of the last event before it, and then the head's."""
+        """Return for each instant the sequence of the last event before it, and then the head's."""
 
         def read(conn: Connection) -> list[int]:
             head = feed.read_head(conn, site.id)
-            found: list[int] = []
-            for at_us in instants:
-                found.append(feed.floor(conn, site.id, head, at_us, found[-1] if found else 0))
-            return [*found, head.sequence]
+            return [*feed.places_at(conn, site.id, head, instants), head.sequence]
 
         return await self._read(site, read)
 

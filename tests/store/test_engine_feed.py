@@ -120,6 +120,16 @@ async def test_place_of_an_instant_is_behind_the_last_event_before_it(stage: Sta
         assert (await stage.engine.place_at(SITE, at_us))[0].sequence == sequence
 
 
+async def test_places_of_many_instants_are_found_together(stage: Stage) -> None:
+    """In whatever order they are asked for, each is behind the last event before it; the head's comes last."""
+    page = await stage.engine.events_after(SITE, None, 10)
+    at = [event.created_at for event in page.events]
+    instants = [0, at[0], at[0] + 1, at[-1], at[-1] + 1, at[4], at[4] - 1, at[4] + 1, at[4], 2**60]
+    expected = [sum(each < instant for each in at) for instant in instants]
+    assert await stage.engine.sequences_at(SITE, instants) == [*expected, 9]
+    assert await stage.engine.sequences_at(SITE, []) == [9]
+
+
 async def test_same_bytes_are_read_wherever_one_asks(stage: Stage) -> None:
     """By id, by sequence, in a page, in a tail."""
     events = await stage.events()
