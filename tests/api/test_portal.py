@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from starlette.types import ASGIApp
 
+from gateway.portal.explorer import DOCUMENTS
 from gateway.portal.rendering import STATIC
 from gateway.portal.table import PAGES
 from gledger.parts import Parts, open_parts
@@ -212,6 +213,18 @@ async def test_every_page_of_a_furnished_site_can_be_opened(
     older = re.search(r'href="(/portal/deliveries\?cursor=[^"]+)"', (await browser.get("/portal/deliveries")).text)
     assert older is not None
     assert (await browser.get(older[1])).status_code == 200
+
+
+async def test_every_description_can_be_downloaded_from_the_explorer(browser: httpx2.AsyncClient) -> None:
+    """Each link leads to a document of its kind."""
+    page = (await browser.get("/portal/explorer")).text
+    for path in DOCUMENTS:
+        assert f'href="{path}" download' in page
+        answer = await browser.get(path)
+        assert (answer.status_code, len(answer.text) > 1000) == (200, True), path
+    raml = await browser.get("/api.raml")
+    assert raml.headers["content-type"] == "application/raml+yaml"
+    assert raml.text.startswith("#%RAML 1.0\n")
 
 
 async def test_another_organizations_administrator_finds_nothing_by_any_id(
