@@ -189,6 +189,7 @@ def _person(serving: Serving, credentials: dict[str, Any]) -> Person:
         "endpoint": {"endpoint_id": endpoint},
         "endpoint, exhausted": {"endpoint_id": endpoint, "status": "exhausted"},
         "endpoint, last answer 4xx": {"endpoint_id": endpoint, "last_response": "4xx"},
+        "last error": {"last_error": "timeout"},
         "event type": {"event_type": "entry.posted"},
         "event type of none": {"event_type": "hold.expired"},
         "endpoint, event type of none": {"endpoint_id": endpoint, "event_type": "hold.expired"},

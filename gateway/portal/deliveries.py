@@ -32,6 +32,7 @@ FILTERS: Final = (
     Parameter(name="status", kind="choice", choices=get_args(DeliveryStatus), meaning="Only in this state."),
     Parameter(name="event_type", kind="choice", choices=tuple(sorted(EVENT_TYPES)), meaning="Only of this type."),
     Parameter(name="last_response", kind="choice", choices=get_args(ResponseClass), meaning="Only last answered so."),
+    Parameter(name="last_error", kind="text", meaning="Only where the last attempt failed with this error class."),
     Parameter(name="since", kind="choice", choices=tuple(SINCE_US), meaning="Only made within this time."),
     Parameter(name="from", kind="text", meaning="Only made at this UTC time or later."),
     Parameter(name="to", kind="text", meaning="Only made at this UTC time or earlier."),
@@ -39,6 +40,11 @@ FILTERS: Final = (
     Parameter(name="sequence_to", kind="integer", maximum=10**17, meaning="Only of this place in the feed or earlier."),
     Parameter(name="q", kind="text", meaning="A delivery's or an event's id, or a correlation id."),
 )
+ERRORS: Final = (
+    *("http_5xx", "http_4xx", "http_3xx", "gone", "timeout", "connection_failed", "dns_not_found", "tls"),
+    *("destination_not_allowed", "aborted_by_endpoint"),
+)
+"""Error classes to choose from; any other can be written."""
 _envelope: Final = msgspec.json.Decoder(Envelope)
 
 
@@ -59,6 +65,7 @@ async def list_page(visit: Visit) -> Response:
         states=get_args(DeliveryStatus),
         types=sorted(EVENT_TYPES),
         classes=get_args(ResponseClass),
+        errors=ERRORS,
         filter=replayable(filter_of(visit, asked)),
         next_page=visit.same_page_with(cursor=page_cursor(found[-1].id)) if has_more else None,
         live_url=None if cursor is not None else _live_url(visit),
@@ -89,12 +96,13 @@ def filter_of(visit: Visit, asked: Asked) -> DeliveryFilter:
         sequence_from=asked.get("sequence_from"),
         sequence_to=asked.get("sequence_to"),
         last_response=asked.get("last_response"),
+        last_error=asked.get("last_error"),
     )
 
 
 def replayable(wanted: DeliveryFilter) -> dict[str, str] | None:
     """Return a filter as the replay's form sends it; None for one that a replay cannot have, or that says nothing."""
-    if wanted.event_id is not None or wanted.correlation_id is not None or wanted == DeliveryFilter():
+    if wanted == DeliveryFilter() or any((wanted.event_id, wanted.correlation_id, wanted.last_error)):
         return None
     given = {
         "endpoint_id": wanted.endpoint_id,

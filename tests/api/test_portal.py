@@ -205,6 +205,7 @@ async def test_every_page_of_a_furnished_site_can_be_opened(
         f"/portal/deliveries/{made['deliveries'][0]}",
         f"/portal/deliveries/{made['deliveries'][0]}/attempts",
         f"/portal/deliveries?q={made['events'][0]}&since=1h&status=pending&sequence_from=1",
+        "/portal/deliveries?last_error=timeout&status=exhausted",
         "/portal/checklist",
     ]
     for path in paths:
