@@ -18,7 +18,7 @@ MEDIA_TYPE: Final = "application/raml+yaml"
 _REF: Final = "$ref"
 _JSON: Final = "application/json"
 _METHODS: Final = ("get", "put", "post", "patch", "delete")
-_SAME: Final = (
+_SAME: Final[tuple[str, ...]] = (
     *(
         "minimum",
         "maximum",
@@ -205,7 +205,7 @@ class _Translation:
             return {"type": self._union(schema["anyOf"], name)}
         if "enum" in schema:
             return {"type": _type_of_values(schema["enum"]), "enum": list(schema["enum"])}
-        kept = {facet: schema[facet] for facet in _SAME if facet in schema}
+        kept: Json = {facet: schema[facet] for facet in _SAME if facet in schema}
         match schema.get("type"):
             case "object":
                 return self._object(schema, name) | kept

@@ -83,7 +83,9 @@ def test_every_operation_has_its_scopes_answers_and_bodies() -> None:
     assert sorted(found) == sorted(described())
     for name, operation in described().items():
         read_of = found[name]
-        ways = [next(iter(each.items()), (None, [])) for each in operation["security"]]
+        ways: list[tuple[str | None, list[str]]] = [
+            next(iter(each.items()), (None, [])) for each in operation["security"]
+        ]
         assert read_of["ways"] == [[way, scopes if way == "oauth2" else []] for way, scopes in ways], name
         assert read_of["statuses"] == sorted(operation["responses"]), name
         assert read_of["bodies"] == list(operation.get("requestBody", {}).get("content", {})), name
