@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
-ROUNDS ?= 20
+ROUNDS ?= 100
 SEEDS ?= 1000
 FIRST ?= 1
 PYTEST := $(BIN)/python -m pytest -q
@@ -49,8 +49,8 @@ documents: $(READY)
 bench: $(READY) ## measure, beside baselines in the same run, and print ratios
 	$(BIN)/python -m bench
 
-chaos: $(READY) ## kill and freeze real processes, ROUNDS=20 times each
-	$(PYTEST) tests/faults --rounds $(ROUNDS)
+chaos: $(READY) ## kill and freeze real processes under load, for ROUNDS=100 rounds
+	$(PYTEST) tests/faults/test_rounds.py --rounds $(ROUNDS)
 
 simulate: $(READY) ## explore SEEDS=1000 stories of death, delay and loss in virtual time
 	PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)

@@ -13,15 +13,9 @@ pytest_plugins = ["tests.databases"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `make chaos ROUNDS=n` say how often each fault is injected, and pictures be asked for."""
+    """Let `make chaos ROUNDS=n` say for how many rounds processes are harmed, and pictures be asked for."""
     parser.addoption("--screenshots", default=None, help="folder into which the portal's journey puts its pictures")
-    parser.addoption("--rounds", type=int, default=2, help="how often each test in tests/faults runs (default 2)")
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that asks for `chaos_round` once for each round, numbered from 1."""
-    if "chaos_round" in metafunc.fixturenames:
-        metafunc.parametrize("chaos_round", range(1, metafunc.config.getoption("rounds") + 1))
+    parser.addoption("--rounds", type=int, default=10, help="rounds in tests/faults/test_rounds.py (default 10)")
 
 
 @pytest.fixture

@@ -137,6 +137,28 @@ class GatewayProgram(Program):
             await until_ready(http, self.url, self)
 
 
+class WorkerProgram(Program):
+    """A worker process, whose metrics are on a port that stays the same over restarts."""
+
+    def __init__(self, *, environ: Mapping[str, str], log: Path, port: int) -> None:
+        super().__init__("worker", environ={**environ, "GLEDGER_WORKER_METRICS_PORT": str(port)}, log=log)
+        self.port = port
+
+    async def ready(self) -> None:
+        """Return when it is at work; raises `ProgramEnded` or `TimeoutError`."""
+
+        async def answers() -> bool | None:
+            _ = self.pid
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                return None
+            writer.close()
+            return True
+
+        await until(answers, timeout_s=READY_TIMEOUT_S)
+
+
 @dataclass(slots=True, kw_only=True)
 class Deployment:
     """What the processes of one test share, and the processes it started."""
@@ -161,10 +183,11 @@ class Deployment:
         program.start()
         return program
 
-    def worker(self, **settings: str) -> Program:
+    def worker(self, **settings: str) -> WorkerProgram:
         """Start a worker."""
         log = self.folder / f"worker-{len(self.programs)}.log"
-        program = Program("worker", environ=self.environ(**settings), log=log)
+        port = int(settings.get("WORKER_METRICS_PORT") or free_port())
+        program = WorkerProgram(environ=self.environ(**settings), log=log, port=port)
         self.programs.append(program)
         program.start()
         return program

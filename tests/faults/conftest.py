@@ -20,7 +20,7 @@ from tests.fakes.receiver import Receiver
 from tests.faults.follower import Follower
 from tests.faults.load import Book, Load
 from tests.faults.promises import check_everything
-from tests.processes import Deployment, GatewayProgram, Program, deployed
+from tests.processes import Deployment, GatewayProgram, WorkerProgram, deployed
 from tests.servers import Postgres
 
 CLIENTS: Final = 12
@@ -30,7 +30,10 @@ LEASE_TIMEOUT_S: Final = 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let one say how many entries are posted while everything dies at once."""
+    """Let one say how large things are, and how many entries are posted while everything dies at once."""
+    parser.addoption(
+        "--large", action="store_true", help="streams in the sizes that are promised: minutes, 20,000 files"
+    )
     parser.addoption("--entries", type=int, default=ENTRIES, help=f"entries in test_everything_at_once ({ENTRIES})")
 
 
@@ -38,6 +41,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def entries(pytestconfig: pytest.Config) -> int:
     """How many entries are posted while everything dies at once."""
     return int(pytestconfig.getoption("entries", ENTRIES))
+
+
+@pytest.fixture
+def rounds(pytestconfig: pytest.Config) -> int:
+    """How many rounds of harm there are."""
+    return int(pytestconfig.getoption("rounds"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much of it: as little as shows it, or as much as is promised."""
+
+    storm: int
+    skipped: int
+    stopped_s: float
+
+
+@pytest.fixture
+def sizes(pytestconfig: pytest.Config) -> Sizes:
+    """How large things are in this run."""
+    if pytestconfig.getoption("large", default=False):
+        return Sizes(storm=10_000, skipped=50_000, stopped_s=60.0)
+    return Sizes(storm=300, skipped=3_000, stopped_s=3.0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,7 +74,7 @@ class Stage:
     valkey: Valkey
     deployment: Deployment
     gateways: list[GatewayProgram]
-    workers: list[Program]
+    workers: list[WorkerProgram]
     receiver: Receiver
     http: aiohttp.ClientSession
     load: Load
@@ -57,12 +83,13 @@ class Stage:
     followers: list[Follower] = field(default_factory=list)
 
     @asynccontextmanager
-    async def under_load(self, *, clients: int = CLIENTS) -> AsyncIterator[None]:
-        """Post without pause while the block runs, and return when every client has its last answer."""
+    async def under_load(self, *, clients: int = CLIENTS) -> AsyncIterator[asyncio.Task[None]]:
+        """Post without pause while the block runs, and return when every client has its last answer; the task is what posts."""
+        self.load.stopped = False
         posting = asyncio.create_task(self.load.run(self.http, self.book, clients=clients))
         try:
             await _or_failed(self.load.until(50), posting)
-            yield
+            yield posting
             await _or_failed(self.load.until(50), posting)
             self.load.stopped = True
             await posting

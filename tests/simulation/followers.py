@@ -163,6 +163,9 @@ class Follower:
             return
         for body in waiting:
             self._take(track, bytes(body), None)
+        if kind == "error" and word["code"] == "not_found":
+            # What was said of a subscription crossed its end.
+            return
         if kind == "error" and word["code"] != "unavailable":
             self._world.broken.append(f"{self.name} was told {word}")
         if "cursor" in word:
