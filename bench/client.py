@@ -11,7 +11,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -53,6 +53,7 @@ class _Connection(asyncio.Protocol):
         self._load = load
         self._answered = answered
         self._buffer = b""
+        self.answer = b""
         self._counted_from = 0.0
         self._transport: asyncio.Transport | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -75,6 +76,7 @@ class _Connection(asyncio.Protocol):
             self._load.failures += 1
             self._load.first_failure = self._load.first_failure or self._buffer[:total].decode(errors="replace")
         self._load.latencies_s.append(time.perf_counter() - self._counted_from)
+        self.answer = self._buffer[head + 4 : total]
         self._buffer = self._buffer[total:]
         self._answered(self)
 
@@ -98,29 +100,34 @@ class _Connection(asyncio.Protocol):
 
 async def _open(
     host: str,
-    port: int,
+    ports: Sequence[int],
     connections: int,
     load: Load,
     answered: Callable[[_Connection], None],
 ) -> list[_Connection]:
     loop = asyncio.get_running_loop()
     return [
-        (await loop.create_connection(lambda: _Connection(load, answered), host, port))[1] for _ in range(connections)
+        (await loop.create_connection(lambda: _Connection(load, answered), host, ports[number % len(ports)]))[1]
+        for number in range(connections)
     ]
 
 
-async def run(host: str, port: int, connections: int, next_request: Callable[[], bytes | None]) -> Load:
-    """Send requests over so many connections, each its next one as soon as the last is answered, until there are none."""
+async def run(host: str, ports: Sequence[int], connections: int, next_request: Callable[[bytes], bytes | None]) -> Load:
+    """Send requests over so many connections, each its next one as soon as the last is answered, until there are none.
+
+    What comes next may depend on what the connection was answered last: nothing at first. The connections are spread over
+    the ports.
+    """
     load = Load()
 
     def following(connection: _Connection) -> None:
-        request = next_request()
+        request = next_request(connection.answer)
         if request is None:
             connection.close()
         else:
             connection.send(request, time.perf_counter())
 
-    opened = await _open(host, port, connections, load, following)
+    opened = await _open(host, ports, connections, load, following)
     started = time.perf_counter()
     for each in opened:
         following(each)
@@ -160,7 +167,7 @@ async def paced(
             for each in opened:
                 each.close()
 
-    opened = await _open(host, port, connections, load, answered)
+    opened = await _open(host, (port,), connections, load, answered)
     idle.extend(opened)
     started, started_us = time.perf_counter(), time.time_ns() // 1000
     for number in range(count):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvloop
 
@@ -54,11 +54,11 @@ def scheduled(bearer: str, ids: list[str]) -> Callable[[int, int], bytes]:
     return make
 
 
-def bulk(bearer: str, ids: list[str]) -> Callable[[int], bytes]:
-    """Return what makes the n-th request: a hundred entries at once."""
+def bulk(bearer: str, ids: list[str], size: int = BULK) -> Callable[[int], bytes]:
+    """Return what makes the n-th request: a hundred entries at once, unless another number is given."""
     run = time.time_ns()
     half = len(ids) // 2
-    body = json.dumps({"entries": [entry(ids[each % half], ids[half + each % half]) for each in range(BULK)]}).encode()
+    body = json.dumps({"entries": [entry(ids[each % half], ids[half + each % half]) for each in range(size)]}).encode()
 
     def make(number: int) -> bytes:
         return client.request("POST", "/v1/entries/batch", bearer, body, f"idempotency-key: {run}-{number}\r\n")
@@ -68,20 +68,29 @@ def bulk(bearer: str, ids: list[str]) -> Callable[[int], bytes]:
 
 def post_for(port: int, connections: int, seconds: float, make: Callable[[int], bytes]) -> client.Load:
     """Post for so long in a closed loop."""
+    return converse_for((port,), connections, seconds, lambda number, _: make(number))
+
+
+def converse_for(
+    ports: Sequence[int], connections: int, seconds: float, make: Callable[[int, bytes], bytes]
+) -> client.Load:
+    """Post for so long in a closed loop over one gateway or several; a request may depend on the answer before it."""
     end = time.monotonic() + seconds
     numbers: Iterator[int] = itertools.count()
-    return _all_posted(port, connections, lambda: make(next(numbers)) if time.monotonic() < end else None)
+    return _all_posted(
+        ports, connections, lambda answer: make(next(numbers), answer) if time.monotonic() < end else None
+    )
 
 
 def post_some(port: int, connections: int, requests: int, make: Callable[[int], bytes]) -> client.Load:
     """Post so many requests in a closed loop."""
     numbers = iter(range(requests))
 
-    def following() -> bytes | None:
+    def following(_answer: bytes) -> bytes | None:
         number = next(numbers, None)
         return None if number is None else make(number)
 
-    return _all_posted(port, connections, following)
+    return _all_posted((port,), connections, following)
 
 
 def post_paced(port: int, rate_per_s: float, seconds: float, make: Callable[[int, int], bytes]) -> client.Load:
@@ -90,8 +99,8 @@ def post_paced(port: int, rate_per_s: float, seconds: float, make: Callable[[int
     return _without_failures(load)
 
 
-def _all_posted(port: int, connections: int, following: Callable[[], bytes | None]) -> client.Load:
-    load: client.Load = uvloop.run(client.run("127.0.0.1", port, connections, following))
+def _all_posted(ports: Sequence[int], connections: int, following: Callable[[bytes], bytes | None]) -> client.Load:
+    load: client.Load = uvloop.run(client.run("127.0.0.1", ports, connections, following))
     return _without_failures(load)
 
 
