@@ -118,11 +118,18 @@ class ApiKeys:
             raise KeyNotFound(id_)
         return record.key
 
-    async def list(self, site_id: int, *, limit: int, before: str | None = None) -> list[ApiKey]:
-        """Return a site's keys, the newest first; `before` is the id of the last one seen. Raises KeyNotFound if it is none."""
+    async def list(
+        self, site_id: int, *, limit: int, before: str | None = None, ascending: bool = False
+    ) -> list[ApiKey]:
+        """Return a site's keys, the newest first or the oldest; `before` is the id of the last one seen.
+
+        Raises KeyNotFound if it is none.
+        """
         if before is not None:
             _require_form(before)
-        records = await self._control.read(lambda conn: store.list_api_keys(conn, site_id, limit=limit, before=before))
+        records = await self._control.read(
+            lambda conn: store.list_api_keys(conn, site_id, limit=limit, before=before, ascending=ascending)
+        )
         return [record.key for record in records]
 
     async def revoke(self, site_id: int, id_: str, *, now_us: int) -> ApiKey:

@@ -218,12 +218,14 @@ def find_api_key(conn: Connection, site_id: int, id_: str) -> ApiKeyRecord | Non
     return next(iter(_api_keys(conn, api_keys.c.site_id == site_id, api_keys.c.id == id_)), None)
 
 
-def list_api_keys(conn: Connection, site_id: int, *, limit: int, before: str | None) -> list[ApiKeyRecord]:
-    """Return a site's API keys, the newest first, starting below an id."""
+def list_api_keys(
+    conn: Connection, site_id: int, *, limit: int, before: str | None, ascending: bool = False
+) -> list[ApiKeyRecord]:
+    """Return a site's API keys, the newest first or the oldest, starting after an id."""
     conditions = [api_keys.c.site_id == site_id]
     if before is not None:
-        conditions.append(api_keys.c.id < before)
-    return _api_keys(conn, *conditions, limit=limit)
+        conditions.append(api_keys.c.id > before if ascending else api_keys.c.id < before)
+    return _api_keys(conn, *conditions, limit=limit, ascending=ascending)
 
 
 def list_api_keys_named(conn: Connection, site_id: int, name: str, *, created_by: str) -> list[ApiKeyRecord]:
@@ -361,12 +363,14 @@ def _client(conn: Connection, *conditions: ColumnElement[bool], lock: bool) -> C
     )
 
 
-def _api_keys(conn: Connection, *conditions: ColumnElement[bool], limit: int | None = None) -> list[ApiKeyRecord]:
+def _api_keys(
+    conn: Connection, *conditions: ColumnElement[bool], limit: int | None = None, ascending: bool = False
+) -> list[ApiKeyRecord]:
     query = (
         select(api_keys, sites.c.organization, sites.c.environment)
         .join(sites, sites.c.id == api_keys.c.site_id)
         .where(*conditions)
-        .order_by(api_keys.c.id.desc())
+        .order_by(api_keys.c.id.asc() if ascending else api_keys.c.id.desc())
         .limit(limit)
     )
     return [_api_key_record(row) for row in conn.execute(query)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -125,12 +125,22 @@ class Endpoints:
         database = await self._databases.of(site)
         return await database.write(write, site_id=site.id)
 
-    async def list(self, site: Site, *, limit: int, before: str | None = None) -> EndpointPage:
+    async def list(
+        self,
+        site: Site,
+        *,
+        limit: int,
+        before: str | None = None,
+        ascending: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> EndpointPage:
         """Return a page of endpoints; `before` is the id of the last one of the page before."""
 
         def read(conn: Connection) -> EndpointPage:
             head = feed.read_head(conn, site.id)
-            rows = store.page_endpoints(conn, site.id, limit=limit + 1, before=before)
+            rows = store.page_endpoints(
+                conn, site.id, limit=limit + 1, before=before, ascending=ascending, metadata=metadata
+            )
             return EndpointPage(data=[self._show(row) for row in rows[:limit]], has_more=len(rows) > limit, head=head)
 
         database = await self._databases.of(site)
@@ -185,15 +195,15 @@ class Endpoints:
 
         await self._transact(site, endpoint_id, apply, if_match=if_match)
 
-    async def pause(self, site: Site, endpoint_id: str) -> Endpoint:
+    async def pause(self, site: Site, endpoint_id: str, *, if_match: int | None = None) -> Endpoint:
         """Send nothing more until resumed; events go on being numbered and wait. Raises EndpointNotFound, EndpointDisabled."""
-        return await self._set_status(site, endpoint_id, "paused", {"active"})
+        return await self._set_status(site, endpoint_id, "paused", {"active"}, if_match)
 
-    async def resume(self, site: Site, endpoint_id: str) -> Endpoint:
+    async def resume(self, site: Site, endpoint_id: str, *, if_match: int | None = None) -> Endpoint:
         """Send what waited and what comes. Raises EndpointNotFound, EndpointDisabled."""
-        return await self._set_status(site, endpoint_id, "active", {"paused"})
+        return await self._set_status(site, endpoint_id, "active", {"paused"}, if_match)
 
-    async def enable(self, site: Site, endpoint_id: str) -> Endpoint:
+    async def enable(self, site: Site, endpoint_id: str, *, if_match: int | None = None) -> Endpoint:
         """Begin to enable a disabled endpoint: a ping goes to it through the feed, and when it passes the endpoint is active.
 
         One that is active or paused stays as it is; asked again while a ping is on its way, another follows it.
@@ -218,7 +228,7 @@ class Endpoints:
             insert_facts(conn, site.id, pings, now_us)
             return enabling
 
-        row = await self._transact(site, endpoint_id, apply)
+        row = await self._transact(site, endpoint_id, apply, if_match=if_match)
         for ping in pings:
             # It is stored and would be handed over by the sweep; its key makes one event of both.
             await self._record_fact(site, ping)
@@ -231,6 +241,7 @@ class Endpoints:
         wanted: RotateSecret | None = None,
         *,
         key: IdempotencyKey | None = None,
+        if_match: int | None = None,
     ) -> Written:
         """Give the endpoint a new secret; the old one goes on signing beside it for the overlap. Raises EndpointNotFound."""
         wanted = wanted or RotateSecret()
@@ -243,7 +254,7 @@ class Endpoints:
             answered = self._answered(conn, site, key)
             if answered is not None:
                 return answered
-            row = _lock_present(conn, site.id, endpoint_id)
+            row = _lock_present(conn, site.id, endpoint_id, if_match)
             now_us = self._clock.now_us()
             ends = now_us + overlap_us
             old = [replace(one, expires_at=min(one.expires_at or ends, ends)) for one in row.signing_secrets(now_us)]
@@ -283,7 +294,9 @@ class Endpoints:
             raise EndpointNotFound(endpoint_id)
         return row
 
-    async def _set_status(self, site: Site, endpoint_id: str, status: str, allowed_from: set[str]) -> Endpoint:
+    async def _set_status(
+        self, site: Site, endpoint_id: str, status: str, allowed_from: set[str], if_match: int | None
+    ) -> Endpoint:
         def apply(conn: Connection, row: EndpointRow, head: Head, now_us: int) -> EndpointRow:
             if row.status in _OFF:
                 raise EndpointDisabled(endpoint_id)
@@ -299,7 +312,7 @@ class Endpoints:
                 now_us=now_us,
             )
 
-        return self._told(site, await self._transact(site, endpoint_id, apply))
+        return self._told(site, await self._transact(site, endpoint_id, apply, if_match=if_match))
 
     async def _transact(
         self,
@@ -311,9 +324,7 @@ class Endpoints:
     ) -> EndpointRow:
         def write(conn: Connection) -> EndpointRow:
             head = feed.lock_head(conn, site.id)
-            row = _lock_present(conn, site.id, endpoint_id)
-            if if_match is not None and if_match != row.lock_version:
-                raise PreconditionFailed(row.lock_version)
+            row = _lock_present(conn, site.id, endpoint_id, if_match)
             return change(conn, row, head, self._clock.now_us())
 
         database = await self._databases.of(site)
@@ -366,8 +377,10 @@ def _or(given: int | UnsetType | None, default: int) -> int:
     return default if given is UNSET or given is None else given
 
 
-def _lock_present(conn: Connection, site_id: int, endpoint_id: str) -> EndpointRow:
+def _lock_present(conn: Connection, site_id: int, endpoint_id: str, if_match: int | None) -> EndpointRow:
     row = store.lock_endpoints(conn, site_id, [endpoint_id]).get(endpoint_id)
     if row is None or row.status == "deleted":
         raise EndpointNotFound(endpoint_id)
+    if if_match is not None and if_match != row.lock_version:
+        raise PreconditionFailed(row.lock_version)
     return row

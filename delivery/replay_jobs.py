@@ -133,12 +133,12 @@ class Replays:
         database = await self._databases.of(site)
         return await database.read(read, site_id=site.id)
 
-    async def list(self, site: Site, *, limit: int, before: str | None = None) -> ReplayPage:
+    async def list(self, site: Site, *, limit: int, before: str | None = None, ascending: bool = False) -> ReplayPage:
         """Return a page of replays; `before` is the id of the last one of the page before."""
 
         def read(conn: Connection) -> ReplayPage:
             head = feed.read_head(conn, site.id)
-            rows = store.page_replays(conn, site.id, limit=limit + 1, before=before)
+            rows = store.page_replays(conn, site.id, limit=limit + 1, before=before, ascending=ascending)
             sums = store.sum_parts(conn, site.id, [row.id for row in rows[:limit]])
             data = [show_replay(row, [sums[row.id]] if row.id in sums else []) for row in rows[:limit]]
             return ReplayPage(data=data, has_more=len(rows) > limit, head=head)

@@ -15,11 +15,12 @@ from sqlalchemy import Connection, Table, and_, func, select
 
 from engine.balances import EMPTY
 from engine.category_audit import verify_categories
-from engine.event_audit import verify_account_metadata, verify_business_events
+from engine.event_audit import verify_business_events
 from engine.feed import read_head
 from engine.feed_audit import verify_feed
 from engine.finding import Finding, readable
 from engine.line_audit import Known, verify_lines
+from engine.metadata_audit import verify_metadata
 from engine.money import format_instant
 from engine.rows import AccountRow, LedgerRow
 from engine.schema import acceptances, accounts, balances, entries, events, holds, ledgers
@@ -76,7 +77,7 @@ def verify_accounts(conn: Connection, site_id: int, progress: Progress) -> Findi
         or verify_spans(conn, site_id)
         or verify_categories(conn, site_id, lambda _rows: None)
         or verify_business_events(conn, site_id, lambda _rows: None)
-        or verify_account_metadata(conn, site_id)
+        or verify_metadata(conn, site_id)
     )
 
 

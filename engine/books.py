@@ -67,6 +67,7 @@ class Books:
         self._accounts: dict[str, AccountRow] = {}
         self._totals: dict[str, Totals] = {}
         self._account_of: dict[str, str] = {}
+        self._account_by_code: dict[tuple[str, str], str] = {}
         self._entries: dict[str, EntryRow] = {}
         self._lines: dict[str, list[LineRow]] = {}
         self._entry_of: dict[str, str | None] = {}
@@ -148,6 +149,15 @@ class Books:
         """Return the id of the account that has this external id."""
         found = self._account_of.get(external_id)
         return found if found is not None or self._below is None else self._below.account_named(external_id)
+
+    def account_coded(self, ledger_id: str, code: str) -> str | None:
+        """Return the id of the account of a ledger that has this code."""
+        found = self._account_by_code.get((ledger_id, code))
+        if found is None and self._below is not None:
+            found = self._below.account_coded(ledger_id, code)
+        # Who had the code when that was noted may have given it up since.
+        account = None if found is None else self.account(found)
+        return found if account is not None and account["code"] == code else None
 
     def purposeful(self, ledger_id: str, purpose: str, currency: str, exponent: int) -> str | None:
         """Return the account of a ledger that the books use for a purpose of theirs in a currency."""
@@ -295,6 +305,8 @@ class Books:
             self._purposeful[place] = account["id"]
         if account["external_id"] is not None:
             self._account_of[account["external_id"]] = account["id"]
+        if account["code"] is not None:
+            self._account_by_code[account["ledger_id"], account["code"]] = account["id"]
 
     def _put_resource(self, kind: str, row: ResourceRow) -> None:
         self._resources[kind, row["id"]] = row

@@ -15,18 +15,17 @@ from engine.balances import EMPTY, Totals
 from engine.books import Books, Decision
 from engine.category_commands import CreateCategory, LinkCategory, PlaceAccount, UpdateCategory
 from engine.category_shapes import category_of, member_of
+from engine.currencies import exponent_of
 from engine.errors import (
     AlreadyTaken,
     AmountOutOfRange,
     CategoryCycle,
     CategoryLimitReached,
     CategoryMismatch,
-    CurrencyExponentUnknown,
     NotFound,
     PreconditionFailed,
 )
 from engine.events import EventDraft
-from engine.money import currency_exponent
 from engine.occasion import Occasion
 from engine.rows import ResourceRow
 from engine.shapes import encode
@@ -44,11 +43,7 @@ def create_category(command: CreateCategory, books: Books, occasion: Occasion) -
         holder = books.resource_named(KIND, "external_id", command.external_id)
         if holder is not None:
             raise AlreadyTaken("category", command.external_id, holder["id"])
-    exponent = command.currency_exponent
-    if exponent is None:
-        exponent = currency_exponent(command.currency)
-    if exponent is None:
-        raise CurrencyExponentUnknown(command.currency)
+    exponent = exponent_of(command.currency, command.currency_exponent, books)
     row: ResourceRow = {
         "site_id": occasion.site_id,
         "id": occasion.draw(),
@@ -71,9 +66,7 @@ def create_category(command: CreateCategory, books: Books, occasion: Occasion) -
 def update_category(command: UpdateCategory, books: Books, occasion: Occasion) -> Decision:
     """Decide a change of what a category is called or may come to; the event tells what it was."""
     row = _category(command.category_id, books)
-    totals = books.membership.totals(row["id"])
-    if command.if_match is not None and command.if_match != totals.lock_version:
-        raise PreconditionFailed(totals.lock_version)
+    totals = _at_version(row, command.if_match, books)
     changes: dict[str, Any] = {}
     if command.name is not None:
         changes["name"] = command.name
@@ -98,6 +91,7 @@ def place_account(command: PlaceAccount, books: Books, occasion: Occasion) -> De
     row, account = _category(command.category_id, books), books.account(command.account_id)
     if account is None:
         raise NotFound("account", command.account_id)
+    _at_version(row, command.if_match, books)
     direct = books.membership.direct(account["id"])
     if (row["id"] in direct) == command.inside:
         return _unchanged(row, "account", account["id"], books, inside=command.inside)
@@ -123,6 +117,7 @@ def place_account(command: PlaceAccount, books: Books, occasion: Occasion) -> De
 def link_category(command: LinkCategory, books: Books, occasion: Occasion) -> Decision:
     """Decide that a category with all that is in it stands in another or no longer; raises CategoryCycle."""
     row, child = _category(command.category_id, books), _category(command.child_id, books)
+    _at_version(row, command.if_match, books)
     if books.membership.linked(row["id"], child["id"]) == command.inside:
         return _unchanged(row, KIND, child["id"], books, inside=command.inside)
     above = books.membership.above(row["id"])
@@ -147,6 +142,13 @@ def _category(category_id: str, books: Books) -> ResourceRow:
     if row is None:
         raise NotFound("account category", category_id)
     return row
+
+
+def _at_version(row: ResourceRow, if_match: int | None, books: Books) -> Totals:
+    totals = books.membership.totals(row["id"])
+    if if_match is not None and if_match != totals.lock_version:
+        raise PreconditionFailed(totals.lock_version)
+    return totals
 
 
 def _check_fits(row: ResourceRow, currency: str, exponent: int, ledger_id: str | None) -> None:

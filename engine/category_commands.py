@@ -7,7 +7,7 @@ from dataclasses import field as default
 from typing import Literal
 
 from engine.balances import Direction, Limit
-from engine.needs import ALONE, Light, Needs
+from engine.needs import ALONE, Light, Needs, tell_currency
 
 MonitorField = Literal["available", "pending", "posted", "lock_version"]
 Operator = Literal["lt", "lte", "eq", "gte", "gt"]
@@ -33,6 +33,7 @@ class CreateCategory(Light):
             needs.ledgers.add(self.ledger_id)
         if self.external_id is not None:
             needs.resource("account_category", self.external_id, "external_id")
+        tell_currency(needs, self.currency)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ class PlaceAccount(Light):
     category_id: str
     account_id: str
     inside: bool
+    if_match: int | None = None
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
@@ -73,6 +75,7 @@ class LinkCategory(Light):
     category_id: str
     child_id: str
     inside: bool
+    if_match: int | None = None
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""

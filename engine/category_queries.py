@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
-from engine import category_store, store
+from engine import category_store, listing, store
 from engine.balances import EMPTY
 from engine.category_shapes import (
     AccountCategory,
@@ -52,17 +52,18 @@ def list_categories(
     account_id: str | None = None,
 ) -> Page[AccountCategory]:
     """Return a page of categories: only those directly in one, only those an account was put into."""
-    query = selected(conn, select(account_categories), account_categories, site_id, wanted)
+    narrowed = []
     if parent_id is not None:
         inside = select(category_links.c.child_id).where(
             category_links.c.site_id == site_id, category_links.c.parent_id == parent_id
         )
-        query = query.where(account_categories.c.id.in_(inside))
+        narrowed.append(account_categories.c.id.in_(inside))
     if account_id is not None:
         holding = select(category_accounts.c.category_id).where(
             category_accounts.c.site_id == site_id, category_accounts.c.account_id == account_id
         )
-        query = query.where(account_categories.c.id.in_(holding))
+        narrowed.append(account_categories.c.id.in_(holding))
+    query = selected(conn, account_categories, site_id, wanted, *narrowed)
     return page_of(_shown(conn, site_id, [dict(row) for row in conn.execute(query).mappings()]), wanted)
 
 
@@ -76,14 +77,13 @@ def list_category_accounts(conn: Connection, site_id: int, category_id: str, wan
     """Return a page of the accounts directly in a category; raises NotFound."""
     _category(conn, site_id, category_id)
     places = category_accounts.c
-    query = (
-        select(places.account_id)
-        .where(places.site_id == site_id, places.category_id == category_id)
-        .order_by(places.account_id.desc())
-        .limit(wanted.limit + 1)
+    after = None if wanted.cursor is None else parse_page_cursor(wanted.cursor)
+    query = select(places.account_id).where(
+        places.site_id == site_id,
+        places.category_id == category_id,
+        *listing.beyond(places.account_id, after, ascending=wanted.ascending),
     )
-    if wanted.cursor is not None:
-        query = query.where(places.account_id < parse_page_cursor(wanted.cursor))
+    query = query.order_by(listing.ordered(places.account_id, ascending=wanted.ascending)).limit(wanted.limit + 1)
     ids = list(conn.execute(query).scalars())
     found = {row["id"]: account_of(row, totals) for row, totals in store.accounts_by_id(conn, site_id, ids)}
     return page_of([found[account_id] for account_id in ids], wanted)
@@ -102,9 +102,8 @@ def list_monitors(
     conn: Connection, site_id: int, wanted: Selection, subject_ids: Sequence[str] = ()
 ) -> Page[BalanceMonitor]:
     """Return a page of monitors, only those of the account and of the category that are named."""
-    query = selected(conn, select(balance_monitors), balance_monitors, site_id, wanted)
-    for subject_id in subject_ids:
-        query = query.where(balance_monitors.c.subject_id == subject_id)
+    watching = [balance_monitors.c.subject_id == subject_id for subject_id in subject_ids]
+    query = selected(conn, balance_monitors, site_id, wanted, *watching)
     return page_of([monitor_of(dict(row)) for row in conn.execute(query).mappings()], wanted)
 
 

@@ -10,19 +10,19 @@ from engine import effects, resources
 from engine.balances import EMPTY, Direction, Totals
 from engine.books import Books, Decision
 from engine.commands import CloseAccount, CreateAccount, CreateLedger, UpdateAccount, UpdateLedger
+from engine.currencies import exponent_of
 from engine.entry_errors import PeriodNotOver
 from engine.errors import (
     AccountClosed,
     AccountNotEmpty,
     AlreadyTaken,
-    CurrencyExponentUnknown,
     NotFound,
     PreconditionFailed,
 )
 from engine.events import EventDraft
-from engine.money import currency_exponent
 from engine.occasion import Occasion
 from engine.opening import account_row
+from engine.reference_errors import AccountCodeTaken
 from engine.rows import AccountRow, LedgerRow, ResourceRow
 from engine.shapes import account_of, encode, ledger_of
 
@@ -35,11 +35,13 @@ NORMAL_BALANCE: Final[dict[str, Direction]] = {
 }
 
 
-def create_ledger(command: CreateLedger, occasion: Occasion) -> Decision:
+def create_ledger(command: CreateLedger, books: Books, occasion: Occasion) -> Decision:
     """Decide a new ledger."""
+    _check_entity(command.entity_id, books)
     ledger: LedgerRow = {
         "site_id": occasion.site_id,
         "id": occasion.draw(),
+        "entity_id": command.entity_id,
         "name": command.name,
         "description": command.description,
         "status": "active",
@@ -69,6 +71,9 @@ def update_ledger(command: UpdateLedger, books: Books, occasion: Occasion) -> De
         changes["closed_until"] = None if command.reopen else command.closed_until
         if command.closed_until is not None and command.closed_until > occasion.now_us:
             raise PeriodNotOver(command.closed_until)
+    if command.clear_entity or command.entity_id is not None:
+        _check_entity(command.entity_id, books)
+        changes["entity_id"] = None if command.clear_entity else command.entity_id
     row, previous = resources.changed(cast("ResourceRow", ledger), changes, occasion)
     changed = cast("LedgerRow", row)
     if not previous:
@@ -80,20 +85,20 @@ def update_ledger(command: UpdateLedger, books: Books, occasion: Occasion) -> De
 
 
 def create_account(command: CreateAccount, books: Books, occasion: Occasion) -> Decision:
-    """Decide a new account: its ledger exists, its external id is free, its currency has an exponent."""
-    if books.ledger(command.ledger_id) is None:
+    """Decide a new account: its ledger exists, its names are free, its currency has an exponent."""
+    ledger = books.ledger(command.ledger_id)
+    if ledger is None:
         raise NotFound("ledger", command.ledger_id, pointer="/ledger_id")
     if command.external_id is not None:
         holder = books.account_named(command.external_id)
         if holder is not None:
             raise AlreadyTaken("account", command.external_id, holder)
-    exponent = command.currency_exponent
-    if exponent is None:
-        exponent = currency_exponent(command.currency)
-    if exponent is None:
-        raise CurrencyExponentUnknown(command.currency)
+    _check_code(command.ledger_id, command.code, None, books)
+    _check_entity(command.entity_id, books)
+    exponent = exponent_of(command.currency, command.currency_exponent, books)
     normal = command.normal_balance or NORMAL_BALANCE[command.type]
     account = account_row(command.ledger_id, command.name, command.type, normal, command.currency, exponent, occasion)
+    account["entity_id"] = ledger["entity_id"] if command.entity_id is None else command.entity_id
     account["description"] = command.description
     account["code"] = command.code
     account["external_id"] = command.external_id
@@ -115,6 +120,10 @@ def update_account(command: UpdateAccount, books: Books, occasion: Occasion) -> 
         changes["description"] = None if command.clear_description else command.description
     if command.clear_code or command.code is not None:
         changes["code"] = None if command.clear_code else command.code
+        _check_code(account["ledger_id"], changes["code"], account["id"], books)
+    if command.clear_entity or command.entity_id is not None:
+        _check_entity(command.entity_id, books)
+        changes["entity_id"] = None if command.clear_entity else command.entity_id
     if command.allow_negative is not None:
         changes["allow_negative"] = command.allow_negative
     if command.limits is not None:
@@ -146,6 +155,17 @@ def close_account(command: CloseAccount, books: Books, occasion: Occasion) -> De
     changed["status"] = "closed"
     changed["updated_at"] = occasion.now_us
     return _decided_account(changed, totals.bump(), books, "account.updated", occasion, encode({"status": "open"}))
+
+
+def _check_code(ledger_id: str, code: str | None, own_id: str | None, books: Books) -> None:
+    holder = None if code is None else books.account_coded(ledger_id, code)
+    if code is not None and holder not in {None, own_id}:
+        raise AccountCodeTaken(ledger_id, code, str(holder))
+
+
+def _check_entity(entity_id: str | None, books: Books) -> None:
+    if entity_id is not None and books.resource("entity", entity_id) is None:
+        raise NotFound("entity", entity_id, pointer="/entity_id")
 
 
 def _account(account_id: str, if_match: int | None, books: Books) -> tuple[AccountRow, Totals]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from engine.balances import Direction, Limit
-from engine.needs import Light, Needs
+from engine.needs import Light, Needs, tell_currency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,8 +14,13 @@ class CreateLedger(Light):
     """Open a ledger."""
 
     name: str
+    entity_id: str | None = None
     description: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+
+    def tell(self, needs: Needs) -> None:
+        """Add the rows this command has to know."""
+        _tell_entity(needs, self.entity_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +34,19 @@ class UpdateLedger(Light):
     metadata: dict[str, str] | None = None
     closed_until: int | None = None
     reopen: bool = False
+    entity_id: str | None = None
+    clear_entity: bool = False
     if_match: int | None = None
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
         needs.ledgers.add(self.ledger_id)
+        _tell_entity(needs, self.entity_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateAccount(Light):
-    """Open an account in a ledger; the normal balance follows the type where none is given."""
+    """Open an account in a ledger; the normal balance follows the type, the entity the ledger, where none is given."""
 
     ledger_id: str
     name: str
@@ -49,6 +57,7 @@ class CreateAccount(Light):
     description: str | None = None
     code: str | None = None
     external_id: str | None = None
+    entity_id: str | None = None
     allow_negative: bool = True
     limits: tuple[Limit, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
@@ -58,6 +67,10 @@ class CreateAccount(Light):
         needs.ledgers.add(self.ledger_id)
         if self.external_id is not None:
             needs.account_external_ids.add(self.external_id)
+        if self.code is not None:
+            needs.account_codes.add((self.ledger_id, self.code))
+        tell_currency(needs, self.currency)
+        _tell_entity(needs, self.entity_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +83,8 @@ class UpdateAccount(Light):
     clear_description: bool = False
     code: str | None = None
     clear_code: bool = False
+    entity_id: str | None = None
+    clear_entity: bool = False
     allow_negative: bool | None = None
     limits: tuple[Limit, ...] | None = None
     metadata: dict[str, str] | None = None
@@ -78,6 +93,9 @@ class UpdateAccount(Light):
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
         needs.accounts.add(self.account_id)
+        if self.code is not None:
+            needs.codes_beside.add((self.account_id, self.code))
+        _tell_entity(needs, self.entity_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,3 +108,8 @@ class CloseAccount(Light):
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
         needs.accounts.add(self.account_id)
+
+
+def _tell_entity(needs: Needs, entity_id: str | None) -> None:
+    if entity_id is not None:
+        needs.resource("entity", entity_id)

@@ -25,6 +25,7 @@ from engine.chart_commands import UpdateLedger as UpdateLedger
 from engine.event_commands import EventCommand, PostBusinessEvent
 from engine.fx_commands import CreateFxRate
 from engine.needs import Light, Needs
+from engine.reference_commands import ChangeReference, CreateReference
 
 LOCAL: Final = "local:"
 """How an item of a batch names an entry that an earlier item of it made."""
@@ -368,6 +369,8 @@ Command = (
     | UpdateMonitor
     | ArchiveMonitor
     | EventCommand
+    | CreateReference
+    | ChangeReference
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from engine.errors import CursorInvalid
 from engine.ids import is_id
@@ -16,6 +16,10 @@ from engine.ids import is_id
 HASH_DIGITS: Final = 12
 _FEED: Final = re.compile(r"v1\.([0-9a-f]{1,16})\.(0|[1-9][0-9]{0,18})\.([0-9a-f]{12})\Z")
 _PAGE: Final = "p1."
+_CODE: Final = "c1."
+_CODE_FORM: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]{1,63}\Z")
+_LINE: Final = "l1."
+_PLACE: Final = re.compile(r"(0|[1-9][0-9]{0,17})\Z")
 _STATEMENT: Final = "s1."
 _TRIAL_BALANCE: Final = "t1."
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})\Z")
@@ -55,6 +59,42 @@ def parse_page_cursor(text: str) -> str:
     if not text.startswith(_PAGE) or not is_id(last_id):
         raise CursorInvalid("it is no cursor of a list")
     return last_id
+
+
+def code_cursor(code: str) -> str:
+    """Return the cursor of the list page that follows what has this code, in a list that is ordered by codes."""
+    return _CODE + code
+
+
+def parse_code_cursor(text: str) -> str:
+    """Read the cursor of a list that is ordered by codes; raises CursorInvalid."""
+    code = text.removeprefix(_CODE)
+    if not text.startswith(_CODE) or not _CODE_FORM.match(code):
+        raise CursorInvalid("it is no cursor of this list")
+    return code
+
+
+LinePlace = tuple[Any, ...]
+"""Where a page of lines ends: a line's entry, version and position; along one account the account's version."""
+
+
+def line_cursor(place: LinePlace) -> str:
+    """Return the cursor of the page of lines that follows this place."""
+    return _LINE + ".".join(map(str, place))
+
+
+def parse_line_cursor(text: str, length: int) -> LinePlace:
+    """Read the cursor of a list of lines, whose places have so many parts; raises CursorInvalid."""
+    parts = text.removeprefix(_LINE).split(".")
+    numbers = parts if length == 1 else parts[1:]
+    if (
+        not text.startswith(_LINE)
+        or len(parts) != length
+        or not all(_PLACE.match(number) for number in numbers)
+        or (numbers is not parts and not is_id(parts[0]))
+    ):
+        raise CursorInvalid("it is no cursor of this list")
+    return (*parts[: length - len(numbers)], *map(int, numbers))
 
 
 class StatementPlace(NamedTuple):

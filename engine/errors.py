@@ -6,7 +6,10 @@ EngineError
 │   ├── AccountNotFound         lines name accounts that do not exist
 │   ├── AccountClosed           a line or a change touches a closed account
 │   ├── AccountNotEmpty         an account with a balance or something pending cannot be closed
-│   ├── AlreadyTaken            an external id that must be unique is in use
+│   ├── AlreadyTaken            a name that must be unique is in use
+│   ├── AccountCodeTaken        another account of the ledger has this code
+│   ├── CurrencyListed          a currency of ISO 4217 cannot be defined otherwise
+│   ├── CurrencyExponentMismatch  a currency of the site's own has another exponent
 │   ├── SeveralLedgers          the lines of one entry are in more than one ledger
 │   ├── UnbalancedEntry         debits and credits differ
 │   ├── FxRateRequired          an entry over several currencies names no rate
@@ -148,11 +151,11 @@ class AccountNotEmpty(Refused):
 
 
 class AlreadyTaken(Refused):
-    """An external id that must be unique is in use by another resource."""
+    """A name that must be unique is in use by another resource."""
 
-    def __init__(self, resource: str, external_id: str, holder_id: str) -> None:
-        """Name the kind of resource, the external id and who has it."""
-        super().__init__(f"The {resource} {holder_id} has external_id {external_id!r}.", pointer="/external_id")
+    def __init__(self, resource: str, name: str, holder_id: str, field: str = "external_id") -> None:
+        """Name the kind of resource, the name, who has it, and what the name is called."""
+        super().__init__(f"The {resource} {holder_id} has {field} {name!r}.", pointer=f"/{field}")
         self.holder_id = holder_id
 
 
@@ -313,12 +316,13 @@ class EntryNotPending(Refused):
 
 
 class CurrencyExponentUnknown(Refused):
-    """A currency that ISO 4217 does not list needs `currency_exponent`."""
+    """A currency that neither ISO 4217 nor the site defines needs `currency_exponent`."""
 
     def __init__(self, currency: str) -> None:
         """Name the currency."""
         super().__init__(
-            f"{currency!r} is no ISO 4217 currency: say how many minor digits it has.",
+            f"{currency!r} is no ISO 4217 currency, nor one of this site's own: define it with POST /v1/currencies, "
+            "or say here how many minor digits it has.",
             pointer="/currency_exponent",
         )
 

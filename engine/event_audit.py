@@ -1,4 +1,4 @@
-"""The audit of business events, their handlers, and the index of accounts by metadata that handlers use: all is as told."""
+"""The audit of business events and their handlers: all is as told."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Table, and_, or_, select
+from sqlalchemy import Connection, Table, and_, select
 
 from engine.conditions import demanded_name
 from engine.event_shapes import EventHandler, definition_of, event_handler_of
 from engine.finding import Finding, readable
 from engine.money import format_instant
 from engine.rows import ResourceRow
-from engine.schema import account_metadata, accounts, business_events, event_handlers, events
+from engine.schema import business_events, event_handlers, events
 from engine.shapes import encode
 from engine.sql import among
 
@@ -70,34 +70,6 @@ def verify_business_events(conn: Connection, site_id: int, progress: Callable[[i
         absent = _absent(conn, site_id, table, types)
         if absent is not None:
             return Finding(table=table.name, row=absent, detail="the feed tells of it, and it is not there")
-    return None
-
-
-def verify_account_metadata(conn: Connection, site_id: int) -> Finding | None:
-    """Return the first row of the index of accounts by metadata that should not be there, or that one is missing, or None."""
-    expected = sum(len(row["metadata"]) for page in _pages(conn, accounts, site_id) for row in page)
-    columns, counted = account_metadata.c, 0
-    place = (columns.key, columns.value, columns.account_id)
-    query = select(*place).where(columns.site_id == site_id).order_by(*place).limit(_PAGE)
-    page = conn.execute(query).all()
-    while page:
-        ids = {row.account_id for row in page}
-        owners = select(accounts.c.id, accounts.c.metadata).where(
-            accounts.c.site_id == site_id, among(accounts.c.id, ids)
-        )
-        metadata = {row.id: row.metadata for row in conn.execute(owners)}
-        for row in page:
-            if metadata.get(row.account_id, {}).get(row.key) != row.value:
-                return Finding(
-                    table="account_metadata", row=row.account_id, detail=f"it has no {row.key!r} of this value"
-                )
-        counted += len(page)
-        key, value, account_id = page[-1]
-        later = or_(columns.value > value, and_(columns.value == value, columns.account_id > account_id))
-        page = conn.execute(query.where(or_(columns.key > key, and_(columns.key == key, later)))).all()
-    if counted != expected:
-        detail = f"{expected} pairs of metadata stand in the accounts, {counted} here"
-        return Finding(table="account_metadata", row=f"site {site_id}", detail=detail)
     return None
 
 

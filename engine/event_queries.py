@@ -9,10 +9,9 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from engine import store
-from engine.cursors import page_cursor, parse_position_cursor
 from engine.errors import NotFound
 from engine.event_shapes import BusinessEvent, EventHandler, business_event_of, event_handler_of
-from engine.queries import Page, Selection, page_of, selected
+from engine.queries import Page, Selection, numbered, page_of, selected
 from engine.rows import ResourceRow
 from engine.schema import business_events, event_handlers, events
 from engine.shapes import entry_of
@@ -35,7 +34,7 @@ def event_handler(conn: Connection, site_id: int, handler_id: str) -> EventHandl
 
 def list_event_handlers(conn: Connection, site_id: int, wanted: Selection) -> Page[EventHandler]:
     """Return a page of event handlers."""
-    query = selected(conn, select(event_handlers), event_handlers, site_id, wanted)
+    query = selected(conn, event_handlers, site_id, wanted)
     return page_of([event_handler_of(dict(row)) for row in conn.execute(query).mappings()], wanted)
 
 
@@ -45,18 +44,11 @@ def event_handler_versions(conn: Connection, site_id: int, handler_id: str, want
     A version is what the event of its change says: there is no second record that could differ from it.
     """
     event_handler(conn, site_id, handler_id)
-    query = (
-        select(events.c.sequence, events.c.body)
-        .where(events.c.site_id == site_id, events.c.resource_id == handler_id)
-        .order_by(events.c.sequence.desc())
-        .limit(wanted.limit + 1)
+    query = select(events.c.sequence, events.c.body).where(
+        events.c.site_id == site_id, events.c.resource_id == handler_id
     )
-    if wanted.cursor is not None:
-        query = query.where(events.c.sequence < parse_position_cursor(wanted.cursor))
-    rows = conn.execute(query).all()
-    shown = rows[: wanted.limit]
-    next_cursor = page_cursor(str(shown[-1].sequence)) if len(rows) > wanted.limit else None
-    return Page(items=[msgspec.json.decode(row.body, type=_Version).data for row in shown], next_cursor=next_cursor)
+    rows, next_cursor = numbered(conn, query, events.c.sequence, wanted)
+    return Page(items=[msgspec.json.decode(row["body"], type=_Version).data for row in rows], next_cursor=next_cursor)
 
 
 def business_event(conn: Connection, site_id: int, event_id: str) -> BusinessEvent:
@@ -70,7 +62,7 @@ def business_event(conn: Connection, site_id: int, event_id: str) -> BusinessEve
 
 def list_business_events(conn: Connection, site_id: int, wanted: Selection) -> Page[BusinessEvent]:
     """Return a page of business events with their entries as they stand."""
-    query = selected(conn, select(business_events), business_events, site_id, wanted)
+    query = selected(conn, business_events, site_id, wanted)
     rows: list[ResourceRow] = [dict(row) for row in conn.execute(query).mappings()]
     return page_of(_with_entries(conn, site_id, rows), wanted)
 

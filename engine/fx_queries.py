@@ -21,5 +21,5 @@ def rate(conn: Connection, site_id: int, rate_id: str) -> FxRate:
 
 def list_rates(conn: Connection, site_id: int, wanted: Selection) -> Page[FxRate]:
     """Return a page of rates."""
-    query = selected(conn, select(fx_rates), fx_rates, site_id, wanted)
+    query = selected(conn, fx_rates, site_id, wanted)
     return page_of([fx_rate_of(dict(row)) for row in conn.execute(query).mappings()], wanted)

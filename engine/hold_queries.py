@@ -6,8 +6,8 @@ from sqlalchemy import Connection, select
 
 from engine.errors import NotFound
 from engine.hold_shapes import Hold, hold_of
-from engine.queries import Page, Selection, page_of, selected
-from engine.schema import holds, lines
+from engine.queries import Page, Selection, page_of, selected, touching
+from engine.schema import holds
 
 
 def hold(conn: Connection, site_id: int, hold_id: str) -> Hold:
@@ -18,10 +18,14 @@ def hold(conn: Connection, site_id: int, hold_id: str) -> Hold:
     return hold_of(dict(row))
 
 
-def list_holds(conn: Connection, site_id: int, wanted: Selection, account_id: str | None = None) -> Page[Hold]:
-    """Return a page of holds, only those with a line on an account where one is given."""
-    query = selected(conn, select(holds), holds, site_id, wanted)
-    if account_id is not None:
-        touching = select(lines.c.entry_id).where(lines.c.site_id == site_id, lines.c.account_id == account_id)
-        query = query.where(holds.c.id.in_(touching))
+def list_holds(
+    conn: Connection,
+    site_id: int,
+    wanted: Selection,
+    account_id: str | None = None,
+    category_id: str | None = None,
+) -> Page[Hold]:
+    """Return a page of holds, only those with a line on an account, or in a category, where one is given."""
+    lists = touching(conn, site_id, wanted, account_id, category_id)
+    query = selected(conn, holds, site_id, wanted, touching=lists)
     return page_of([hold_of(dict(row)) for row in conn.execute(query).mappings()], wanted)

@@ -10,11 +10,10 @@ from sqlalchemy import Connection, Row, select
 
 from engine import feed
 from engine.balances import Totals, balances_of
-from engine.cursors import page_cursor, parse_position_cursor
 from engine.errors import NotFound
 from engine.events import ENTRY_TYPES, moves_lines
 from engine.money import format_instant
-from engine.queries import Page, Selection
+from engine.queries import Page, Selection, numbered
 from engine.schema import entries, events, lines
 from engine.shapes import AccountImpact, BalanceImpact, EntryVersion
 from engine.sql import among
@@ -71,27 +70,21 @@ def event_impact(conn: Connection, site_id: int, event_id: str) -> BalanceImpact
 def entry_versions(conn: Connection, site_id: int, entry_id: str, wanted: Selection) -> Page[EntryVersion]:
     """Return what an entry was after each of its events, the newest first; raises NotFound."""
     _check_entry(conn, site_id, entry_id)
-    query = (
-        select(events.c.sequence, events.c.id, events.c.type, events.c.created_at, events.c.body)
-        .where(events.c.site_id == site_id, events.c.resource_id == entry_id, among(events.c.type, ENTRY_TYPES))
-        .order_by(events.c.sequence.desc())
-        .limit(wanted.limit + 1)
+    query = select(events.c.sequence, events.c.id, events.c.type, events.c.created_at, events.c.body).where(
+        events.c.site_id == site_id, events.c.resource_id == entry_id, among(events.c.type, ENTRY_TYPES)
     )
-    if wanted.cursor is not None:
-        query = query.where(events.c.sequence < parse_position_cursor(wanted.cursor))
+    rows, next_cursor = numbered(conn, query, events.c.sequence, wanted)
     found = [
         EntryVersion(
-            event_id=row.id,
-            event_type=row.type,
-            sequence=row.sequence,
-            recorded_at=format_instant(row.created_at),
-            entry=msgspec.json.decode(row.body, type=_Raw).data,
+            event_id=row["id"],
+            event_type=row["type"],
+            sequence=row["sequence"],
+            recorded_at=format_instant(row["created_at"]),
+            entry=msgspec.json.decode(row["body"], type=_Raw).data,
         )
-        for row in conn.execute(query)
+        for row in rows
     ]
-    more = len(found) > wanted.limit
-    found = found[: wanted.limit]
-    return Page(items=found, next_cursor=page_cursor(str(found[-1].sequence)) if more else None)
+    return Page(items=found, next_cursor=next_cursor)
 
 
 def _check_entry(conn: Connection, site_id: int, entry_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Amounts and instants as numbers and as text: minor units, ISO 4217 exponents, RFC 3339 times. Pure."""
+"""Amounts and instants as numbers and as text: minor units, RFC 3339 times. Pure."""
 
 from __future__ import annotations
 
@@ -18,28 +18,6 @@ _INSTANT: Final = re.compile(
 )
 INSTANT_MIN: Final = -62_135_596_800_000_000
 INSTANT_MAX: Final = 253_402_300_799_999_999
-
-_EXPONENTS_BESIDE_TWO: Final = {
-    **dict.fromkeys(("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF").split(), 0),
-    **dict.fromkeys(("BHD IQD JOD KWD LYD OMR TND").split(), 3),
-    **dict.fromkeys(("CLF UYW").split(), 4),
-}
-_WITH_TWO: Final = frozenset(
-    (
-        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP CRC "
-        "CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES "
-        "KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR "
-        "NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT "
-        "TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG"
-    ).split(),
-)
-
-
-def currency_exponent(currency: str) -> int | None:
-    """Return the ISO 4217 exponent of a currency code, or None for a code that the standard does not list."""
-    if currency in _WITH_TWO:
-        return 2
-    return _EXPONENTS_BESIDE_TWO.get(currency)
 
 
 @lru_cache(maxsize=1024)

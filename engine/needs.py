@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Final
 
+from engine.iso_4217 import CURRENCIES
+
 ALONE: Final = 1_000_000
 """The weight of a command that is decided in a batch of its own: more than a batch takes."""
 
@@ -25,6 +27,10 @@ class Needs:
     ledgers: set[str] = field(default_factory=set)
     accounts: set[str] = field(default_factory=set)
     account_external_ids: set[str] = field(default_factory=set)
+    account_codes: set[tuple[str, str]] = field(default_factory=set)
+    """Codes by the ledgers in which it matters who has them."""
+    codes_beside: set[tuple[str, str]] = field(default_factory=set)
+    """Codes by accounts in whose ledgers it matters who has them."""
     accounts_with: set[AccountsWith] = field(default_factory=set)
     entries: set[str] = field(default_factory=set)
     entry_external_ids: set[str] = field(default_factory=set)
@@ -64,7 +70,14 @@ class Needs:
 
     def follows_accounts(self) -> bool:
         """Tell whether some of what is needed follows from the accounts that are read, and is read with them."""
-        return bool(self.purposeful or self.accounts_with or self.handled_names or self.categories or self.links)
+        return bool(
+            self.codes_beside
+            or self.purposeful
+            or self.accounts_with
+            or self.handled_names
+            or self.categories
+            or self.links
+        )
 
     def copy(self) -> Needs:
         """Return the same needs, to be changed apart."""
@@ -87,6 +100,12 @@ class Needs:
     def __bool__(self) -> bool:
         """Tell whether anything is needed."""
         return any(getattr(self, each.name) for each in fields(Needs))
+
+
+def tell_currency(needs: Needs, currency: str) -> None:
+    """Add what has to be known of a currency: nothing where the standard says it."""
+    if currency not in CURRENCIES:
+        needs.resource("currency", currency, "code")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

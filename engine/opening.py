@@ -27,6 +27,7 @@ def account_row(
         "site_id": occasion.site_id,
         "id": occasion.draw(),
         "ledger_id": ledger_id,
+        "entity_id": None,
         "name": name,
         "description": None,
         "type": account_type,

@@ -6,7 +6,19 @@ anything was decided.
 
 from __future__ import annotations
 
-from engine import accepting, batches, business_events, categories, chart, entries, event_handlers, fx, holds, monitors
+from engine import (
+    accepting,
+    batches,
+    business_events,
+    categories,
+    chart,
+    entries,
+    event_handlers,
+    fx,
+    holds,
+    monitors,
+    reference,
+)
 from engine.books import Books, Decision
 from engine.category_commands import (
     ArchiveMonitor,
@@ -51,6 +63,7 @@ from engine.event_commands import (
 from engine.events import EventDraft
 from engine.fx_commands import CreateFxRate
 from engine.occasion import Occasion
+from engine.reference_commands import ChangeReference, CreateReference
 
 
 def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
@@ -86,7 +99,7 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
         case ExpireHold():
             return holds.expire_hold(command, books, occasion)
         case CreateLedger():
-            return chart.create_ledger(command, occasion)
+            return chart.create_ledger(command, books, occasion)
         case UpdateLedger():
             return chart.update_ledger(command, books, occasion)
         case CreateAccount():
@@ -97,6 +110,8 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
             return chart.close_account(command, books, occasion)
         case CreateFxRate():
             return fx.create_rate(command, occasion)
+        case CreateReference() | ChangeReference():
+            return reference.decide_reference(command, books, occasion)
         case Tend():
             return Decision(answer=b"{}", resource_id=None, lock_version=None, events=[])
         case RecordFact():

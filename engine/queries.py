@@ -1,17 +1,18 @@
 """What the books can be asked: each a function over one snapshot, returning resources as the API shows them.
 
-Lists are newest first by id, in keyset pages that stay stable while others write.
+Lists are newest first by id, or oldest first, in keyset pages that stay stable while others write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from operator import ge, gt, le, lt
+from typing import Any, Final, Generic, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, select
 
-from engine import store
+from engine import listing, store
 from engine.balances import Totals
 from engine.category_store import accounts_below
 from engine.cursors import page_cursor, parse_page_cursor, parse_position_cursor
@@ -44,7 +45,8 @@ class Page(Generic[T]):
 class Selection:
     """What of a list is wanted: exact values by column, metadata pairs, bounds on instants, a page.
 
-    `bounds` maps a column to operators among gt, gte, lt, lte and their instants in microseconds.
+    `bounds` maps a column to operators among gt, gte, lt, lte and their instants in microseconds. `account_metadata` are pairs
+    that one of the accounts has which a thing has lines on.
     """
 
     limit: int = 50
@@ -52,6 +54,9 @@ class Selection:
     equals: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     bounds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    account_metadata: Mapping[str, str] = field(default_factory=dict)
+    ascending: bool = False
+    """Whether the oldest come first."""
 
 
 def ledger(conn: Connection, site_id: int, ledger_id: str) -> Ledger:
@@ -65,7 +70,7 @@ def ledger(conn: Connection, site_id: int, ledger_id: str) -> Ledger:
 
 def list_ledgers(conn: Connection, site_id: int, wanted: Selection) -> Page[Ledger]:
     """Return a page of ledgers."""
-    query = selected(conn, select(ledgers), ledgers, site_id, wanted)
+    query = selected(conn, ledgers, site_id, wanted)
     found = [ledger_of(cast("LedgerRow", row)) for row in conn.execute(query).mappings()]
     return page_of(found, wanted)
 
@@ -77,10 +82,8 @@ def account(conn: Connection, site_id: int, account_id: str) -> Account:
 
 def list_accounts(conn: Connection, site_id: int, wanted: Selection, category_id: str | None = None) -> Page[Account]:
     """Return a page of accounts, only those that count in a category where one is given."""
-    query = selected(conn, select(accounts.c.id), accounts, site_id, wanted)
-    if category_id is not None:
-        query = query.where(accounts.c.id.in_(accounts_below(site_id, [category_id])))
-    ids = list(conn.execute(query).scalars())
+    inside = [] if category_id is None else [accounts.c.id.in_(accounts_below(site_id, [category_id]))]
+    ids = [row["id"] for row in conn.execute(selected(conn, accounts, site_id, wanted, *inside)).mappings()]
     found = {row["id"]: account_of(row, totals) for row, totals in store.accounts_by_id(conn, site_id, ids)}
     return page_of([found[account_id] for account_id in ids], wanted)
 
@@ -93,19 +96,9 @@ def accounts_named(conn: Connection, site_id: int, account_ids: Sequence[str]) -
 def account_lines(conn: Connection, site_id: int, account_id: str, wanted: Selection) -> Page[AccountLine]:
     """Return a page of an account's lines, the newest version of the account first; raises NotFound."""
     account_row(conn, site_id, account_id)
-    query = (
-        select(lines)
-        .where(lines.c.site_id == site_id, lines.c.account_id == account_id)
-        .order_by(lines.c.account_lock_version.desc())
-        .limit(wanted.limit + 1)
-    )
-    if wanted.cursor is not None:
-        query = query.where(lines.c.account_lock_version < parse_position_cursor(wanted.cursor))
-    rows = [cast("LineRow", row) for row in conn.execute(query).mappings()]
-    more = len(rows) > wanted.limit
-    rows = rows[: wanted.limit]
-    next_cursor = page_cursor(str(rows[-1]["account_lock_version"])) if more else None
-    return Page(items=[account_line_of(row) for row in rows], next_cursor=next_cursor)
+    query = select(lines).where(lines.c.site_id == site_id, lines.c.account_id == account_id)
+    rows, next_cursor = numbered(conn, query, lines.c.account_lock_version, wanted)
+    return Page(items=[account_line_of(cast("LineRow", row)) for row in rows], next_cursor=next_cursor)
 
 
 def entry(conn: Connection, site_id: int, entry_id: str) -> Entry:
@@ -125,15 +118,22 @@ def list_entries(
     category_id: str | None = None,
 ) -> Page[Entry]:
     """Return a page of entries, only those with a line on an account, or in a category, where one is given."""
-    query = selected(conn, select(entries), entries, site_id, wanted)
+    lists = touching(conn, site_id, wanted, account_id, category_id)
+    return page_of(_entries(conn, site_id, selected(conn, entries, site_id, wanted, touching=lists)), wanted)
+
+
+def touching(
+    conn: Connection, site_id: int, wanted: Selection, account_id: str | None = None, category_id: str | None = None
+) -> list[Select[Any]]:
+    """Return what narrows a list to things with lines on certain accounts: for each condition the ids of its accounts."""
+    found: list[Select[Any]] = []
     if account_id is not None:
-        touching = select(lines.c.entry_id).where(lines.c.site_id == site_id, lines.c.account_id == account_id)
-        query = query.where(entries.c.id.in_(touching))
+        found.append(select(accounts.c.id).where(accounts.c.site_id == site_id, accounts.c.id == account_id))
+    if wanted.account_metadata:
+        found.append(listing.described(conn, accounts, site_id, wanted.account_metadata))
     if category_id is not None:
-        inside = accounts_below(site_id, [category_id])
-        touching = select(lines.c.entry_id).where(lines.c.site_id == site_id, lines.c.account_id.in_(inside))
-        query = query.where(entries.c.id.in_(touching))
-    return page_of(_entries(conn, site_id, query), wanted)
+        found.append(accounts_below(site_id, [category_id]))
+    return found
 
 
 def account_row(conn: Connection, site_id: int, account_id: str) -> tuple[AccountRow, Totals]:
@@ -154,29 +154,46 @@ def _entries(conn: Connection, site_id: int, query: Select[Any]) -> list[Entry]:
 
 def selected(
     conn: Connection,
-    query: Select[Any],
     table: Table,
     site_id: int,
     wanted: Selection,
+    *narrowed: ColumnElement[bool],
+    touching: Sequence[Select[Any]] = (),
 ) -> Select[Any]:
-    """Narrow a query to a page of the selection; one row more than the page tells whether there is another."""
-    conditions: list[ColumnElement[bool]] = [table.c.site_id == site_id]
-    conditions += [table.c[name] == value for name, value in wanted.equals.items()]
-    conditions += [store.metadata_is(conn, table, key, value) for key, value in wanted.metadata.items()]
+    """Return the query of a page of a table; one row more than the page tells whether there is another.
+
+    `touching` are accounts: only what has lines on one of each is wanted, by its own id among those of entries.
+    """
+    conditions: list[ColumnElement[bool]] = [table.c[name] == value for name, value in wanted.equals.items()]
     for name, bounds in wanted.bounds.items():
-        conditions += [_BOUNDS[operator](table.c[name], value) for operator, value in bounds.items()]
-    if wanted.cursor is not None:
-        conditions.append(table.c.id < parse_page_cursor(wanted.cursor))
-    return query.where(*conditions).order_by(table.c.id.desc()).limit(wanted.limit + 1)
+        conditions += [BOUNDS[operator](table.c[name], value) for operator, value in bounds.items()]
+    return listing.page(
+        conn,
+        table,
+        site_id,
+        [*conditions, *narrowed],
+        after=None if wanted.cursor is None else parse_page_cursor(wanted.cursor),
+        ascending=wanted.ascending,
+        limit=wanted.limit + 1,
+        pairs=wanted.metadata,
+        touching=touching,
+    )
 
 
-_BOUNDS = {
-    "gt": lambda column, value: column > value,
-    "gte": lambda column, value: column >= value,
-    "lt": lambda column, value: column < value,
-    "lte": lambda column, value: column <= value,
-}
-BOUND_OPERATORS = tuple(_BOUNDS)
+BOUNDS: Final[Mapping[str, Callable[[Any, int], ColumnElement[bool]]]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
+BOUND_OPERATORS: Final = tuple(BOUNDS)
+
+
+def numbered(
+    conn: Connection, query: Select[Any], number: ColumnElement[int], wanted: Selection
+) -> tuple[Sequence[RowMapping], str | None]:
+    """Return the rows of a page of a list that is ordered by a number, and the cursor of the next one."""
+    after = None if wanted.cursor is None else parse_position_cursor(wanted.cursor)
+    query = query.where(*listing.beyond(number, after, ascending=wanted.ascending))
+    query = query.order_by(listing.ordered(number, ascending=wanted.ascending)).limit(wanted.limit + 1)
+    rows = conn.execute(query).mappings().all()
+    shown = rows[: wanted.limit]
+    return shown, page_cursor(str(shown[-1][number])) if len(rows) > wanted.limit else None
 
 
 def page_of(found: Sequence[Any], wanted: Selection) -> Page[Any]:

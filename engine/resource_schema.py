@@ -113,6 +113,18 @@ balance_monitors: Final = Table(
     Index("ix_balance_monitors_subject", "site_id", "subject_id", "id"),
 )
 
+# Each pair of the metadata of whatever has some: the owner is the name of its table.
+metadata_pairs: Final = Table(
+    "metadata_pairs",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("owner", String(20), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("id", Id, nullable=False),
+    PrimaryKeyConstraint("site_id", "owner", "key", "value", "id"),
+)
+
 _OPEN: Final = text("status = 'open'")
 
 # What an entry was accepted with, under its id; posted or rejected in the order of positions.
@@ -146,6 +158,65 @@ fx_rates: Final = Table(
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "id"),
     Index("ix_fx_rates_pair", "site_id", "base", "quote", "id"),
+)
+
+entities: Final = Table(
+    "entities",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("type", String(10), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("legal_name", Text),
+    Column("country", String(2)),
+    Column("external_id", Text),
+    Column("description", Text),
+    Column("metadata", Json, nullable=False),
+    Column("lock_version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index(
+        "uq_entities_external_id",
+        "site_id",
+        "external_id",
+        unique=True,
+        postgresql_where=_NAMED,
+        sqlite_where=_NAMED,
+    ),
+)
+
+# Those of a site's own; what ISO 4217 lists is in engine.iso_4217.
+currencies: Final = Table(
+    "currencies",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("code", String(16), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("exponent", SmallInteger, nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("lock_version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index("uq_currencies_code", "site_id", "code", unique=True),
+)
+
+products: Final = Table(
+    "products",
+    metadata,
+    Column("site_id", BigInteger, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("metadata", Json, nullable=False),
+    Column("lock_version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("site_id", "id"),
+    Index("uq_products_code", "site_id", "code", unique=True),
 )
 
 # A hold's id is its entry's.

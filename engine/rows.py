@@ -19,6 +19,9 @@ RESOURCE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "hold": (),
     "business_event": ("external_id",),
     "event_handler": (),
+    "entity": ("external_id",),
+    "currency": ("code",),
+    "product": ("code",),
 }
 """The kinds of resources beside the books, and by which columns besides `id` each of them is looked up."""
 
@@ -31,6 +34,7 @@ class LedgerRow(TypedDict):
 
     site_id: int
     id: str
+    entity_id: str | None
     name: str
     description: str | None
     status: Literal["active"]
@@ -47,6 +51,7 @@ class AccountRow(TypedDict):
     site_id: int
     id: str
     ledger_id: str
+    entity_id: str | None
     name: str
     description: str | None
     type: Literal["asset", "liability", "equity", "revenue", "expense"]

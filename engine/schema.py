@@ -32,8 +32,12 @@ from engine.resource_schema import balance_monitors as balance_monitors
 from engine.resource_schema import category_accounts as category_accounts
 from engine.resource_schema import category_balances as category_balances
 from engine.resource_schema import category_links as category_links
+from engine.resource_schema import currencies as currencies
+from engine.resource_schema import entities as entities
 from engine.resource_schema import fx_rates as fx_rates
 from engine.resource_schema import holds as holds
+from engine.resource_schema import metadata_pairs as metadata_pairs
+from engine.resource_schema import products as products
 
 IDEMPOTENCY_SLOTS: Final = 16
 """Idempotency keys live in slots by day, so that the index of random keys that a day writes to stays small."""
@@ -42,6 +46,8 @@ _LIVE: Final = text("external_id IS NOT NULL AND status IN ('accepted', 'pending
 _ACTIVE: Final = text("status = 'active'")
 _PURPOSEFUL: Final = text("purpose IS NOT NULL")
 _NAMED: Final = text("external_id IS NOT NULL")
+_OWNED: Final = text("entity_id IS NOT NULL")
+_CODED: Final = text("code IS NOT NULL")
 _SHIFTED: Final = text("effective_at <> created_at")
 
 feeds: Final = Table(
@@ -71,6 +77,7 @@ ledgers: Final = Table(
     metadata,
     Column("site_id", BigInteger, nullable=False),
     Column("id", Id, nullable=False),
+    Column("entity_id", Id),
     Column("name", Text, nullable=False),
     Column("description", Text),
     Column("status", String(10), nullable=False),
@@ -81,6 +88,7 @@ ledgers: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("site_id", "id"),
+    Index("ix_ledgers_entity", "site_id", "entity_id", "id", postgresql_where=_OWNED, sqlite_where=_OWNED),
 )
 
 accounts: Final = Table(
@@ -89,6 +97,7 @@ accounts: Final = Table(
     Column("site_id", BigInteger, nullable=False),
     Column("id", Id, nullable=False),
     Column("ledger_id", Id, nullable=False),
+    Column("entity_id", Id),
     Column("name", Text, nullable=False),
     Column("description", Text),
     Column("type", String(10), nullable=False),
@@ -118,6 +127,16 @@ accounts: Final = Table(
         sqlite_where=_NAMED,
     ),
     Index("ix_accounts_ledger", "site_id", "ledger_id", "id"),
+    Index("ix_accounts_entity", "site_id", "entity_id", "id", postgresql_where=_OWNED, sqlite_where=_OWNED),
+    Index(
+        "uq_accounts_code",
+        "site_id",
+        "code",
+        "ledger_id",
+        unique=True,
+        postgresql_where=_CODED,
+        sqlite_where=_CODED,
+    ),
     Index(
         "uq_accounts_purpose",
         "site_id",
@@ -129,17 +148,6 @@ accounts: Final = Table(
         postgresql_where=_PURPOSEFUL,
         sqlite_where=_PURPOSEFUL,
     ),
-)
-
-# Each pair of an account's metadata, so that accounts are found by it.
-account_metadata: Final = Table(
-    "account_metadata",
-    metadata,
-    Column("site_id", BigInteger, nullable=False),
-    Column("key", Text, nullable=False),
-    Column("value", Text, nullable=False),
-    Column("account_id", Id, nullable=False),
-    PrimaryKeyConstraint("site_id", "key", "value", "account_id"),
 )
 
 # What every posting rewrites stands apart from what an account is, so that the rewritten row is short.

@@ -25,6 +25,7 @@ class Ledger(msgspec.Struct, frozen=True):
     """A book of accounts."""
 
     id: str
+    entity_id: str | None
     name: str
     description: str | None
     status: Literal["active"]
@@ -40,6 +41,7 @@ class Account(msgspec.Struct, frozen=True):
 
     id: str
     ledger_id: str
+    entity_id: str | None
     name: str
     description: str | None
     type: AccountType
@@ -112,6 +114,13 @@ class AccountLine(msgspec.Struct, frozen=True):
     resulting_balances: Balances
     effective_at: str
     created_at: str
+
+
+class LedgerLine(AccountLine, frozen=True):
+    """A line among those of all ledgers: whose account it is on, too."""
+
+    ledger_id: str
+    entity_id: str | None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -188,6 +197,7 @@ def ledger_of(row: LedgerRow) -> Ledger:
     """Return a ledger as the API shows it."""
     return Ledger(
         id=row["id"],
+        entity_id=row["entity_id"],
         name=row["name"],
         description=row["description"],
         status="active",
@@ -204,6 +214,7 @@ def account_of(row: AccountRow, totals: Totals) -> Account:
     return Account(
         id=row["id"],
         ledger_id=row["ledger_id"],
+        entity_id=row["entity_id"],
         name=row["name"],
         description=row["description"],
         type=row["type"],
@@ -256,20 +267,29 @@ def line_of(row: LineRow) -> Line:
 
 def account_line_of(row: LineRow) -> AccountLine:
     """Return a line as the API shows it in its account's list."""
-    return AccountLine(
-        id=row["id"],
-        entry_id=row["entry_id"],
-        account_id=row["account_id"],
-        direction=row["direction"],
-        amount=row["amount"],
-        currency=row["currency"],
-        status=row["status"],
-        metadata=row["metadata"],
-        account_lock_version=row["account_lock_version"],
-        resulting_balances=resulting_of(row),
-        effective_at=format_instant(row["effective_at"]),
-        created_at=format_instant(row["created_at"]),
-    )
+    return AccountLine(**_along_account(row))
+
+
+def ledger_line_of(row: LineRow, account: AccountRow) -> LedgerLine:
+    """Return a line of an account as the API shows it among those of all ledgers."""
+    return LedgerLine(**_along_account(row), ledger_id=account["ledger_id"], entity_id=account["entity_id"])
+
+
+def _along_account(row: LineRow) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "entry_id": row["entry_id"],
+        "account_id": row["account_id"],
+        "direction": row["direction"],
+        "amount": row["amount"],
+        "currency": row["currency"],
+        "status": row["status"],
+        "metadata": row["metadata"],
+        "account_lock_version": row["account_lock_version"],
+        "resulting_balances": resulting_of(row),
+        "effective_at": format_instant(row["effective_at"]),
+        "created_at": format_instant(row["created_at"]),
+    }
 
 
 def entry_of(row: EntryRow, lines: Sequence[LineRow], acceptance: ResourceRow | None = None) -> Entry:

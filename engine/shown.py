@@ -11,6 +11,7 @@ import msgspec
 from engine.events import EVENT_TYPES
 from engine.fx_shapes import FxRate, fx_rate_of
 from engine.hold_shapes import Hold, hold_of
+from engine.reference_shapes import Currency, Entity, Product, currency_of, entity_of, product_of
 from engine.rows import ResourceRow
 
 
@@ -32,4 +33,7 @@ def _shown(kind: str, shape: type[msgspec.Struct], show: Callable[[ResourceRow],
 SHOWN: Final[Mapping[str, Shown]] = {
     "fx_rate": _shown("fx_rate", FxRate, fx_rate_of),
     "hold": _shown("hold", Hold, hold_of),
+    "entity": _shown("entity", Entity, entity_of),
+    "currency": _shown("currency", Currency, currency_of),
+    "product": _shown("product", Product, product_of),
 }

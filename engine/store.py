@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
+from sqlalchemy import Connection, Table, select
 
 from engine import category_store, idempotency, metadata_store
 from engine.balances import Totals
@@ -23,6 +23,8 @@ from engine.schema import (
     balance_monitors,
     balances,
     business_events,
+    currencies,
+    entities,
     entries,
     event_handlers,
     events,
@@ -32,6 +34,7 @@ from engine.schema import (
     holds,
     ledgers,
     lines,
+    products,
 )
 from engine.sql import Fence, Insert, Update, among, write, write_behind
 
@@ -45,8 +48,15 @@ RESOURCES: Final[Mapping[str, Table]] = {
     "hold": holds,
     "business_event": business_events,
     "event_handler": event_handlers,
+    "entity": entities,
+    "currency": currencies,
+    "product": products,
 }
 """Where each kind of resource beside the books is kept, every table keyed by site and id."""
+
+_DESCRIBED: Final = {
+    kind: table.name for kind, table in {"ledger": ledgers, "account": accounts, "entry": entries, **RESOURCES}.items()
+}
 
 
 def load(conn: Connection, site_id: int, needs: Needs, books: Books | None = None) -> Books:
@@ -75,6 +85,7 @@ def load(conn: Connection, site_id: int, needs: Needs, books: Books | None = Non
     exchanging = needs.exchanging.union(account["ledger_id"] for account, _ in found if needs.purposeful)
     if exchanging:
         found += _purposeful(conn, site_id, exchanging)
+    found += _coded(conn, site_id, needs, found)
     books.learn(accounts=found)
     for question, among_these in candidates.items():
         answering = [each for each in among_these if answers(books.account(each), question)]
@@ -143,8 +154,7 @@ def save(
     write(conn, [Update(table=entries, keys=_KEY, rows=list(changes.changed_entries.values()))])
     moved = Update(table=feeds, keys=("site_id",), rows=[{"site_id": site_id, **_feed_row(changes, head)}])
     write(conn, [*_written(site_id, changes, remembered, head), moved])
-    if changes.account_metadata:
-        metadata_store.save(conn, site_id, changes.account_metadata)
+    metadata_store.drop(conn, site_id, metadata_store.dropped(_described(changes)))
     category_store.save_places(conn, site_id, changes.placed, changes.linked)
 
 
@@ -181,7 +191,8 @@ def save_ahead(
 
 def can_save_ahead(changes: Changes) -> bool:
     """Tell whether all that a batch came to is written by one statement."""
-    return not (changes.changed_entries or changes.account_metadata or changes.placed or changes.linked)
+    gone = metadata_store.dropped(_described(changes))
+    return not (changes.changed_entries or gone or changes.placed or changes.linked)
 
 
 def _feed_row(changes: Changes, head: Head) -> dict[str, Any]:
@@ -225,9 +236,14 @@ def _written(
             Update(table=RESOURCES[kind], keys=_KEY, rows=list(rows.values()))
             for kind, rows in changes.changed_resources.items()
         ),
+        metadata_store.added(site_id, _described(changes)),
         *category_store.moved(site_id, changes.new_category_totals, changes.category_totals),
         idempotency.records(site_id, remembered, head.last_at),
     ]
+
+
+def _described(changes: Changes) -> metadata_store.Described:
+    return {(_DESCRIBED[kind], id_): pairs for (kind, id_), pairs in changes.described.items()}
 
 
 def _event_row(site_id: int, event: FeedEvent) -> dict[str, Any]:
@@ -307,6 +323,23 @@ def _named_accounts(conn: Connection, site_id: int, external_ids: Collection[str
     return list(conn.execute(query).scalars())
 
 
+def _coded(
+    conn: Connection, site_id: int, needs: Needs, known: Sequence[tuple[AccountRow, Totals]]
+) -> list[tuple[AccountRow, Totals]]:
+    """Return the accounts that have codes in the ledgers in which it matters, but for those that are known."""
+    ledger_of = {account["id"]: account["ledger_id"] for account, _ in known}
+    beside = {(ledger_of[account_id], code) for account_id, code in needs.codes_beside if account_id in ledger_of}
+    wanted = needs.account_codes | beside
+    if not wanted:
+        return []
+    query = select(accounts.c.id).where(
+        accounts.c.site_id == site_id,
+        among(accounts.c.code, {code for _, code in wanted}),
+        among(accounts.c.ledger_id, {ledger_id for ledger_id, _ in wanted}),
+    )
+    return accounts_by_id(conn, site_id, [each for each in conn.execute(query).scalars() if each not in ledger_of])
+
+
 def _handlers_of(conn: Connection, site_id: int, names: Collection[str]) -> list[ResourceRow]:
     """Return the active handlers that may match an event of one of the names: those that demand it, or none."""
     query = select(event_handlers).where(
@@ -315,13 +348,3 @@ def _handlers_of(conn: Connection, site_id: int, names: Collection[str]) -> list
         among(event_handlers.c.event_name, {"", *names}),
     )
     return [dict(row) for row in conn.execute(query).mappings()]
-
-
-def metadata_is(conn: Connection, table: Table, key: str, value: str) -> ColumnElement[bool]:
-    """Return the condition that a row has this pair in its metadata."""
-    if conn.dialect.name == "postgresql":
-        return cast("ColumnElement[bool]", table.c.metadata[key].as_string() == value)
-    # A JSON path cannot spell every key: quotes, backslashes and control characters would match nothing.
-    pair = func.json_each(table.c.metadata).table_valued("key", "value")
-    same: ColumnElement[bool] = exists(select(1).select_from(pair).where(pair.c.key == key, pair.c.value == value))
-    return same

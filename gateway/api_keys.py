@@ -62,7 +62,7 @@ async def list_keys(call: Call, asked: Asked) -> Response:
     cursor, limit = asked.get("cursor"), asked.get("limit") or 50
     before = None if cursor is None else parse_page_cursor(cursor)
     head = await call.services.engine.head(call.site)
-    found = await call.services.api_keys.list(call.site.id, limit=limit + 1, before=before)
+    found = await call.services.api_keys.list(call.site.id, limit=limit + 1, before=before, ascending=asked.ascending)
     shown = [ApiKey(**_fields(each)) for each in found[:limit]]
     next_cursor = page_cursor(shown[-1].id) if len(found) > limit else None
     return lists.listed(call, list(shown), next_cursor, head.cursor())

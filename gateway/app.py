@@ -20,6 +20,7 @@ from auth.errors import CredentialsRefused
 from gateway import guard, query
 from gateway.call import Call, Services, Trace, site_of
 from gateway.codes import CODES
+from gateway.conditional import revalidated
 from gateway.origins import hide_tickets, page_headers
 from gateway.portal.app import PREFIX as PORTAL
 from gateway.portal.app import build as build_portal
@@ -182,6 +183,10 @@ class _Path:
                 within=within,
             )
             response = await route.handler(call, asked)
+            if route.method == "GET" and route.answer is not None:
+                # At a moment of the past a version says what was looked at, not what is to be seen.
+                versioned = not (route.derived or request.scope["query_string"])
+                response = revalidated(request, response, versioned=versioned)
         except Exception as error:  # noqa: BLE001 - every failure is answered, none leaves here
             response = self._refuse(error, trace)
         return response

@@ -52,12 +52,15 @@ class LedgerCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What opens a ledger."""
 
     name: Name
+    entity_id: Id | None = None
     description: Description | None = None
     metadata: Metadata = {}
 
     def command(self) -> CreateLedger:
         """Return what the books are to do."""
-        return CreateLedger(name=self.name, description=self.description, metadata=self.metadata)
+        return CreateLedger(
+            name=self.name, entity_id=self.entity_id, description=self.description, metadata=self.metadata
+        )
 
 
 class LedgerChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +70,7 @@ class LedgerChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     description: Description | UnsetType | None = UNSET
     metadata: Metadata | UnsetType = UNSET
     closed_until: Instant | UnsetType | None = UNSET
+    entity_id: Id | UnsetType | None = UNSET
 
     def command(self, ledger_id: str, if_match: int | None) -> UpdateLedger:
         """Return what the books are to do."""
@@ -79,11 +83,13 @@ class LedgerChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             metadata=None if self.metadata is UNSET else self.metadata,
             closed_until=None if self.closed_until is UNSET else instant_of(self.closed_until, "/closed_until"),
             reopen=self.closed_until is None,
+            entity_id=None if self.entity_id is UNSET else self.entity_id,
+            clear_entity=self.entity_id is None,
         )
 
 
 class AccountCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What opens an account; the normal balance follows the type unless it is given."""
+    """What opens an account; the normal balance follows the type, the entity the ledger, unless it is given."""
 
     ledger_id: Id
     name: Name
@@ -94,6 +100,7 @@ class AccountCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     description: Description | None = None
     code: AccountCode | None = None
     external_id: ExternalId | None = None
+    entity_id: Id | None = None
     allow_negative: bool = True
     limits: LimitList = []
     metadata: Metadata = {}
@@ -110,6 +117,7 @@ class AccountCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             description=self.description,
             code=self.code,
             external_id=self.external_id,
+            entity_id=self.entity_id,
             allow_negative=self.allow_negative,
             limits=limits_of(self.limits),
             metadata=self.metadata,
@@ -122,6 +130,7 @@ class AccountChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: Name | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
     code: AccountCode | UnsetType | None = UNSET
+    entity_id: Id | UnsetType | None = UNSET
     allow_negative: bool | UnsetType = UNSET
     limits: LimitList | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
@@ -136,6 +145,8 @@ class AccountChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             clear_description=self.description is None,
             code=None if self.code is UNSET else self.code,
             clear_code=self.code is None,
+            entity_id=None if self.entity_id is UNSET else self.entity_id,
+            clear_entity=self.entity_id is None,
             allow_negative=None if self.allow_negative is UNSET else self.allow_negative,
             limits=None if self.limits is UNSET else limits_of(self.limits),
             metadata=None if self.metadata is UNSET else self.metadata,

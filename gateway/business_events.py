@@ -109,7 +109,7 @@ async def list_business_events(call: Call, asked: Asked) -> Response:
 async def get_business_event(call: Call, _asked: Asked) -> Response:
     """Return one business event with its entries as they stand."""
     found = await call.services.engine.ask(call.site, event_queries.business_event, call.path_id("business event"))
-    return lists.one(found, found.value.lock_version)
+    return lists.one(found)
 
 
 async def validate_business_event(call: Call, _asked: Asked) -> Response:

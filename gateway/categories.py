@@ -86,10 +86,12 @@ async def remove_subcategory(call: Call, _asked: Asked) -> Response:
 async def _place_account(call: Call, *, inside: bool) -> Response:
     await call.empty_document()
     category_id, account_id = call.path_id(_CATEGORY), call.path_id("account", "member_id")
-    return await submit(call, PlaceAccount(category_id=category_id, account_id=account_id, inside=inside), None)
+    command = PlaceAccount(category_id=category_id, account_id=account_id, inside=inside, if_match=call.if_match())
+    return await submit(call, command, None)
 
 
 async def _link_category(call: Call, *, inside: bool) -> Response:
     await call.empty_document()
     category_id, child_id = call.path_id(_CATEGORY), call.path_id(_CATEGORY, "member_id")
-    return await submit(call, LinkCategory(category_id=category_id, child_id=child_id, inside=inside), None)
+    command = LinkCategory(category_id=category_id, child_id=child_id, inside=inside, if_match=call.if_match())
+    return await submit(call, command, None)

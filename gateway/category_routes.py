@@ -6,7 +6,7 @@ from typing import Final
 
 from engine import category_shapes, shapes
 from gateway import categories, category_bodies, monitors
-from gateway.query import CREATED, CURSOR, LIMIT, METADATA, Parameter
+from gateway.query import CREATED, METADATA, PAGED, Parameter
 from gateway.route import Route
 
 # The table is laid out by hand: what belongs together stands in one line.
@@ -18,13 +18,13 @@ CATEGORIES: Final = (
     Route(
         method="POST", path="/v1/account_categories", handler=categories.create_category, tag="Categories",
         scope="ledger.write", body=category_bodies.AccountCategoryCreate, answer=category_shapes.AccountCategory, status=201,
-        idempotent=True, etag=True, refusals=("validation.not_unique", "not_found", "amount_out_of_range"),
+        idempotent=True, etag=True, refusals=("validation.not_unique", "currency_mismatch", "not_found", "amount_out_of_range"),
     ),
     Route(
         method="GET", path="/v1/account_categories", handler=categories.list_categories, tag="Categories",
         scope="ledger.read", answer=category_shapes.AccountCategory, page=True, feed_cursor=True,
         query=(
-            LIMIT, CURSOR,
+            *PAGED,
             Parameter(name="ledger_id", kind="id", meaning="Only categories of this ledger."),
             Parameter(name="currency", kind="text", meaning="Only categories in this currency."),
             Parameter(name="external_id", kind="text", meaning="Only the category with this external id."),
@@ -54,28 +54,28 @@ CATEGORIES: Final = (
     ),
     Route(
         method="GET", path=f"{_CATEGORY}/accounts", handler=categories.list_category_accounts, tag="Categories",
-        scope="ledger.read", answer=shapes.Account, page=True, query=(LIMIT, CURSOR), feed_cursor=True,
+        scope="ledger.read", answer=shapes.Account, page=True, query=PAGED, feed_cursor=True,
     ),
     Route(
         method="PUT", path=f"{_CATEGORY}/accounts/{{member_id}}", handler=categories.add_account, tag="Categories",
-        scope="ledger.write", answer=category_shapes.CategoryMember, etag=True, refusals=_FITS,
+        scope="ledger.write", answer=category_shapes.CategoryMember, conditional=True, etag=True, refusals=_FITS,
     ),
     Route(
         method="DELETE", path=f"{_CATEGORY}/accounts/{{member_id}}", handler=categories.remove_account, tag="Categories",
-        scope="ledger.write", answer=category_shapes.CategoryMember, etag=True,
+        scope="ledger.write", answer=category_shapes.CategoryMember, conditional=True, etag=True,
     ),
     Route(
         method="GET", path=f"{_CATEGORY}/account_categories", handler=categories.list_subcategories, tag="Categories",
-        scope="ledger.read", answer=category_shapes.AccountCategory, page=True, query=(LIMIT, CURSOR), feed_cursor=True,
+        scope="ledger.read", answer=category_shapes.AccountCategory, page=True, query=PAGED, feed_cursor=True,
     ),
     Route(
         method="PUT", path=f"{_CATEGORY}/account_categories/{{member_id}}", handler=categories.add_subcategory,
-        tag="Categories", scope="ledger.write", answer=category_shapes.CategoryMember, etag=True,
+        tag="Categories", scope="ledger.write", answer=category_shapes.CategoryMember, conditional=True, etag=True,
         refusals=("account_category.cycle", *_FITS),
     ),
     Route(
         method="DELETE", path=f"{_CATEGORY}/account_categories/{{member_id}}", handler=categories.remove_subcategory,
-        tag="Categories", scope="ledger.write", answer=category_shapes.CategoryMember, etag=True,
+        tag="Categories", scope="ledger.write", answer=category_shapes.CategoryMember, conditional=True, etag=True,
     ),
     Route(
         method="POST", path="/v1/balance_monitors", handler=monitors.create_monitor, tag="Monitors", scope="ledger.write",
@@ -86,7 +86,7 @@ CATEGORIES: Final = (
         method="GET", path="/v1/balance_monitors", handler=monitors.list_monitors, tag="Monitors", scope="ledger.read",
         answer=category_shapes.BalanceMonitor, page=True, feed_cursor=True,
         query=(
-            LIMIT, CURSOR,
+            *PAGED,
             Parameter(name="account_id", kind="id", meaning="Only monitors of this account."),
             Parameter(name="account_category_id", kind="id", meaning="Only monitors of this category."),
             Parameter(name="status", kind="choice", choices=("active", "archived"), meaning="Only of this status."),

@@ -106,6 +106,9 @@ CODES: Final[dict[str, Code]] = {
         409, "Entry already reversed", "The entry has a reversal; a second is never posted."
     ),
     "account.closed": _code(409, "Account closed", "A closed account takes no lines and no changes."),
+    "account.code_taken": _code(
+        409, "Account code taken", "A chart-of-accounts code names one account of a ledger, also when that is closed."
+    ),
     "account.not_empty": _code(
         409,
         "Account not empty",
@@ -145,7 +148,7 @@ CODES: Final[dict[str, Code]] = {
     ),
     "validation.invalid_text": _code(422, "Invalid text", "Text holds NUL or half a surrogate pair."),
     "validation.invalid_time": _code(422, "Invalid time", "A time is RFC 3339 with an offset: 2026-11-21T10:00:00Z."),
-    "validation.not_unique": _code(422, "Not unique", "Another resource has this external_id."),
+    "validation.not_unique": _code(422, "Not unique", "Another resource has this external_id or code."),
     "validation.several_ledgers": _code(422, "Several ledgers", "All lines of an entry are in one ledger."),
     "validation.destination_not_allowed": _code(
         422,
@@ -174,7 +177,9 @@ CODES: Final[dict[str, Code]] = {
         "What a template of the event handler needs is missing from the business event, or comes to no use.",
     ),
     "unbalanced_entry": _code(422, "Unbalanced entry", "Debits and credits of an entry differ."),
-    "currency_mismatch": _code(422, "Currency mismatch", "A line is in another currency than its account."),
+    "currency_mismatch": _code(
+        422, "Currency mismatch", "A currency that the site defined has another exponent than is asked for."
+    ),
     "fx_rate_required": _code(422, "FX rate required", "An entry over several currencies names an exchange rate."),
     "fx_rate_expired": _code(422, "FX rate expired", "The exchange rate is past its valid_until."),
     "fx_rate_mismatch": _code(422, "FX rate mismatch", "The rate is between other currencies than the lines are in."),

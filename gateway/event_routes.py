@@ -7,7 +7,7 @@ from typing import Final
 from engine import event_shapes
 from gateway import business_events, event_bodies
 from gateway.ledger_routes import POSTING
-from gateway.query import CREATED, CURSOR, LIMIT, METADATA, Parameter
+from gateway.query import CREATED, METADATA, PAGED, Parameter
 from gateway.route import Route
 
 # The table is laid out by hand: what belongs together stands in one line.
@@ -36,7 +36,7 @@ BUSINESS_EVENTS: Final = (
         method="GET", path="/v1/business_events", handler=business_events.list_business_events, tag="Business events",
         scope="ledger.read", answer=event_shapes.BusinessEvent, page=True, feed_cursor=True,
         query=(
-            LIMIT, CURSOR,
+            *PAGED,
             Parameter(name="name", kind="text", meaning="Only events of this name."),
             Parameter(name="external_id", kind="text", meaning="Only the event with this external id."),
             Parameter(name="event_handler_id", kind="id", meaning="Only events that this handler turned into entries."),
@@ -62,7 +62,7 @@ BUSINESS_EVENTS: Final = (
         method="GET", path="/v1/event_handlers", handler=business_events.list_event_handlers, tag="Event handlers",
         scope="ledger.read", answer=event_shapes.EventHandler, page=True, feed_cursor=True,
         query=(
-            LIMIT, CURSOR,
+            *PAGED,
             Parameter(name="status", kind="choice", choices=("active", "archived"), meaning="Only of this status."),
             Parameter(name="name", kind="text", meaning="Only handlers of this name."),
             METADATA, CREATED,
@@ -74,7 +74,7 @@ BUSINESS_EVENTS: Final = (
     ),
     Route(
         method="GET", path=f"{_HANDLER}/versions", handler=business_events.list_event_handler_versions,
-        tag="Event handlers", scope="ledger.read", answer=event_shapes.EventHandler, page=True, query=(LIMIT, CURSOR),
+        tag="Event handlers", scope="ledger.read", answer=event_shapes.EventHandler, page=True, query=PAGED,
         feed_cursor=True,
     ),
     Route(

@@ -25,7 +25,10 @@ async def list_holds(call: Call, asked: Asked) -> Response:
     """List holds, the newest first."""
     wanted = asked.selection("ledger_id", "status", "external_id")
     return lists.page(
-        call, await call.services.engine.ask(call.site, hold_queries.list_holds, wanted, asked.get("account_id"))
+        call,
+        await call.services.engine.ask(
+            call.site, hold_queries.list_holds, wanted, asked.get("account_id"), asked.get("account_category_id")
+        ),
     )
 
 

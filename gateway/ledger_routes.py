@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final, get_args
 
 from engine import fx_shapes, hold_shapes, shapes
+from engine.balances import Direction
 from gateway import bodies, entries, entry_bodies, fx_rates, hold_bodies, holds, ledgers, wire
-from gateway.query import CREATED, CURSOR, LIMIT, METADATA, Parameter
+from gateway.query import ACCOUNT_METADATA, CREATED, METADATA, PAGED, Parameter
 from gateway.route import Route
 
 # The table is laid out by hand: what belongs together stands in one line.
@@ -48,7 +49,7 @@ ENTRIES: Final = (
         method="GET", path="/v1/entries", handler=entries.list_entries, tag="Entries", scope="ledger.read",
         answer=shapes.Entry, page=True, feed_cursor=True,
         query=(
-            LIMIT, CURSOR,
+            *PAGED,
             Parameter(name="ledger_id", kind="id", meaning="Only entries of this ledger."),
             Parameter(name="account_id", kind="id", meaning="Only entries with a line on this account."),
             Parameter(
@@ -56,7 +57,7 @@ ENTRIES: Final = (
             ),
             Parameter(name="status", kind="choice", choices=get_args(shapes.EntryStatus), meaning="Only of this status."),
             Parameter(name="external_id", kind="text", meaning="Only entries with this external id."),
-            METADATA, CREATED,
+            METADATA, ACCOUNT_METADATA, CREATED,
             Parameter(name="effective_at", kind="bounds", meaning="`effective_at[lt]=time`: bounds, also lte, gt, gte."),
             Parameter(name="posted_at", kind="bounds", meaning="`posted_at[lt]=time`: bounds, also lte, gt, gte."),
         ),
@@ -90,7 +91,7 @@ ENTRIES: Final = (
     ),
     Route(
         method="GET", path="/v1/entries/{id}/versions", handler=entries.list_versions, tag="Entries", scope="ledger.read",
-        answer=shapes.EntryVersion, page=True, query=(LIMIT, CURSOR), feed_cursor=True,
+        answer=shapes.EntryVersion, page=True, query=PAGED, feed_cursor=True,
     ),
     Route(
         method="GET", path="/v1/entries/{id}/balance_impact", handler=entries.get_impact, tag="Entries",
@@ -111,12 +112,15 @@ HOLDS: Final = (
         method="GET", path="/v1/holds", handler=holds.list_holds, tag="Holds", scope="ledger.read",
         answer=hold_shapes.Hold, page=True, feed_cursor=True,
         query=(
-            LIMIT, CURSOR,
+            *PAGED,
             Parameter(name="ledger_id", kind="id", meaning="Only holds in this ledger."),
             Parameter(name="account_id", kind="id", meaning="Only holds with a line on this account."),
+            Parameter(
+                name="account_category_id", kind="id", meaning="Only holds with a line on an account of this category.",
+            ),
             Parameter(name="status", kind="choice", choices=get_args(hold_shapes.HoldStatus), meaning="Only of this status."),
             Parameter(name="external_id", kind="text", meaning="Only holds with this external id."),
-            METADATA, CREATED,
+            METADATA, ACCOUNT_METADATA, CREATED,
             Parameter(name="expires_at", kind="bounds", meaning="`expires_at[lt]=time`: bounds, also lte, gt, gte."),
         ),
     ),
@@ -127,7 +131,8 @@ HOLDS: Final = (
     Route(
         method="POST", path="/v1/holds/{id}/capture", handler=holds.capture_hold, tag="Holds", scope="ledger.write",
         body=hold_bodies.HoldCapture, body_optional=True, answer=hold_shapes.Hold, idempotent=True, conditional=True,
-        etag=True, refusals=("hold.not_open", "hold.capture_exceeds", "unbalanced_entry", "ledger.period_closed"),
+        etag=True,
+        refusals=("hold.not_open", "hold.capture_exceeds", "unbalanced_entry", "amount_out_of_range", "ledger.period_closed"),
     ),
     Route(
         method="POST", path="/v1/holds/{id}/release", handler=holds.release_hold, tag="Holds", scope="ledger.write",
@@ -143,7 +148,7 @@ RATES: Final = (
         method="GET", path="/v1/fx_rates", handler=fx_rates.list_fx_rates, tag="FX rates", scope="ledger.read",
         answer=fx_shapes.FxRate, page=True, feed_cursor=True,
         query=(
-            LIMIT, CURSOR,
+            *PAGED,
             Parameter(name="base", kind="text", meaning="Only rates of this base currency."),
             Parameter(name="quote", kind="text", meaning="Only rates of this quote currency."),
             METADATA, CREATED,
@@ -154,14 +159,15 @@ RATES: Final = (
         answer=fx_shapes.FxRate, etag=True, feed_cursor=True,
     ),
 )
+_ENTITY: Final = Parameter(name="entity_id", kind="id", meaning="Only what belongs to this entity.")
 LEDGERS: Final = (
     Route(
         method="POST", path="/v1/ledgers", handler=ledgers.create_ledger, tag="Ledgers", scope="ledger.admin",
-        body=bodies.LedgerCreate, answer=shapes.Ledger, status=201, idempotent=True, etag=True,
+        body=bodies.LedgerCreate, answer=shapes.Ledger, status=201, idempotent=True, etag=True, refusals=("not_found",),
     ),
     Route(
         method="GET", path="/v1/ledgers", handler=ledgers.list_ledgers, tag="Ledgers", scope="ledger.read",
-        answer=shapes.Ledger, page=True, query=(LIMIT, CURSOR, METADATA, CREATED), feed_cursor=True,
+        answer=shapes.Ledger, page=True, feed_cursor=True, query=(*PAGED, _ENTITY, METADATA, CREATED),
     ),
     Route(
         method="GET", path="/v1/ledgers/{id}", handler=ledgers.get_ledger, tag="Ledgers", scope="ledger.read",
@@ -174,14 +180,15 @@ LEDGERS: Final = (
     Route(
         method="POST", path="/v1/accounts", handler=ledgers.create_account, tag="Accounts", scope="ledger.write",
         body=bodies.AccountCreate, answer=shapes.Account, status=201, idempotent=True, etag=True,
-        refusals=("validation.not_unique", "not_found"),
+        refusals=("validation.not_unique", "account.code_taken", "currency_mismatch", "not_found"),
     ),
     Route(
         method="GET", path="/v1/accounts", handler=ledgers.list_accounts, tag="Accounts", scope="ledger.read",
         answer=shapes.Account, page=True, feed_cursor=True,
         query=(
-            LIMIT, CURSOR,
+            *PAGED,
             Parameter(name="ledger_id", kind="id", meaning="Only accounts of this ledger."),
+            _ENTITY,
             Parameter(name="external_id", kind="text", meaning="Only the account with this external id."),
             Parameter(
                 name="account_category_id", kind="id",
@@ -201,7 +208,7 @@ LEDGERS: Final = (
     Route(
         method="PATCH", path="/v1/accounts/{id}", handler=ledgers.change_account, tag="Accounts",
         scope="ledger.write", body=bodies.AccountChange, answer=shapes.Account, idempotent=True, conditional=True,
-        etag=True, refusals=("account.closed",),
+        etag=True, refusals=("account.closed", "account.code_taken"),
     ),
     Route(
         method="POST", path="/v1/accounts/{id}/close", handler=ledgers.close_account, tag="Accounts",
@@ -210,6 +217,26 @@ LEDGERS: Final = (
     ),
     Route(
         method="GET", path="/v1/accounts/{id}/lines", handler=ledgers.list_account_lines, tag="Accounts",
-        scope="ledger.read", answer=shapes.AccountLine, page=True, query=(LIMIT, CURSOR), feed_cursor=True,
+        scope="ledger.read", answer=shapes.AccountLine, page=True, query=PAGED, feed_cursor=True,
+    ),
+    Route(
+        method="GET", path="/v1/lines", handler=ledgers.list_lines, tag="Accounts", scope="ledger.read",
+        answer=shapes.LedgerLine, page=True, feed_cursor=True,
+        query=(
+            *PAGED,
+            Parameter(name="account_id", kind="id", meaning="Only lines on this account."),
+            Parameter(name="entity_id", kind="id", meaning="Only lines on accounts of this entity."),
+            Parameter(name="ledger_id", kind="id", meaning="Only lines in this ledger."),
+            ACCOUNT_METADATA,
+            Parameter(name="direction", kind="choice", choices=get_args(Direction), meaning="Only of this side."),
+            Parameter(
+                name="status", kind="choice", choices=("pending", "posted", "archived", "discarded"),
+                meaning="Only versions of this status; of `posted` each line has one at most.",
+            ),
+            Parameter(name="currency", kind="text", meaning="Only lines in this currency."),
+            Parameter(name="amount", kind="amounts", meaning="`amount[gte]=number`: bounds in minor units, also gt, lt, lte."),
+            Parameter(name="effective_at", kind="bounds", meaning="`effective_at[lt]=time`: bounds, also lte, gt, gte."),
+            CREATED,
+        ),
     ),
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from engine import queries
+from engine import line_queries, queries
 from engine.commands import CloseAccount, Command
 from engine.fold import Committed
 from engine.idempotency import IdempotencyKey
+from engine.line_queries import LineSelection
 from gateway import bodies, lists, wire
 from gateway.call import Call
 from gateway.query import Asked
@@ -22,7 +23,9 @@ async def create_ledger(call: Call, _asked: Asked) -> Response:
 
 async def list_ledgers(call: Call, asked: Asked) -> Response:
     """List ledgers, the newest first."""
-    return lists.page(call, await call.services.engine.ask(call.site, queries.list_ledgers, asked.selection()))
+    return lists.page(
+        call, await call.services.engine.ask(call.site, queries.list_ledgers, asked.selection("entity_id"))
+    )
 
 
 async def get_ledger(call: Call, _asked: Asked) -> Response:
@@ -48,7 +51,7 @@ async def create_account(call: Call, _asked: Asked) -> Response:
 
 async def list_accounts(call: Call, asked: Asked) -> Response:
     """List accounts with their balances, the newest first."""
-    wanted = asked.selection("ledger_id", "external_id", "currency", "type", "status", "code")
+    wanted = asked.selection("ledger_id", "entity_id", "external_id", "currency", "type", "status", "code")
     category_id = asked.get("account_category_id")
     return lists.page(call, await call.services.engine.ask(call.site, queries.list_accounts, wanted, category_id))
 
@@ -81,6 +84,23 @@ async def list_account_lines(call: Call, asked: Asked) -> Response:
         call,
         await call.services.engine.ask(call.site, queries.account_lines, account_id, asked.selection()),
     )
+
+
+async def list_lines(call: Call, asked: Asked) -> Response:
+    """List the lines of all ledgers, every version of each, those of the newest entry first."""
+    given = asked.selection("direction", "status", "currency")
+    wanted = LineSelection(
+        limit=given.limit,
+        cursor=given.cursor,
+        ascending=given.ascending,
+        account_id=asked.get("account_id"),
+        entity_id=asked.get("entity_id"),
+        ledger_id=asked.get("ledger_id"),
+        account_metadata=given.account_metadata,
+        equals=given.equals,
+        bounds=given.bounds,
+    )
+    return lists.page(call, await call.services.engine.ask(call.site, line_queries.list_lines, wanted))
 
 
 async def submit(call: Call, command: Command, key: IdempotencyKey | None) -> Response:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from auth import errors as auth_errors
 from delivery import errors as delivery_errors
-from engine import entry_errors, event_errors, fx_errors
+from engine import entry_errors, event_errors, fx_errors, reference_errors
 from engine import errors as engine_errors
 from engine.databases import is_outage
 from engine.errors import Fault
@@ -25,6 +25,9 @@ PROBLEMS: Final[dict[type[Exception], str]] = {
     engine_errors.AccountClosed: "account.closed",
     engine_errors.AccountNotEmpty: "account.not_empty",
     engine_errors.AlreadyTaken: "validation.not_unique",
+    reference_errors.AccountCodeTaken: "account.code_taken",
+    reference_errors.CurrencyListed: "validation.not_unique",
+    reference_errors.CurrencyExponentMismatch: "currency_mismatch",
     engine_errors.SeveralLedgers: "validation.several_ledgers",
     engine_errors.UnbalancedEntry: "unbalanced_entry",
     engine_errors.FxRateRequired: "fx_rate_required",

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from starlette.datastructures import QueryParams
 
 from engine.errors import Fault
 from engine.ids import is_id
-from engine.money import parse_instant
+from engine.money import AMOUNT_MAX, parse_instant
 from engine.queries import BOUND_OPERATORS, Selection
 from gateway.problems import Problem, invalid
 
-Kind = Literal["id", "text", "integer", "boolean", "instant", "choice", "cursor", "metadata", "bounds"]
+Kind = Literal["id", "text", "integer", "boolean", "instant", "choice", "cursor", "metadata", "bounds", "amounts"]
 """An `instant` is read as microseconds."""
 
 _PARTS: Final = re.compile(r"([a-z_]+)\[([^\]]*)\]\Z")
+_AMOUNT: Final = re.compile(r"[0-9]{1,19}\Z", re.ASCII)
 _INTEGER: Final = re.compile(r"[0-9]{1,18}\Z")
 TEXT_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A query parameter; `metadata` and `bounds` are families: `metadata[key]=value`, `created_at[gte]=time`."""
+    """A query parameter; some kinds are families: `metadata[key]=value`, `created_at[gte]=time`, `amount[lt]=number`."""
 
     name: str
     kind: Kind
@@ -44,10 +45,16 @@ class Asked:
     values: Mapping[str, Any]
     metadata: Mapping[str, str]
     bounds: Mapping[str, Mapping[str, int]]
+    account_metadata: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, name: str) -> Any:
         """Return a parameter's value, or None where it was not given."""
         return self.values.get(name)
+
+    @property
+    def ascending(self) -> bool:
+        """Tell whether the oldest come first."""
+        return self.values.get("order_by") == OLDEST_FIRST
 
     def selection(self, *equals: str) -> Selection:
         """Return what of a list is wanted; the named parameters are columns that must have the value."""
@@ -57,6 +64,8 @@ class Asked:
             equals={name: self.values[name] for name in equals if name in self.values},
             metadata=self.metadata,
             bounds=self.bounds,
+            account_metadata=self.account_metadata,
+            ascending=self.ascending,
         )
 
 
@@ -66,7 +75,22 @@ NOTHING: Final = Asked(values={}, metadata={}, bounds={})
 
 LIMIT: Final = Parameter(name="limit", kind="integer", meaning="How many items a page has at most; 50 unless given.")
 CURSOR: Final = Parameter(name="cursor", kind="cursor", meaning="`next_cursor` of the page before.")
+OLDEST_FIRST: Final = "created_at"
+ORDER: Final = Parameter(
+    name="order_by",
+    kind="choice",
+    choices=(OLDEST_FIRST, f"-{OLDEST_FIRST}"),
+    meaning="`created_at`: the oldest first; `-created_at`, unless given: the newest first.",
+)
+PAGED: Final = (LIMIT, CURSOR, ORDER)
+"""What every list of what was made one after the other takes."""
+
 METADATA: Final = Parameter(name="metadata", kind="metadata", meaning="`metadata[key]=value`: only what has this pair.")
+ACCOUNT_METADATA: Final = Parameter(
+    name="account_metadata",
+    kind="metadata",
+    meaning="`account_metadata[key]=value`: only what has a line on an account with this pair.",
+)
 CREATED: Final = Parameter(
     name="created_at", kind="bounds", meaning="`created_at[gte]=time`: bounds, also gt, lt, lte."
 )
@@ -76,20 +100,20 @@ def read(query: QueryParams, parameters: Sequence[Parameter]) -> Asked:
     """Read a query by the parameters an operation takes; raises the problem that lists all that is wrong."""
     known = {name: each for each in parameters for name in (each.name, *each.aliases)}
     values: dict[str, Any] = {}
-    metadata: dict[str, str] = {}
+    pairs: dict[str, dict[str, str]] = {"metadata": {}, "account_metadata": {}}
     bounds: dict[str, dict[str, int]] = {}
     faults: list[Fault] = []
     for given, text in query.multi_items():
         family = _PARTS.match(given)
         parameter = known.get(family.group(1) if family else given)
-        if parameter is None or (family is not None) != (parameter.kind in {"metadata", "bounds"}):
+        if parameter is None or (family is not None) != (parameter.kind in {"metadata", "bounds", "amounts"}):
             faults.append(_fault("validation.unknown_field", given, "There is no such query parameter here."))
         elif family is None and parameter.name in values:
             faults.append(_fault("validation.duplicate_field", given, "The parameter is given twice."))
         elif family is None:
             _read_one(parameter, given, text, values, faults)
         elif parameter.kind == "metadata":
-            _read_metadata(given, family.group(2), text, metadata, faults)
+            _read_metadata(given, family.group(2), text, pairs[parameter.name], faults)
         else:
             _read_bound(parameter, given, family.group(2), text, bounds, faults)
     faults += [
@@ -99,7 +123,7 @@ def read(query: QueryParams, parameters: Sequence[Parameter]) -> Asked:
     ]
     if faults:
         raise invalid(faults)
-    return Asked(values=values, metadata=metadata, bounds=bounds)
+    return Asked(values=values, bounds=bounds, **pairs)
 
 
 def _read_one(parameter: Parameter, given: str, text: str, values: dict[str, Any], faults: list[Fault]) -> None:
@@ -164,6 +188,12 @@ def _read_bound(
     found = bounds.setdefault(parameter.name, {})
     if operator not in BOUND_OPERATORS or operator in found:
         faults.append(_fault("validation.invalid_value", given, f"One of [{'], ['.join(BOUND_OPERATORS)}], each once."))
+        return
+    if parameter.kind == "amounts":
+        if not _AMOUNT.match(text) or int(text) > AMOUNT_MAX:
+            faults.append(_fault("validation.out_of_range", given, f"An amount in minor units, up to {AMOUNT_MAX}."))
+        else:
+            found[operator] = int(text)
         return
     try:
         found[operator] = parse_instant(text)

@@ -31,7 +31,8 @@ async def list_replays(call: Call, asked: Asked) -> Response:
     """List replays, the newest first."""
     cursor = asked.get("cursor")
     before = None if cursor is None else parse_page_cursor(cursor)
-    page = await call.services.replays.list(call.site, limit=asked.get("limit") or 50, before=before)
+    limit = asked.get("limit") or 50
+    page = await call.services.replays.list(call.site, limit=limit, before=before, ascending=asked.ascending)
     next_cursor = page_cursor(page.data[-1].id) if page.has_more else None
     return lists.listed(call, list(page.data), next_cursor, page.head.cursor())
 

@@ -41,6 +41,8 @@ class Route:
     idempotent: bool = False
     conditional: bool = False
     etag: bool = False
+    derived: bool = False
+    """Whether it shows more than its version tells of: progress, or what stands beside it."""
     feed_cursor: bool = False
     media_type: str = "application/json"
     body_max: int = wire.BODY_MAX

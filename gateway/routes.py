@@ -10,7 +10,8 @@ from gateway import api_keys, bodies, documents, entries, events, oauth, operati
 from gateway.category_routes import CATEGORIES
 from gateway.event_routes import BUSINESS_EVENTS
 from gateway.ledger_routes import ENTRIES, HOLDS, LEDGERS, RATES
-from gateway.query import CURSOR, LIMIT, Parameter
+from gateway.query import PAGED, Parameter
+from gateway.reference_routes import REFERENCE
 from gateway.route import Route
 from gateway.statement_routes import STATEMENTS
 from gateway.webhook_routes import INSPECTORS, REPLAYS, WEBHOOKS
@@ -52,7 +53,7 @@ _AUTH: Final = (
     ),
     Route(
         method="GET", path="/v1/api_keys", handler=api_keys.list_keys, tag="API keys", scope="ledger.admin",
-        answer=api_keys.ApiKey, page=True, query=(LIMIT, CURSOR),
+        answer=api_keys.ApiKey, page=True, query=PAGED, feed_cursor=True,
     ),
     Route(
         method="GET", path="/v1/api_keys/{id}", handler=api_keys.get_key, tag="API keys", scope="ledger.admin",
@@ -120,6 +121,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *HOLDS,
     *RATES,
     *LEDGERS,
+    *REFERENCE,
     *STATEMENTS,
     *CATEGORIES,
     *BUSINESS_EVENTS,

@@ -7,7 +7,7 @@ from typing import Final, get_args
 from delivery import inspector_shapes, replay_shapes
 from delivery import shapes as webhook_shapes
 from gateway import inspectors, replays, webhooks
-from gateway.query import CREATED, CURSOR, LIMIT, Parameter
+from gateway.query import CREATED, CURSOR, LIMIT, METADATA, PAGED, Parameter
 from gateway.route import Route
 
 # The table is laid out by hand: what belongs together stands in one line.
@@ -52,11 +52,11 @@ WEBHOOKS: Final = (
     ),
     Route(
         method="GET", path="/v1/webhook_endpoints", handler=webhooks.list_endpoints, tag="Webhooks",
-        scope="webhooks.read", answer=webhook_shapes.Endpoint, page=True, query=(LIMIT, CURSOR), feed_cursor=True,
+        scope="webhooks.read", answer=webhook_shapes.Endpoint, page=True, query=(*PAGED, METADATA), feed_cursor=True,
     ),
     Route(
         method="GET", path=_ENDPOINT, handler=webhooks.get_endpoint, tag="Webhooks", scope="webhooks.read",
-        answer=webhook_shapes.Endpoint, etag=True,
+        answer=webhook_shapes.Endpoint, etag=True, derived=True,
     ),
     Route(
         method="PATCH", path=_ENDPOINT, handler=webhooks.change_endpoint, tag="Webhooks", scope="webhooks.write",
@@ -70,7 +70,7 @@ WEBHOOKS: Final = (
     *(
         Route(
             method="POST", path=f"{_ENDPOINT}/{verb}", handler=handler, tag="Webhooks", scope="webhooks.write",
-            answer=webhook_shapes.Endpoint, etag=True, refusals=("endpoint.disabled",),
+            answer=webhook_shapes.Endpoint, conditional=True, etag=True, refusals=("endpoint.disabled",),
         )
         for verb, handler in (
             ("pause", webhooks.pause_endpoint),
@@ -80,7 +80,8 @@ WEBHOOKS: Final = (
     ),
     Route(
         method="POST", path=f"{_ENDPOINT}/rotate_secret", handler=webhooks.rotate_secret, tag="Webhooks",
-        scope="webhooks.write", body=webhook_shapes.RotateSecret, body_optional=True, answer=webhook_shapes.Endpoint, idempotent=True, etag=True,
+        scope="webhooks.write", body=webhook_shapes.RotateSecret, body_optional=True, answer=webhook_shapes.Endpoint,
+        idempotent=True, conditional=True, etag=True,
     ),
     Route(
         method="POST", path=f"{_ENDPOINT}/test", handler=webhooks.test_endpoint, tag="Webhooks",
@@ -129,7 +130,7 @@ WEBHOOKS: Final = (
     ),
     Route(
         method="GET", path="/v1/deliveries/{id}/attempts", handler=webhooks.list_attempts, tag="Deliveries",
-        scope="webhooks.read", answer=webhook_shapes.Attempt, page=True,
+        scope="webhooks.read", answer=webhook_shapes.Attempt, page=True, feed_cursor=True,
     ),
     Route(
         method="POST", path="/v1/deliveries/{id}/skip", handler=webhooks.skip_delivery, tag="Deliveries",
@@ -153,11 +154,11 @@ REPLAYS: Final = (
     ),
     Route(
         method="GET", path="/v1/replays", handler=replays.list_replays, tag="Replays", scope="webhooks.read",
-        answer=replay_shapes.Replay, page=True, query=(LIMIT, CURSOR), feed_cursor=True,
+        answer=replay_shapes.Replay, page=True, query=PAGED, feed_cursor=True,
     ),
     Route(
         method="GET", path="/v1/replays/{id}", handler=replays.get_replay, tag="Replays", scope="webhooks.read",
-        answer=replay_shapes.Replay, etag=True,
+        answer=replay_shapes.Replay, etag=True, derived=True,
     ),
     *(
         Route(

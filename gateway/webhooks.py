@@ -41,7 +41,13 @@ async def create_endpoint(call: Call, _asked: Asked) -> Response:
 
 async def list_endpoints(call: Call, asked: Asked) -> Response:
     """List endpoints, the newest first."""
-    page = await call.services.endpoints.list(call.site, limit=asked.get("limit") or 50, before=_before(asked))
+    page = await call.services.endpoints.list(
+        call.site,
+        limit=asked.get("limit") or 50,
+        before=_before(asked),
+        ascending=asked.ascending,
+        metadata=asked.metadata,
+    )
     next_cursor = page_cursor(page.data[-1].id) if page.has_more else None
     return lists.listed(call, list(page.data), next_cursor, page.head.cursor())
 
@@ -68,19 +74,23 @@ async def delete_endpoint(call: Call, _asked: Asked) -> Response:
 async def pause_endpoint(call: Call, _asked: Asked) -> Response:
     """Stop sending; deliveries wait."""
     await call.empty_document()
-    return _endpoint(await call.services.endpoints.pause(call.site, call.path_id("endpoint")))
+    return _endpoint(await call.services.endpoints.pause(call.site, call.path_id("endpoint"), if_match=call.if_match()))
 
 
 async def resume_endpoint(call: Call, _asked: Asked) -> Response:
     """Send again what waited."""
     await call.empty_document()
-    return _endpoint(await call.services.endpoints.resume(call.site, call.path_id("endpoint")))
+    return _endpoint(
+        await call.services.endpoints.resume(call.site, call.path_id("endpoint"), if_match=call.if_match())
+    )
 
 
 async def enable_endpoint(call: Call, _asked: Asked) -> Response:
     """Enable an endpoint that was disabled."""
     await call.empty_document()
-    return _endpoint(await call.services.endpoints.enable(call.site, call.path_id("endpoint")))
+    return _endpoint(
+        await call.services.endpoints.enable(call.site, call.path_id("endpoint"), if_match=call.if_match())
+    )
 
 
 async def rotate_secret(call: Call, _asked: Asked) -> Response:
@@ -91,6 +101,7 @@ async def rotate_secret(call: Call, _asked: Asked) -> Response:
         call.path_id("endpoint"),
         wire.decode(document, RotateSecret),
         key=call.idempotency(document),
+        if_match=call.if_match(),
     )
     return _written(done)
 

@@ -44,6 +44,8 @@ _TAGS: Final = {
     "Accounts": "Accounts, their balances and their lines.",
     "Business events": "What happened in your product, turned into entries by the one event handler that matches.",
     "Event handlers": "Conditions, variables and templates, in versions.",
+    "Entities": "Companies, individuals and custodians that ledgers and accounts belong to.",
+    "Reference data": "Currencies, countries, products, and the types of events with samples.",
     "Categories": "Accounts grouped, and groups grouped: what they come to together, each account counted once.",
     "Monitors": "Conditions on balances that tell when they begin and when they cease to hold.",
     "Events": "The feed: every committed change, in commit order, without gaps.",
@@ -199,6 +201,9 @@ def _parameters() -> Json:
         "IfMatch": header(
             "If-Match", "The ETag that the resource must have, or `*`.", pattern='^(\\*|"[0-9]{1,18}")$',
         ),
+        "IfNoneMatch": header(
+            "If-None-Match", "ETags of what the client has: if it is one of them still, the answer is 304 without a body.",
+        ),
         "Prefer": header(
             "Prefer", "`respond-async` (RFC 7240): accept the entry now and post it soon, in the order of acceptance.",
             pattern="^[\\x20-\\x7e]{1,200}$",
@@ -225,7 +230,9 @@ def _headers() -> Json:
     return {
         "RequestId": header("This request's own id.", always=True, format="uuid"),
         "CorrelationId": header("The `correlation-id` of the request."),
-        "ETag": header("The resource's `lock_version`.", always=True, pattern='^"[0-9]+"$'),
+        "ETag": header(
+            "The resource's `lock_version`; of what has none, of its bytes.", always=True, pattern='^"[0-9a-f]+"$'
+        ),
         "Location": header("Where what was created is found.", always=True, format="uri-reference"),
         "Link": header('The next page (RFC 8288), where there is one: `rel="next"`.'),
         "FeedCursor": header("The feed's head in the same snapshot.", always=True),

@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from engine.iso_3166 import COUNTRIES
+from engine.money import AMOUNT_MAX
 from engine.queries import BOUND_OPERATORS
 from gateway import documents, oauth, operations
+from gateway.catalogue import EVENT_TYPES
 from gateway.codes import CODES
 from gateway.problems import MEDIA_TYPE as PROBLEM
 from gateway.query import TEXT_MAX, Parameter
@@ -62,6 +65,8 @@ def operation(route: Route) -> Json:
     if body is not None:
         found["requestBody"] = body
     succeeded = {str(status): _success(route, status) for status in (route.status, *route.also)}
+    if is_read(route) and not route.derived:
+        succeeded["304"] = {"description": _SAID[304], "headers": _headers(("RequestId", "CorrelationId", "ETag"))}
     found["responses"] = {**succeeded, **_refusals(route)}
     return found
 
@@ -119,6 +124,9 @@ def _path_parameters(route: Route) -> list[Json]:
         "token": {"type": "string", "pattern": "^[a-z2-7]{26}$"},
         "environment": {"type": "string", "enum": ["sandbox", "production"]},
         "code": {"type": "string", "enum": list(CODES)},
+        "currency": {"type": "string", "pattern": "^[A-Za-z0-9_-]{2,36}$", "examples": ["EUR"]},
+        "country": {"type": "string", "enum": list(COUNTRIES)},
+        "event_type": {"type": "string", "enum": list(EVENT_TYPES)},
         "file": {"type": "string", "enum": list(documents.FILES)},
     }
     names: list[str] = re.findall(r"{([a-z_]+)}", route.path)
@@ -131,7 +139,7 @@ def _query_parameter(parameter: Parameter) -> Json:
         found["required"] = True
     if parameter.aliases:
         found["description"] += f" Also as {' or '.join(f'`{each}`' for each in parameter.aliases)}."
-    if parameter.kind in {"metadata", "bounds"}:
+    if parameter.kind in {"metadata", "bounds", "amounts"}:
         found |= {"style": "deepObject", "explode": True}
     return found | {"schema": query_schema(parameter)}
 
@@ -162,10 +170,11 @@ def query_schema(parameter: Parameter) -> Json:
                 "propertyNames": {"minLength": 1, "maxLength": 100, "pattern": "^[^\\u0000\\[\\]]*$"},
                 "additionalProperties": {"type": "string", "maxLength": 500, "pattern": clean},
             }
-        case "bounds":
+        case "bounds" | "amounts":
+            bound = time if parameter.kind == "bounds" else {"type": "integer", "minimum": 0, "maximum": AMOUNT_MAX}
             return {
                 "type": "object",
-                "properties": dict.fromkeys(sorted(BOUND_OPERATORS), time),
+                "properties": dict.fromkeys(sorted(BOUND_OPERATORS), bound),
                 "additionalProperties": False,
             }
 
@@ -176,11 +185,18 @@ def _header_parameters(route: Route) -> list[Json]:
         names.insert(0, "IdempotencyKey")
     if route.conditional:
         names.insert(0, "IfMatch")
+    if is_read(route) and not route.derived:
+        names.insert(0, "IfNoneMatch")
     if route.media_type == "text/event-stream":
         names.insert(0, "LastEventId")
     if route.prefer_async:
         names.insert(0, "Prefer")
     return [{"$ref": f"#/components/parameters/{name}"} for name in names]
+
+
+def is_read(route: Route) -> bool:
+    """Tell whether an operation reads something that has an ETag."""
+    return route.method == "GET" and route.answer is not None
 
 
 def _request_body(route: Route) -> Json | None:
@@ -232,6 +248,7 @@ _SAID: Final = {
     201: "Created.",
     202: "Taken on; it happens soon.",
     204: "Done; there is nothing to show.",
+    304: "As it was: what the client has is still so.",
 }
 
 
@@ -250,7 +267,7 @@ def _answer(route: Route) -> Json:
 
 def _success_headers(route: Route, status: int) -> Json:
     names = ["RequestId", "CorrelationId"]
-    if route.etag:
+    if route.etag or is_read(route):
         names.append("ETag")
     if status in {201, 202} and f"{route.path}/{{id}}" in _READ:
         names.append("Location")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Final, cast
 
 import msgspec
@@ -17,6 +18,7 @@ from delivery.forms import Form
 from delivery.rows import EndpointRow, Identity, StoredSecret
 from delivery.schema import endpoints, subscriptions
 from delivery.subscriptions import Status, Subscription
+from engine.listing import beyond, ordered
 from engine.sql import among, update_rows
 
 _DELETED: Final = "deleted"
@@ -51,12 +53,25 @@ def find_endpoints(conn: Connection, site_id: int, endpoint_ids: Iterable[str]) 
     return {row.id: _endpoint(row) for row in conn.execute(query)}
 
 
-def page_endpoints(conn: Connection, site_id: int, *, limit: int, before: str | None) -> list[EndpointRow]:
-    """Return endpoints that are not deleted, newest first, after the one named by `before`."""
-    query = select(endpoints).where(_present(site_id)).order_by(endpoints.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(endpoints.c.id < before)
-    return [_endpoint(row) for row in conn.execute(query)]
+def page_endpoints(
+    conn: Connection,
+    site_id: int,
+    *,
+    limit: int,
+    before: str | None,
+    ascending: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> list[EndpointRow]:
+    """Return endpoints that are not deleted, newest first or oldest first, after the one named by `before`.
+
+    Those with some metadata are looked for among all of a site's, which are few: it may have only so many.
+    """
+    query = select(endpoints).where(_present(site_id), *beyond(endpoints.c.id, before, ascending=ascending))
+    query = query.order_by(ordered(endpoints.c.id, ascending=ascending))
+    if not metadata:
+        return [_endpoint(row) for row in conn.execute(query.limit(limit))]
+    found = (_endpoint(row) for row in conn.execute(query) if metadata.items() <= row.metadata.items())
+    return list(islice(found, limit))
 
 
 def lock_endpoints(conn: Connection, site_id: int, endpoint_ids: Iterable[str]) -> dict[str, EndpointRow]:

@@ -13,6 +13,7 @@ from delivery.rows import DeliveryRow, ReplayPart, ReplayRow
 from delivery.schema import LANE_AGAIN, LANE_IN_FLIGHT, deliveries, replay_parts, replays
 from delivery.store.deliveries import COLUMNS, delivery_of
 from delivery.store.filters import Wanted, matching
+from engine.listing import beyond, ordered
 from engine.schema import events
 from engine.sql import among, insert_rows, update_rows
 
@@ -65,11 +66,12 @@ def find_replay(conn: Connection, site_id: int, replay_id: str, *, lock: bool = 
     return None if row is None else _replay(row)
 
 
-def page_replays(conn: Connection, site_id: int, *, limit: int, before: str | None) -> list[ReplayRow]:
-    """Return replays, the newest first, after the one named by `before`."""
-    query = _REPLAY.where(replays.c.site_id == site_id).order_by(replays.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(replays.c.id < before)
+def page_replays(
+    conn: Connection, site_id: int, *, limit: int, before: str | None, ascending: bool = False
+) -> list[ReplayRow]:
+    """Return replays, the newest first or the oldest, after the one named by `before`."""
+    query = _REPLAY.where(replays.c.site_id == site_id, *beyond(replays.c.id, before, ascending=ascending))
+    query = query.order_by(ordered(replays.c.id, ascending=ascending)).limit(limit)
     return [_replay(row) for row in conn.execute(query)]
 
 

@@ -18,6 +18,11 @@ from gledger.parts import Parts
 from gledger.sites import bootstrap
 
 BASE_URL: Final = "http://ledger.example"
+REFERENCE: Final[dict[str, list[dict[str, Any]]]] = {
+    "entities": [{"type": "company", "name": "Acme"}] * 4,
+    "currencies": [{"code": f"PT{number}", "exponent": 0, "name": "Points"} for number in range(4)],
+    "products": [{"code": f"p{number}", "name": "Card"} for number in range(4)],
+}
 PARTNER: Final = "https://partner.example/hook"
 _NUMBERS = itertools.count(1)
 
@@ -87,6 +92,9 @@ async def furnish(opened: OpenSite, parts: Parts) -> dict[str, list[str]]:
     categories = await make_several(16, "/v1/account_categories", category)
     watch = {"account_id": accounts[0], "condition": {"field": "posted", "operator": "gt", "value": 0}}
     monitors = await make_several(8, "/v1/balance_monitors", watch)
+    reference = {
+        name: [(await make(f"/v1/{name}", each))["id"] for each in bodies] for name, bodies in REFERENCE.items()
+    }
     lines = [
         {"account_id": accounts[0], "direction": "debit", "amount": 100},
         {"account_id": accounts[1], "direction": "credit", "amount": 100},
@@ -116,6 +124,9 @@ async def furnish(opened: OpenSite, parts: Parts) -> dict[str, list[str]]:
         "events": await listed("/v1/events"),
         "deliveries": await listed("/v1/deliveries"),
         "inspectors": await make_several(4, "/v1/inspectors", {}),
+        **reference,
+        "countries": ["DE"],
+        "event_types": ["entry.posted"],
         "fx_rates": await make_several(2, "/v1/fx_rates", {"base": "EUR", "quote": "USD", "rate": "1.1"}),
         "holds": await make_several(4, "/v1/holds", {"lines": lines}),
         "replays": await make_several(6, "/v1/replays", replay),

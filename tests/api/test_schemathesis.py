@@ -135,6 +135,8 @@ def ground(case: schemathesis.Case[Any], known: dict[str, list[str]], turn: int)
     if case.operation.path.startswith("/v1/account_categories/{id}/"):
         # A cursor is made by the page before; a generator cannot guess one either.
         case.query.pop("cursor", None)
+    if "currency" in case.path_parameters and turn % 4:
+        case.path_parameters["currency"] = known["currencies"][turn % len(known["currencies"])]
     if "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = f"key-{turn}"
     if "If-Match" in case.headers and turn % 4:
@@ -144,6 +146,10 @@ def ground(case: schemathesis.Case[Any], known: dict[str, list[str]], turn: int)
     body = case.body
     if not isinstance(body, dict):
         return
+    if "country" in body:
+        body |= {"country": "DE", "external_id": None}
+    if "entity_id" in body:
+        body["entity_id"] = known["entities"][0]
     if "ledger_id" in body:
         body["ledger_id"] = known["ledgers"][0]
     if "normal_balance" in body and "type" not in body:

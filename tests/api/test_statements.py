@@ -16,8 +16,10 @@ JANUARY: Final = {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"}
 async def cash(client: httpx2.AsyncClient) -> str:
     """An account with 100 on the 5th, 20 on the 10th of January, and 3 that are reserved for the 12th."""
     ledger = (await client.post("/v1/ledgers", json={"name": "Main"})).json()
-    account = {"ledger_id": ledger["id"], "name": "Cash", "type": "asset", "currency": "EUR", "code": "1000"}
-    cash, other = [(await client.post("/v1/accounts", json=account)).json()["id"] for _ in range(2)]
+    account = {"ledger_id": ledger["id"], "name": "Cash", "type": "asset", "currency": "EUR"}
+    cash, other = [
+        (await client.post("/v1/accounts", json={**account, "code": code})).json()["id"] for code in ("1000", "2000")
+    ]
     for amount, day, status in ((100, "05", "posted"), (20, "10", "posted"), (3, "12", "pending")):
         lines = [
             {"account_id": cash, "direction": "debit", "amount": amount},

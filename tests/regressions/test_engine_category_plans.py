@@ -91,7 +91,7 @@ async def test_a_batch_reads_the_categories_of_its_accounts_and_no_others(postgr
         event.listen(conn, "before_cursor_execute", explain)
         books = Books()
         touched: list[Any] = [
-            ({"id": each, "external_id": None, "purpose": None, "categories": 1, "monitors": 0}, None)
+            ({"id": each, "external_id": None, "code": None, "purpose": None, "categories": 1, "monitors": 0}, None)
             for each in accounts[290:295]
         ]
         books.learn(accounts=touched)

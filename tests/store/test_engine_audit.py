@@ -37,12 +37,14 @@ from engine.errors import SiteUnknown
 from engine.event_commands import SwitchEventHandler
 from engine.finding import Finding
 from engine.fx_commands import CreateFxRate
+from engine.reference_commands import ChangeReference, CreateReference
 from engine.schema import metadata
 from engine.spanning import SpanBuilder
 from tests.databases import DIALECTS, PostgresAddress, Templates, fresh_postgres, fresh_sqlite
 from tests.fakes.clock import START_US
 from tests.store.engine_stage import SITE, OneDatabase, Stage, entry, make_spans_small, make_stage
 from tests.unit.engine.handling import handler, happened, line
+from tests.unit.engine.knowing import REFERENCE
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
@@ -100,6 +102,12 @@ async def stage(
         made = await stage.run(handler("Later", conditions={"field": "event.late", "operator": "equals", "value": 1}))
         await stage.run(SwitchEventHandler(handler_id=made["id"], status="archived"))
         await stage.run(replace(happened(large=1e22), external_id="happened", metadata={"k": "v"}))
+        for kind, fields in REFERENCE.items():
+            known = await stage.run(CreateReference(kind=kind, fields=fields))
+            await stage.run(ChangeReference(kind=kind, resource_id=known["id"], changes={"name": "Other"}))
+            if kind == "entity":
+                await stage.run(UpdateLedger(ledger_id=stage.ledger_id, entity_id=known["id"]))
+                await stage.run(UpdateAccount(account_id=cash, entity_id=known["id"], code="1000"))
         await SpanBuilder(OneDatabase(database)).run(SITE)
         yield stage
 
@@ -159,7 +167,7 @@ CASES = [
     # The chart.
     ("ledgers", "UPDATE ledgers SET name = 'Mine'"),
     ("ledgers", "DELETE FROM ledgers"),
-    ("ledgers", (f"INSERT INTO ledgers SELECT site_id, '{NOBODY}', name, description, status, metadata, closed_until, "
+    ("ledgers", (f"INSERT INTO ledgers SELECT site_id, '{NOBODY}', entity_id, name, description, status, metadata, closed_until, "
                 "lock_version, created_at, updated_at FROM ledgers")),
     ("accounts", "UPDATE accounts SET allow_negative = NOT allow_negative WHERE type = 'revenue'"),
     ("accounts", "UPDATE accounts SET normal_balance = 'credit' WHERE name = 'Till'"),
@@ -224,11 +232,25 @@ CASES = [
     ("holds", "DELETE FROM holds WHERE status = 'released'"),
     ("holds", f"UPDATE holds SET id = '{NOBODY}' WHERE status = 'released'"),
     ("entries", "UPDATE entries SET held = NOT held WHERE status = 'pending'"),
-    # Accounts by their metadata.
-    ("account_metadata", "UPDATE account_metadata SET value = 'x' WHERE value = 'cash'"),
-    ("account_metadata", "UPDATE account_metadata SET key = 'x' WHERE value = 'cash'"),
-    ("account_metadata", "DELETE FROM account_metadata WHERE value = 'cash'"),
-    ("account_metadata", f"INSERT INTO account_metadata VALUES (7, 'kind', 'cash', '{NOBODY}')"),
+    # What is searched by metadata.
+    ("metadata_pairs", "UPDATE metadata_pairs SET value = 'x' WHERE value = 'cash'"),
+    ("metadata_pairs", "UPDATE metadata_pairs SET key = 'x' WHERE value = 'cash'"),
+    ("metadata_pairs", "UPDATE metadata_pairs SET owner = 'nobody' WHERE value = 'cash'"),
+    ("metadata_pairs", "UPDATE metadata_pairs SET owner = 'entries' WHERE value = 'cash'"),
+    ("metadata_pairs", "DELETE FROM metadata_pairs WHERE value = 'cash'"),
+    ("metadata_pairs", "DELETE FROM metadata_pairs WHERE owner = 'business_events'"),
+    ("metadata_pairs", f"INSERT INTO metadata_pairs VALUES (7, 'accounts', 'kind', 'cash', '{NOBODY}')"),
+    ("metadata_pairs", "INSERT INTO metadata_pairs SELECT site_id, 'entries', 'kind', 'cash', id FROM entries"),
+    # Reference data.
+    ("entities", "UPDATE entities SET name = 'x'"),
+    ("entities", "UPDATE entities SET country = NULL"),
+    ("entities", "DELETE FROM entities"),
+    ("currencies", "UPDATE currencies SET exponent = 4"),
+    ("currencies", "DELETE FROM currencies"),
+    ("products", "UPDATE products SET code = 'x'"),
+    ("products", f"INSERT INTO products SELECT site_id, '{NOBODY}', 'other', name, description, metadata, lock_version, created_at, updated_at FROM products"),
+    ("accounts", f"UPDATE accounts SET entity_id = '{NOBODY}' WHERE name = 'Till'"),
+    ("ledgers", f"UPDATE ledgers SET entity_id = '{NOBODY}'"),
     # Handlers and what they handled.
     ("event_handlers", "UPDATE event_handlers SET name = 'x' WHERE name = 'Later'"),
     ("event_handlers", "UPDATE event_handlers SET status = 'active' WHERE name = 'Later'"),
@@ -318,7 +340,9 @@ def otherwise(column: Column[Any], value: Any) -> Any:
             return {"mallory": "1"} if isinstance(value, dict) else [1]
         case _ if column.type is Id:
             return NOBODY
-    return ("mallory" if value is None else str(value)[::-1])[: column.type.length or 99]  # type: ignore[attr-defined]
+    text = str(value)
+    other = text[::-1] if text != text[::-1] else text + "x"
+    return "mallory"[: column.type.length] if value is None else other[: column.type.length]  # type: ignore[attr-defined]
 
 
 async def behind_their_back(stage: Stage, change: Any) -> Finding | str | None:

@@ -387,11 +387,18 @@ async def test_a_pair_that_many_accounts_have_does_not_hide_the_one_that_is_mean
 async def test_accounts_are_found_by_an_index(stage: Stage) -> None:
     """On both databases, whatever the planner believes of an empty table: the plan names the key and scans nothing."""
     if stage.database.dialect == "postgresql":
-        command = text("EXPLAIN " + FEW_OF_EACH.replace("$1", ":site").replace("$2", ":keys").replace("$3", ":values"))
+        command = text(
+            "EXPLAIN "
+            + FEW_OF_EACH.replace("$1", ":site")
+            .replace("$2", "'accounts'")
+            .replace("$3", ":keys")
+            .replace("$4", ":values")
+        )
         values = {"site": stage.site.id, "keys": ["a"], "values": ["b"]}
     else:
         command = text(
-            "EXPLAIN QUERY PLAN SELECT account_id FROM account_metadata WHERE site_id = :site AND key = :key AND value = :value"
+            "EXPLAIN QUERY PLAN SELECT id FROM metadata_pairs "
+            "WHERE site_id = :site AND owner = 'accounts' AND key = :key AND value = :value"
         )
         values = {"site": stage.site.id, "key": "a", "value": "b"}
     plan = str(await stage.read(lambda conn: conn.execute(command, values).all()))

@@ -14,10 +14,12 @@ from engine.category_commands import CreateCategory, CreateMonitor, LinkCategory
 from engine.commands import AcceptEntry, CreateHold
 from engine.databases import Database
 from engine.fx_commands import CreateFxRate
+from engine.reference_commands import CreateReference
 from engine.schema import accounts, balances, entries, events, feeds, idempotency_keys, ledgers, lines, metadata
 from tests.databases import PostgresDatabase
 from tests.store.engine_stage import OTHER, SITE, Stage, entry, key, make_stage
 from tests.unit.engine.handling import handler, happened, line
+from tests.unit.engine.knowing import REFERENCE
 
 EVERYTHING = sorted(metadata.tables.values(), key=lambda table: table.name)
 
@@ -49,6 +51,8 @@ async def stages(postgres_database: PostgresDatabase) -> AsyncIterator[tuple[Sta
         await stage.run(LinkCategory(category_id=top, child_id=low, inside=True))
         await stage.run(CreateMonitor(subject="account", subject_id=cash, field="posted", operator="gt", value=1))
         await stage.run(AcceptEntry(entry=entry(cash, sales, 5)))
+        for kind, fields in REFERENCE.items():
+            await stage.run(CreateReference(kind=kind, fields=fields))
         await stage.run(CreateFxRate(base="EUR", quote="USD", rate="1"))
         await stage.run(CreateHold(entry=entry(cash, sales, 5, status="pending", held=True)))
         await stage.run(handler(entries=[{"lines": [line(cash, "debit", 1), line(sales, "credit", 1)]}]))

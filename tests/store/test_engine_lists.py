@@ -7,13 +7,17 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from engine import queries, statements
-from engine.commands import PostPending
+from engine.commands import PostPending, UpdateAccount, UpdateEntry
 from engine.databases import Database
 from engine.errors import CursorInvalid, NotFound
+from engine.events import Diagnostics
+from engine.fold import Submission
 from engine.queries import Page, Selection
-from tests.store.engine_stage import OTHER, Stage, entry, make_stage
+from engine.schema import entries
+from tests.store.engine_stage import OTHER, Stage, entry, make_stage, outcomes
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
@@ -58,11 +62,12 @@ async def test_page_that_is_exactly_full_is_the_last(stage: Stage) -> None:
 async def test_filters_narrow_to_exact_values(stage: Stage) -> None:
     """Each alone and several together."""
     cash = await stage.account("asset", code="1000", external_id="till")
-    debts = await stage.account("liability", "USD", code="1000")
+    debts = await stage.account("liability", "USD", code="2000")
     for wanted, found in (
         ({"type": "asset"}, [cash]),
-        ({"code": "1000"}, [debts, cash]),
-        ({"code": "1000", "currency": "USD"}, [debts]),
+        ({"code": "1000"}, [cash]),
+        ({"code": "2000", "currency": "USD"}, [debts]),
+        ({"code": "1000", "currency": "USD"}, []),
         ({"external_id": "till"}, [cash]),
         ({"external_id": "nobody"}, []),
         ({"ledger_id": NOBODY}, []),
@@ -83,6 +88,119 @@ async def test_metadata_filter_finds_every_spelling(stage: Stage) -> None:
         assert (await ask(stage, queries.list_entries, metadata={name: "7", "y": "n"})).items == []
         tagged = await stage.account("asset", metadata={name: "7"})
         assert [each.id for each in (await ask(stage, queries.list_accounts, metadata={name: "7"})).items] == [tagged]
+
+
+async def test_metadata_that_changed_is_found_by_what_it_is_now(stage: Stage) -> None:
+    """By every kept and new pair, by no dropped one, several together; pages go on by id, either way."""
+    one, two, three = [await stage.account("asset", metadata={"tier": "gold", "n": str(n)}) for n in range(3)]
+    await stage.run(UpdateAccount(account_id=two, metadata={"tier": "gold", "n": "9"}))
+    await stage.run(UpdateAccount(account_id=three, metadata={}))
+    for wanted, found in (
+        ({"tier": "gold"}, [two, one]),
+        ({"n": "9"}, [two]),
+        ({"n": "1"}, []),
+        ({"n": "2"}, []),
+        ({"tier": "gold", "n": "0"}, [one]),
+        ({"n": "0", "tier": "gold"}, [one]),
+        ({"tier": "gold", "n": "0", "none": ""}, []),
+    ):
+        assert [each.id for each in (await ask(stage, queries.list_accounts, metadata=wanted)).items] == found
+    for ascending, order in ((False, [two, one]), (True, [one, two])):
+        first = await ask(stage, queries.list_accounts, metadata={"tier": "gold"}, limit=1, ascending=ascending)
+        cursor = first.next_cursor
+        rest = await ask(
+            stage, queries.list_accounts, metadata={"tier": "gold"}, limit=1, cursor=cursor, ascending=ascending
+        )
+        assert [each.id for each in (*first.items, *rest.items)] == order
+        assert rest.next_cursor is None
+    assert await stage.verify() is None
+
+
+async def test_metadata_of_an_entry_is_found_by_whatever_it_was_changed_to_in_one_batch(stage: Stage) -> None:
+    """Created, changed and changed back before anything is written; posted later, the pair stays one."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    made = (await stage.run(entry(cash, sales, 1, status="pending", metadata={"a": "1", "b": "1"})))["id"]
+    writer = stage.writer()
+    changes = [{"a": "2"}, {"a": "1", "c": "1"}, {"c": "1", "a": "3"}]
+    await outcomes(
+        *(
+            writer.submit(
+                Submission(command=UpdateEntry(entry_id=made, metadata=each), key=None, diagnostics=Diagnostics())
+            )
+            for each in changes
+        ),
+    )
+    await stage.run(PostPending(entry_id=made))
+    for wanted, found in (({"a": "1"}, []), ({"b": "1"}, []), ({"a": "3", "c": "1"}, [made]), ({"a": "2"}, [])):
+        assert [each.id for each in (await ask(stage, queries.list_entries, metadata=wanted)).items] == found
+    assert await stage.verify() is None
+
+
+async def test_entries_are_found_by_the_metadata_of_their_accounts(stage: Stage) -> None:
+    """Once each, with a line on any account that has all the pairs; with other conditions, in pages, either way."""
+    tagged = [await stage.account("asset", metadata={"user": "7", "kind": kind}) for kind in ("cash", "card")]
+    other = await stage.account("asset", metadata={"user": "8"})
+    both = (await stage.run(entry(tagged[0], tagged[1], 1, metadata={"m": "1"})))["id"]
+    half = (await stage.run(entry(tagged[0], other, 1)))["id"]
+    late = (await stage.run(entry(other, tagged[1], 1, status="pending", metadata={"m": "1"})))["id"]
+    for wanted, found in (
+        ({"account_metadata": {"user": "7"}}, [late, half, both]),
+        ({"account_metadata": {"user": "7"}, "ascending": True}, [both, half, late]),
+        ({"account_metadata": {"user": "7"}, "equals": {"status": "posted"}}, [half, both]),
+        ({"account_metadata": {"user": "7"}, "metadata": {"m": "1"}}, [late, both]),
+        ({"account_metadata": {"user": "7", "kind": "card"}}, [late, both]),
+        ({"account_metadata": {"user": "9"}}, []),
+        ({"account_metadata": {"kind": "cash"}, "metadata": {"m": "2"}}, []),
+    ):
+        assert [each.id for each in (await ask(stage, queries.list_entries, **wanted)).items] == found, wanted
+    page = await stage.engine.ask(
+        stage.site, queries.list_entries, Selection(account_metadata={"kind": "card"}), tagged[0]
+    )
+    assert [each.id for each in page.value.items] == [both]
+    shown: list[str] = []
+    cursor = None
+    for _ in range(3):
+        some = await ask(stage, queries.list_entries, account_metadata={"user": "7"}, limit=1, cursor=cursor)
+        shown += [each.id for each in some.items]
+        cursor = some.next_cursor
+    assert (shown, cursor) == ([late, half, both], None)
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+@pytest.mark.parametrize(
+    ("narrowed", "key"),
+    [
+        ({"metadata": {"n": "7"}}, "pk_metadata_pairs"),
+        ({"metadata": {"n": "7", "all": "1"}}, "pk_metadata_pairs"),
+        ({"metadata": {"n": "7"}, "equals": {"status": "posted"}}, "pk_metadata_pairs"),
+        ({"account_metadata": {"kind": "cash"}}, "uq_lines_account_version"),
+    ],
+)
+async def test_what_narrows_a_list_is_read_by_its_index(stage: Stage, narrowed: Any, key: str, order: str) -> None:
+    """Whatever the planner knows of the tables: nothing is scanned or sorted, and the table is asked row by row."""
+    cash = await stage.account("asset", metadata={"kind": "cash"})
+    sales = await stage.account("revenue")
+    for number in range(40):
+        await stage.run(entry(cash, sales, 1, metadata={"n": str(number % 20), "all": "1"}))
+    wanted = Selection(limit=5, ascending=order == "oldest", **narrowed)
+
+    def explain(conn: Connection) -> str:
+        touching = queries.touching(conn, stage.site.id, wanted)
+        query = queries.selected(conn, entries, stage.site.id, wanted, touching=touching)
+        word = "EXPLAIN QUERY PLAN " if stage.database.dialect == "sqlite" else "EXPLAIN (COSTS OFF) "
+        text_of = str(query.compile(conn, compile_kwargs={"literal_binds": True})).replace("%%", "%")
+        return "\n".join(str(row) for row in conn.exec_driver_sql(word + text_of))
+
+    plan = await stage.read(explain)
+    if stage.database.dialect == "sqlite":
+        assert "SCAN" not in plan, plan
+        assert "metadata_pairs" in plan, plan
+    else:
+        assert key in plan, plan
+        assert "Seq Scan" not in plan, plan
+        if "metadata" in narrowed:
+            assert f"Backward using {key}" in plan if order == "newest" else f"using {key}" in plan, plan
+            assert "Sort" not in plan, plan
 
 
 async def test_bounds_are_kept_to_the_microsecond(stage: Stage) -> None:

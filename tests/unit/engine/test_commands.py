@@ -49,11 +49,40 @@ from engine.event_commands import (
 )
 from engine.fx_commands import CreateFxRate
 from engine.needs import Needs
+from engine.reference_commands import ChangeReference, CreateReference
 from tests.unit.engine.desk import batch, entry
 from tests.unit.engine.handling import definition
 
 IN_LEDGER = msgspec.structs.replace(definition(), ledger_id="l")
 CASES: list[tuple[Command, Needs]] = [
+    (
+        CreateReference(kind="entity", fields={"external_id": "x"}),
+        Needs(resources={("entity", "external_id"): {"x"}}),
+    ),
+    (CreateReference(kind="entity", fields={"external_id": None}), Needs()),
+    (
+        ChangeReference(kind="product", resource_id="p", changes={"code": "x"}),
+        Needs(resources={("product", "id"): {"p"}, ("product", "code"): {"x"}}),
+    ),
+    (ChangeReference(kind="currency", resource_id="c", changes={}), Needs(resources={("currency", "id"): {"c"}})),
+    (CreateLedger(name="n", entity_id="e"), Needs(resources={("entity", "id"): {"e"}})),
+    (UpdateLedger(ledger_id="l", entity_id="e"), Needs(ledgers={"l"}, resources={("entity", "id"): {"e"}})),
+    (
+        CreateAccount(ledger_id="l", name="n", type="asset", currency="PTS", code="1", entity_id="e"),
+        Needs(
+            ledgers={"l"},
+            account_codes={("l", "1")},
+            resources={("entity", "id"): {"e"}, ("currency", "code"): {"PTS"}},
+        ),
+    ),
+    (
+        UpdateAccount(account_id="a", code="1", entity_id="e"),
+        Needs(accounts={"a"}, codes_beside={("a", "1")}, resources={("entity", "id"): {"e"}}),
+    ),
+    (
+        CreateCategory(name="n", currency="PTS", normal_balance="debit"),
+        Needs(resources={("currency", "code"): {"PTS"}}),
+    ),
     (entry("a", "external_id:b", 1), Needs(accounts={"a"}, account_external_ids={"b"})),
     (entry("a", "b", 1, external_id="x"), Needs(accounts={"a", "b"}, entry_external_ids={"x"})),
     (
@@ -161,6 +190,8 @@ def test_needs_of_a_batch_are_those_of_all_its_commands() -> None:
         ledgers={"l"},
         accounts={"a", "b"},
         account_external_ids={"b", "c:d", "x"},
+        account_codes={("l", "1")},
+        codes_beside={("a", "1")},
         entries={"e", "h"},
         entry_external_ids={"x"},
         facts={"k"},
@@ -177,6 +208,12 @@ def test_needs_of_a_batch_are_those_of_all_its_commands() -> None:
             ("hold", "id"): {"h"},
             ("event_handler", "id"): {"h"},
             ("business_event", "external_id"): {"x"},
+            ("entity", "id"): {"e"},
+            ("entity", "external_id"): {"x"},
+            ("currency", "id"): {"c"},
+            ("currency", "code"): {"PTS"},
+            ("product", "id"): {"p"},
+            ("product", "code"): {"x"},
         },
     )
 

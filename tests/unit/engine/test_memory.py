@@ -20,7 +20,15 @@ SECOND = replace(FIRST, sequence=2, hash=b"2")
 
 def account(account_id: str, **changed: Any) -> AccountRow:
     """Return an account's row, as far as it matters here."""
-    row = {"id": account_id, "ledger_id": "main", "external_id": None, "purpose": None, "categories": 0, "monitors": 0}
+    row = {
+        "id": account_id,
+        "ledger_id": "main",
+        "external_id": None,
+        "code": None,
+        "purpose": None,
+        "categories": 0,
+        "monitors": 0,
+    }
     return cast("AccountRow", {**row, **changed})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.money import INSTANT_MAX, INSTANT_MIN, currency_exponent, format_instant, parse_instant
+from engine.money import INSTANT_MAX, INSTANT_MIN, format_instant, parse_instant
 
 NOON = 1_763_726_400_000_000  # 2025-11-21T12:00:00Z
 
@@ -88,18 +88,3 @@ def test_instant_is_told_with_six_digits_of_a_second(at_us: int, text: str) -> N
     """The form never varies, so that texts sort as the instants do."""
     assert format_instant(at_us) == text
     assert parse_instant(text) == at_us
-
-
-@pytest.mark.parametrize(
-    ("currency", "exponent"),
-    [("EUR", 2), ("USD", 2), ("JPY", 0), ("ISK", 0), ("KWD", 3), ("BHD", 3), ("CLF", 4), ("HUF", 2), ("XCG", 2)],
-)
-def test_exponent_is_that_of_iso_4217(currency: str, exponent: int) -> None:
-    """A yen has no minor unit, a dinar has three digits."""
-    assert currency_exponent(currency) == exponent
-
-
-@pytest.mark.parametrize("code", ["BTC", "eur", "", "XAU", "POINTS"])
-def test_currency_outside_the_standard_has_no_exponent(code: str) -> None:
-    """A code of one's own, and metal that ISO 4217 gives no minor unit, must say how many digits they have."""
-    assert currency_exponent(code) is None

@@ -18,7 +18,6 @@ _JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tr
 _TABLES = (
     "acceptances",
     "account_categories",
-    "account_metadata",
     "accounts",
     "attempts",
     "balance_monitors",
@@ -27,9 +26,11 @@ _TABLES = (
     "category_accounts",
     "category_balances",
     "category_links",
+    "currencies",
     "deliveries",
     "delivery_tallies",
     "endpoints",
+    "entities",
     "entries",
     "event_handlers",
     "events",
@@ -42,8 +43,10 @@ _TABLES = (
     "inspectors",
     "ledgers",
     "lines",
+    "metadata_pairs",
     "order_keys",
     "outgoing_facts",
+    "products",
     "relays",
     "replay_parts",
     "replays",
@@ -62,13 +65,15 @@ _CHANGES = {
     "accounts": "UPDATE",
     "balances": "UPDATE",
     "account_categories": "UPDATE",
-    "account_metadata": "DELETE",
     "category_balances": "UPDATE",
     "category_accounts": "DELETE",
     "category_links": "DELETE",
     "balance_monitors": "UPDATE",
     "entries": "UPDATE",
     "event_handlers": "UPDATE",
+    "entities": "UPDATE",
+    "currencies": "UPDATE",
+    "products": "UPDATE",
     "holds": "UPDATE",
     "idempotency_keys": "DELETE",
     "endpoints": "UPDATE, DELETE",
@@ -80,6 +85,7 @@ _CHANGES = {
     "delivery_tallies": "UPDATE",
     "inspected": "DELETE",
     "inspectors": "UPDATE, DELETE",
+    "metadata_pairs": "DELETE",
     "replays": "UPDATE",
     "replay_parts": "UPDATE",
     "order_keys": "DELETE",
@@ -129,6 +135,7 @@ def upgrade() -> None:
         sa.Column("site_id", sa.BigInteger(), nullable=False),
         sa.Column("id", _ID, nullable=False),
         sa.Column("ledger_id", _ID, nullable=False),
+        sa.Column("entity_id", _ID, nullable=True),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column("type", sa.String(length=10), nullable=False),
@@ -156,6 +163,22 @@ def upgrade() -> None:
         postgresql_where=sa.text("purpose IS NOT NULL"),
         sqlite_where=sa.text("purpose IS NOT NULL"),
     )
+    op.create_index(
+        "ix_accounts_entity",
+        "accounts",
+        ["site_id", "entity_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("entity_id IS NOT NULL"),
+        sqlite_where=sa.text("entity_id IS NOT NULL"),
+    )
+    op.create_index(
+        "uq_accounts_code",
+        "accounts",
+        ["site_id", "code", "ledger_id"],
+        unique=True,
+        postgresql_where=sa.text("code IS NOT NULL"),
+        sqlite_where=sa.text("code IS NOT NULL"),
+    )
     op.create_index("ix_accounts_ledger", "accounts", ["site_id", "ledger_id", "id"], unique=False)
     op.create_index(
         "uq_accounts_external_id",
@@ -166,12 +189,13 @@ def upgrade() -> None:
         sqlite_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_table(
-        "account_metadata",
+        "metadata_pairs",
         sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("owner", sa.String(length=20), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
-        sa.Column("account_id", _ID, nullable=False),
-        sa.PrimaryKeyConstraint("site_id", "key", "value", "account_id", name=op.f("pk_account_metadata")),
+        sa.Column("id", _ID, nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "owner", "key", "value", "id", name=op.f("pk_metadata_pairs")),
     )
     op.create_table(
         "balances",
@@ -470,6 +494,7 @@ def upgrade() -> None:
         "ledgers",
         sa.Column("site_id", sa.BigInteger(), nullable=False),
         sa.Column("id", _ID, nullable=False),
+        sa.Column("entity_id", _ID, nullable=True),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column("status", sa.String(length=10), nullable=False),
@@ -480,6 +505,66 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_ledgers")),
     )
+    op.create_index(
+        "ix_ledgers_entity",
+        "ledgers",
+        ["site_id", "entity_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("entity_id IS NOT NULL"),
+        sqlite_where=sa.text("entity_id IS NOT NULL"),
+    )
+    op.create_table(
+        "entities",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("type", sa.String(length=10), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("legal_name", sa.Text(), nullable=True),
+        sa.Column("country", sa.String(length=2), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_entities")),
+    )
+    op.create_index(
+        "uq_entities_external_id",
+        "entities",
+        ["site_id", "external_id"],
+        unique=True,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+        sqlite_where=sa.text("external_id IS NOT NULL"),
+    )
+    op.create_table(
+        "currencies",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("code", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("exponent", sa.SmallInteger(), nullable=False),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_currencies")),
+    )
+    op.create_index("uq_currencies_code", "currencies", ["site_id", "code"], unique=True)
+    op.create_table(
+        "products",
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("metadata", _JSON, nullable=False),
+        sa.Column("lock_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_products")),
+    )
+    op.create_index("uq_products_code", "products", ["site_id", "code"], unique=True)
     op.create_table(
         "lines",
         sa.Column("site_id", sa.BigInteger(), nullable=False),

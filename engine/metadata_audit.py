@@ -1,0 +1,79 @@
+"""The audit of the pairs that are searched by: each is one of its owner's metadata, and there are as many as those have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, not_, or_, select, true
+
+from engine.columns import metadata
+from engine.finding import Finding
+from engine.schema import lines, metadata_pairs
+
+OWNERS: Final[Sequence[Table]] = [
+    table for table in metadata.sorted_tables if {"metadata", "id"} <= set(table.c.keys()) and table is not lines
+]
+"""Whatever has metadata of its own and is searched by it."""
+
+_PAGE: Final = 10_000
+
+
+def verify_metadata(conn: Connection, site_id: int) -> Finding | None:
+    """Return the first pair that is not its owner's, or the first kind of owner that lacks some, or None."""
+    columns = metadata_pairs.c
+    known = select(columns.owner).where(columns.site_id == site_id).distinct()
+    for owner in conn.execute(known).scalars():
+        if owner not in {table.name for table in OWNERS}:
+            return Finding(table="metadata_pairs", row=owner, detail="nothing of that name has metadata")
+    for table in OWNERS:
+        found = _verify_owner(conn, site_id, table)
+        if found is not None:
+            return found
+    return None
+
+
+def _verify_owner(conn: Connection, site_id: int, table: Table) -> Finding | None:
+    columns = metadata_pairs.c
+    here = (columns.site_id == site_id, columns.owner == table.name)
+    place = (columns.key, columns.value, columns.id)
+    said = _said(conn, table).where(table.c.site_id == site_id, table.c.id == columns.id).scalar_subquery()
+    stray = select(columns.id, columns.key).where(*here, said.is_distinct_from(columns.value)).limit(1)
+    ends = select(*place).where(*here).order_by(*place).offset(_PAGE - 1).limit(1)
+    end: Any = None
+    while True:
+        later = () if end is None else (_beyond(end, place),)
+        end = conn.execute(ends.where(*later)).first()
+        found = conn.execute(stray.where(*later, *(() if end is None else (not_(_beyond(end, place)),)))).first()
+        if found is not None:
+            detail = f"among {table.name}: it has no {found.key!r} of this value"
+            return Finding(table="metadata_pairs", row=found.id, detail=detail)
+        if end is None:
+            break
+    counted = conn.execute(select(func.count()).select_from(metadata_pairs).where(*here)).scalar_one()
+    expected = conn.execute(_number_of_pairs(conn, site_id, table)).scalar_one()
+    if counted != expected:
+        detail = f"{expected} pairs of metadata stand in {table.name}, {counted} here"
+        return Finding(table="metadata_pairs", row=f"site {site_id}", detail=detail)
+    return None
+
+
+def _beyond(end: Any, place: tuple[ColumnElement[Any], ...]) -> ColumnElement[bool]:
+    key, value, id_ = place
+    later = or_(value > end.value, and_(value == end.value, id_ > end.id))
+    return or_(key > end.key, and_(key == end.key, later))
+
+
+def _said(conn: Connection, table: Table) -> Select[Any]:
+    """Return the query of what something's metadata says under the key of the pair beside it."""
+    key = metadata_pairs.c.key
+    if conn.dialect.name == "postgresql":
+        return select(table.c.metadata.op("->>")(key))
+    pair = func.json_each(table.c.metadata).table_valued("key", "value")
+    return select(pair.c.value).select_from(table.join(pair, true())).where(pair.c.key == key)
+
+
+def _number_of_pairs(conn: Connection, site_id: int, table: Table) -> Any:
+    each = func.jsonb_each_text if conn.dialect.name == "postgresql" else func.json_each
+    pairs = each(table.c.metadata).table_valued("key", "value")
+    return select(func.count()).select_from(table.join(pairs, true())).where(table.c.site_id == site_id)
