@@ -126,7 +126,7 @@ class LineTemplate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     direction: TemplateText
     amount: AmountText
     metadata: TemplateMetadata = {}
-    lock_version: SignedAmountText | UnsetType | None = UNSET
+    lock_version: AmountText | UnsetType | None = UNSET
     available_balance_amount: BalanceTemplate | UnsetType | None = UNSET
     pending_balance_amount: BalanceTemplate | UnsetType | None = UNSET
     posted_balance_amount: BalanceTemplate | UnsetType | None = UNSET

@@ -288,7 +288,7 @@ class _Reader:
             direction=self._choice(line.direction, f"{pointer}/direction", DIRECTIONS),
             amount=self._amount(line.amount, f"{pointer}/amount"),
             metadata=self._pairs(line.metadata, f"{pointer}/metadata"),
-            lock_version=self._signed(line.lock_version, f"{pointer}/lock_version"),
+            lock_version=self._number(line.lock_version, f"{pointer}/lock_version"),
             demands=tuple(self._demands(line, pointer)),
         )
 
@@ -297,12 +297,12 @@ class _Reader:
             wanted = getattr(line, f"{balance}_balance_amount") or None
             for operator in OPERATORS if wanted is not None else ():
                 where = f"{pointer}/{balance}_balance_amount/{operator}"
-                value = self._signed(getattr(wanted, operator), where)
+                value = self._number(getattr(wanted, operator), where, signed=True)
                 if value is not None:
                     yield Demand(balance=balance, operator=operator, value=value)
 
-    def _signed(self, number: int | str | UnsetType | None, pointer: str) -> Template | None:
-        return None if number is None or number is UNSET else self._amount(number, pointer, signed=True)
+    def _number(self, number: int | str | UnsetType | None, pointer: str, *, signed: bool = False) -> Template | None:
+        return None if number is None or number is UNSET else self._amount(number, pointer, signed=signed)
 
     def _pairs(
         self, pairs: Mapping[str, str], pointer: str, *, only_event: bool = False

@@ -7,8 +7,8 @@ process: the changed function takes the place of the right one, and the tests th
 first that notices. What changes a module outside of its functions is loaded anew. No file is ever written. What no test
 noticed is shown with its line, and the share that was noticed is printed last; the status tells whether it reaches the bound.
 
-Left alone are what no test could notice: annotations, decorators, docstrings, the type that `cast` names, the values of a
-`Literal`, and `strict=` of a `zip` whose lengths cannot differ.
+What says how code is written and not what it does is left alone: annotations, decorators and what a class is declared with,
+docstrings, the type that `cast` names, the values of a `Literal`, and `strict=` of a `zip`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import _lru_cache_wrapper
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, Final
@@ -171,7 +172,7 @@ def _putter(parent: ast.AST, name: str, index: int | None) -> Callable[[ast.AST]
 
 def _is_left_alone(parent: ast.AST, name: str) -> bool:
     """Tell whether a field holds nothing that a test could notice."""
-    if name in {"annotation", "returns", "decorator_list"}:
+    if name in {"annotation", "returns", "decorator_list"} or (isinstance(parent, ast.ClassDef) and name == "keywords"):
         return True
     return isinstance(parent, ast.Subscript) and isinstance(parent.value, ast.Name) and parent.value.id == "Literal"
 
@@ -246,12 +247,16 @@ class Trial:
 
         def look() -> bool:
             entered, took = {}, {}
+            remembering = [each for each in gc.get_objects() if isinstance(each, _lru_cache_wrapper)]
             for item in session.items:
                 started = time.perf_counter()
                 if not _passes(item):
                     break
                 took[item.nodeid] = time.perf_counter() - started
                 seen: set[str] = set()
+                # What is remembered would not be entered again.
+                for each in remembering:
+                    each.cache_clear()
                 sys.settrace(_watching(str(self.path), seen))
                 _passes(item)
                 sys.settrace(None)

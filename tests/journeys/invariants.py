@@ -53,10 +53,22 @@ async def check(site: SiteClient) -> None:
         assert posted["amount"] - available["amount"] == outgoing, account
         assert account["allow_negative"] or available["amount"] >= 0, account
     assert not any(sums.values()), sums
+    await check_holds(site, {entry["id"]: entry for entry in entries})
     told = rebuilt(await events(site))
     for account in accounts:
         shown = [account["balances"]["posted"][side] for side in SIDES]
         assert told[account["id"]] == shown, account
+
+
+async def check_holds(site: SiteClient, entries: dict[str, Any]) -> None:
+    """Check that what open holds hold is what their pending entries reserve, and that the others hold nothing."""
+    for hold in await listed(site, "/v1/holds", at=1):
+        entry = entries[hold["id"]]
+        assert (hold["status"] == "open") == (entry["status"] == "pending"), hold
+        reserved = {line["id"]: line["amount"] for line in entry["lines"]} if hold["status"] == "open" else {}
+        for line in hold["lines"]:
+            assert line["held"] == reserved.get(line["id"], 0), hold
+            assert line["captured"] + line["held"] <= line["amount"], hold
 
 
 async def events(site: SiteClient, *, at: int = 1) -> list[Any]:

@@ -10,12 +10,14 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.journeys.conftest import Production, SiteClient
 from tests.journeys.invariants import check, events, listed, rebuilt
+from tests.store.engine_stage import until
 
 BOUND_S = 60.0
 
@@ -329,6 +331,132 @@ async def test_stats_consistency(driver: Driver) -> None:
     shown = (await site.ask("GET", f"/v1/account_categories/{category['id']}"))["balances"]["posted"]
     accounts = await listed(site, "/v1/accounts")
     assert shown["debits"] == sum(account["balances"]["posted"]["debits"] for account in accounts)
+
+
+async def test_hold_race(driver: Driver) -> None:
+    """Of captures, releases and an expiry that meet at both gateways one ends each hold; the others are told how it ended."""
+    await driver.made(driver.fund(1_000))
+    held: list[str] = []
+    soon = datetime.now(UTC) + timedelta(seconds=3)
+    for number in range(12):
+        # Every third one runs out while it is fought over.
+        made = await driver.send(
+            number, "POST", "/v1/holds", driver.spend(10, **({} if number % 3 else {"expires_at": soon.isoformat()}))
+        )
+        assert made.status == 201, made
+        held.append(made.body["id"])
+    await until(lambda: datetime.now(UTC) >= soon - timedelta(milliseconds=30))
+    answers = await at_once(
+        *(
+            driver.send(at + turn, "POST", f"/v1/holds/{hold}/{verb}", {"final": True} if verb == "capture" else {})
+            for turn, hold in enumerate(held)
+            for at, verb in enumerate(("capture", "release", "capture", "release"))
+        ),
+    )
+
+    async def all_ended() -> bool:
+        shown.update((each["id"], each) for each in await listed(driver.site, "/v1/holds", at=1))
+        return all(each["status"] != "open" for each in shown.values())
+
+    shown: dict[str, Any] = {}
+    await until(all_ended)
+    for number, hold in enumerate(held):
+        mine = answers[number * 4 : number * 4 + 4]
+        assert Counter(each.code for each in mine) in ({"": 1, "hold.not_open": 3}, {"hold.not_open": 4})
+        winners = [each.body["status"] for each in mine if each.status == 200]
+        assert [shown[hold]["status"]] == (winners or ["expired"])
+        assert number % 3 == 0 or winners
+    told = await events(driver.site)
+    ends = Counter(
+        each["resource"]["id"] for each in told if each["type"] in {"hold.captured", "hold.released", "hold.expired"}
+    )
+    assert ends == dict.fromkeys(held, 1)
+
+
+async def test_acceptance_order(driver: Driver) -> None:
+    """What both gateways accept at once is dealt with once each, in the order in which it was accepted."""
+    await driver.made(driver.fund(20))
+    later = {**driver.site.headers, "prefer": "respond-async"}
+
+    async def accept(number: int) -> Answer:
+        url = f"{driver.site.urls[number % 2]}/v1/entries"
+        async with driver.site.http.post(url, json=driver.spend(external_id=f"a{number}"), headers=later) as answer:
+            return Answer(status=answer.status, body=await answer.json(), replayed=False)
+
+    answers = await at_once(*(accept(number) for number in range(40)))
+    assert [each.status for each in answers] == [202] * 40
+    accepted = {each.body["id"] for each in answers}
+
+    async def all_done() -> bool:
+        return all(each["status"] != "accepted" for each in await listed(driver.site, "/v1/entries", at=1))
+
+    await until(all_done)
+    told = [each for each in await events(driver.site) if each["resource"]["id"] in accepted]
+    order = [each["resource"]["id"] for each in told if each["type"] == "entry.created"]
+    ends = [(each["resource"]["id"], each["type"]) for each in told if each["type"] != "entry.created"]
+    # There is enough for half of them: it goes to the first ones.
+    assert ends == [(name, "entry.posted" if n < 20 else "entry.rejected") for n, name in enumerate(order)]
+    assert set(order) == accepted
+
+
+async def test_lock_version_race(driver: Driver) -> None:
+    """Of all who have seen the same version one is right; who looks again has the next turn."""
+    for turn in range(5):
+        seen = (await driver.site.ask("GET", f"/v1/accounts/{driver.wallet}/balance", at=turn % 2))["lock_version"]
+        body = driver.fund()
+        body["lines"] = [
+            line | {"lock_version": seen} if line["account_id"] == driver.wallet else line for line in body["lines"]
+        ]
+        answers = await at_once(*(driver.send(number, "POST", "/v1/entries", body) for number in range(8)))
+        assert Counter(each.code for each in answers) == {"": 1, "lock_version_conflict": 7}
+        assert await driver.amount(driver.wallet, at=turn % 2) == turn + 1
+
+
+async def test_exchange_race(driver: Driver) -> None:
+    """The first exchanges of a ledger meet at both gateways: its own accounts are opened once, and balance."""
+    [ledger] = (await driver.site.ask("GET", "/v1/ledgers"))["data"]
+    euros = await driver.site.ask(
+        "POST", "/v1/accounts", {"ledger_id": ledger["id"], "name": "E", "type": "liability", "currency": "EUR"}
+    )
+    rate = await driver.site.ask("POST", "/v1/fx_rates", {"base": "USD", "quote": "EUR", "rate": "0.9"})
+    body = {"lines": driver.lines(driver.cash, euros["id"], 15), "fx_rate_id": rate["id"]}
+    body["lines"][1]["amount"] = 13
+    answers = await at_once(*(driver.send(number, "POST", "/v1/entries", body) for number in range(20)))
+    assert [each.status for each in answers] == [201] * 20
+    own = [each for each in await listed(driver.site, "/v1/accounts", at=1) if each["purpose"] is not None]
+    assert sorted((each["purpose"], each["currency"], each["balances"]["posted"]["amount"]) for each in own) == [
+        ("fx_clearing", "EUR", -20 * 13), ("fx_clearing", "USD", 20 * 15),
+    ]  # fmt: skip
+
+
+async def test_handler_race(driver: Driver) -> None:
+    """A handler changes while events come in at both gateways: each is handled by the version in force at its place in the feed."""
+    await driver.made(driver.fund(1_000))
+
+    def entries(amount: int) -> list[Any]:
+        return [{"lines": driver.lines(driver.wallet, driver.cash, amount)}]
+
+    handler = await driver.site.ask(
+        "POST",
+        "/v1/event_handlers",
+        {"name": "h", "conditions": {"field": "event.name", "operator": "equals", "value": "e"}, "entries": entries(1)},
+    )
+    changes = [
+        driver.send(number, "PATCH", f"/v1/event_handlers/{handler['id']}", {"entries": entries(number + 2)})
+        for number in range(5)
+    ]
+    sent = [driver.send(number, "POST", "/v1/business_events", {"name": "e"}) for number in range(40)]
+    mixed = [each for start in range(5) for each in (*sent[start * 8 : start * 8 + 8], changes[start])]
+    answers = await at_once(*mixed)
+    assert {each.status for each in answers} <= {200, 201}, [each.body for each in answers if each.status > 201]
+    version, amount = 1, 1
+    for each in await events(driver.site):
+        if each["type"] == "event_handler.updated":
+            version, amount = each["data"]["lock_version"], each["data"]["entries"][0]["lines"][0]["amount"]
+        elif each["type"] == "business_event.created":
+            assert each["data"]["event_handler_version"] == version
+            assert {line["amount"] for line in each["data"]["entries"][0]["lines"]} == {amount}
+    assert version == 6
 
 
 async def test_eventually_correct(driver: Driver) -> None:

@@ -1,66 +1,47 @@
-"""A machine that does anything to the books in any order, and holds them against the oracle after every step.
+"""A machine that posts, reserves and resolves in any order, and holds the books against the oracle after every step.
 
-It runs batches through the engine's own `run_batch` on a real database: what is decided, what is written and what is read
-back are all in play. Where it runs is handed to it.
+What else a machine does stands in `machines.py`. How its commands reach the books is handed to it (`ways.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
-from sqlalchemy import Connection
 
-from engine import audit, category_store, feed
-from engine.balances import Limit
-from engine.batch import run_batch
-from engine.category_commands import (
-    ArchiveMonitor,
-    CreateCategory,
-    CreateMonitor,
-    LinkCategory,
-    PlaceAccount,
-    UpdateCategory,
-)
+from engine import audit, category_store, feed, history
+from engine.fold import BatchRun, Committed, Outcome, Submission
+from engine.category_commands import CreateCategory
 from engine.commands import (
     ArchiveEntry,
-    CaptureHold,
-    CloseAccount,
     Command,
+    Condition,
     CreateAccount,
-    CreateHold,
     CreateLedger,
     LineDraft,
-    LinePart,
     PostBatch,
     PostEntry,
-    PostPart,
     PostPending,
-    ReleaseHold,
-    ReverseEntry,
-    UpdateAccount,
-    UpdateEntry,
+    UpdateLedger,
+    Validate,
 )
 from engine.databases import Site
-from engine.entry_errors import CaptureExceeds, EntryAlreadyReversed, HoldNotOpen
-from engine.errors import AccountNotEmpty, CategoryCycle, EntryNotPending, IdempotencyKeyReused, Refused
+from engine.errors import EntryNotPending, Refused
 from engine.events import Diagnostics
-from engine.fold import BatchRun, Committed, Outcome, Submission
+from engine.history import Moment
 from engine.idempotency import IdempotencyKey
 from engine.needs import Needs
 from engine.store import load
 from tests.fakes.clock import FakeClock, SequentialIds
-from tests.properties.oracle import Booked, Bound, Line, Oracle, Watch
-from tests.store.engine_stage import EPOCH, all_rows
-
-T = TypeVar("T")
-Transact = Callable[[Callable[[Connection], T]], T]
+from tests.properties.oracle import Booked, Demand, Line, Oracle
+from tests.properties.ways import Begin
+from tests.store.engine_stage import all_rows
 
 # Accounts 0 to 3 are in one currency, 4 and 5 in another; one pair in many is over both.
 PAIRS = [(one, other) for one in range(4) for other in range(4)] + [(4, 5), (5, 4), (4, 4), (3, 4)]
@@ -72,45 +53,53 @@ MOVES = st.lists(
 )
 ENTRIES = st.tuples(MOVES, st.sampled_from(["posted", "pending"]), st.sampled_from([None] * 6 + ["x", "y"]))
 BALANCES = st.sampled_from(["available", "pending", "posted"])
-OFFSETS = st.none() | st.sampled_from([0, 1, 10, 60])
-# How far below and above where a balance is now its limits are.
-BOUNDS = st.lists(st.tuples(BALANCES, OFFSETS, OFFSETS), max_size=2, unique_by=lambda bound: bound[0])
-# Where accounts come and go while entries are posted.
-PLACES = st.tuples(st.sampled_from([0, 3]), st.sampled_from([1, 3]), st.booleans())
 HOUR = 3_600_000_000
+KEYS_KEPT = 12
+_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_INSTANT = re.compile(rb"\d{4}-\d\d-\d\dT[0-9:.]+Z")
 
 
 class BooksMachine(RuleBasedStateMachine):
-    """Posts, reserves and resolves; what else a machine does stands in those made of it."""
+    """Posts, reserves and resolves."""
 
     entries = Bundle("entries")
 
-    def __init__(self, transact: Transact[Any], site: Site) -> None:
+    def __init__(self, begin: Begin, site: Site) -> None:
         super().__init__()
-        self.transact = transact
         self.site = site
         self.clock = FakeClock()
-        self.run_of = BatchRun(site=site, ids=SequentialIds(), idempotency_days=7)
-        self.oracle = Oracle()
+        self.way = begin(BatchRun(site=site, ids=SequentialIds(), idempotency_days=7), self.clock)
+        self.oracle = Oracle(digits={"EUR": 2, "JPY": 0})
+        self.ledger_id = ""
         self.accounts: list[str] = []
+        self.own: dict[str, str] = {}
         self.categories: list[str] = []
-        self.answered: dict[str, tuple[PostEntry, bytes]] = {}
+        self.answered: dict[str, tuple[Command, bytes]] = {}
         self.numbers = iter(range(10**9))
 
     @initialize()
     def open_books(self) -> None:
         """A ledger; accounts of two currencies, both normal balances, guarded and not; and categories to put them in."""
-        self.transact(lambda conn: feed.create_site(conn, self.site, EPOCH, self.clock.now_us()))
-        ledger_id = self.one(CreateLedger(name="Main")).resource_id or ""
-        for kind, currency, free in (
-            ("asset", "EUR", False),
-            ("liability", "EUR", False),
-            ("asset", "EUR", True),
-            ("revenue", "EUR", True),
-            ("asset", "JPY", True),
-            ("liability", "JPY", False),
+        self.ledger_id = self.one(CreateLedger(name="Main")).resource_id or ""
+        for number, (kind, currency, free) in enumerate(
+            (
+                ("asset", "EUR", False),
+                ("liability", "EUR", False),
+                ("asset", "EUR", True),
+                ("revenue", "EUR", True),
+                ("asset", "JPY", True),
+                ("liability", "JPY", False),
+            )
         ):
-            command = CreateAccount(ledger_id=ledger_id, name=kind, type=kind, currency=currency, allow_negative=free)  # type: ignore[arg-type]
+            command = CreateAccount(
+                ledger_id=self.ledger_id,
+                name=kind,
+                type=kind,  # type: ignore[arg-type]
+                currency=currency,
+                allow_negative=free,
+                external_id=f"a{number}",
+                metadata={"number": str(number)},
+            )
             account = self.one(command).resource_id or ""
             self.accounts.append(account)
             self.oracle.currency[account] = currency
@@ -118,6 +107,9 @@ class BooksMachine(RuleBasedStateMachine):
                 self.oracle.guarded.add(account)
             if kind != "asset":
                 self.oracle.credit_normal.add(account)
+        for currency in ("EUR", "JPY"):
+            for purpose in ("fx_clearing", "fx_rounding"):
+                self.oracle.currency[f"{purpose} {currency}"] = currency
         for name in ("top", "left", "right", "low"):
             made = self.one(CreateCategory(name=name, currency="EUR", normal_balance="credit")).resource_id or ""
             self.categories.append(made)
@@ -130,23 +122,31 @@ class BooksMachine(RuleBasedStateMachine):
     def furnish(self) -> None:
         """Put something onto the books before anything is done."""
 
-    def funding(self, debit: int, credit: int) -> tuple[Any, Outcome]:
+    def funding(self, debit: int, credit: int) -> tuple[Booked, Outcome]:
         """Put something on two accounts, so that it can be spent."""
-        drawn = ([((debit, credit), 100, False)], "posted", None)
-        return drawn, self.submit((self.command(drawn), None))[0]
+        new = self.booked(([((debit, credit), 100, False)], "posted", None))
+        return new, self.submit((self.command(new), None))[0]
 
     def submit(self, *submissions: tuple[Command, IdempotencyKey | None]) -> list[Outcome]:
-        """Run one batch in one transaction."""
-        self.clock.advance(micros=7)
-        given = [Submission(command=command, key=key, diagnostics=Diagnostics()) for command, key in submissions]
-        outcomes: list[Outcome] = self.transact(lambda conn: run_batch(conn, self.run_of, given, self.clock).outcomes)
-        return outcomes
+        """Commit what is submitted at once."""
+        self.oracle.now = self.clock.advance(micros=7)
+        return self.way.submit(
+            [Submission(command=each, key=key, diagnostics=Diagnostics()) for each, key in submissions]
+        )
 
     def one(self, command: Command) -> Committed:
-        """Run a command that must be accepted."""
-        [outcome] = self.submit((command, None))
+        """Run a command that must be accepted, under a key of its own."""
+        name = f"one-{next(self.numbers)}"
+        [outcome] = self.submit((command, key_of(name)))
         assert isinstance(outcome, Committed), (command, outcome)
+        self.remember(name, command, outcome)
         return outcome
+
+    def remember(self, name: str, command: Command, outcome: Committed) -> None:
+        """Remember what a key was answered, of the last few."""
+        self.answered[name] = (command, outcome.body)
+        if len(self.answered) > KEYS_KEPT:
+            del self.answered[next(iter(self.answered))]
 
     def refused(self, command: Command, kind: type[Refused] = Refused) -> None:
         """Run a command that must be refused, and see that not one row and not one number has changed."""
@@ -162,15 +162,27 @@ class BooksMachine(RuleBasedStateMachine):
         self.refused(command, kind)
         return None
 
+    def foretold(self, command: Any, *, fine: bool, kind: type[Refused] = Refused) -> Committed | None:
+        """Run a command that a dry run comes first of: it says the same, but for ids and times, and leaves all as it is."""
+        before = self.rows()
+        [trial] = self.submit((Validate(command=command), None))
+        assert self.rows() == before
+        done = self.tried(command, fine=fine, kind=kind)
+        if done is None:
+            assert isinstance(trial, kind), trial
+        else:
+            assert isinstance(trial, Committed), trial
+            assert alike(trial.body, self.accounts) == alike(done.body, self.accounts)
+        return done
+
     def rows(self) -> dict[str, list[Any]]:
         """Return every row there is."""
-        found: dict[str, list[Any]] = self.transact(all_rows)
-        return found
+        return self.way.ask(all_rows)
 
     def loaded(self) -> Any:
         """Return the whole working copy as a batch would read it."""
-        needs = Needs(accounts=set(self.accounts), entries=set(self.oracle.entries))
-        return self.transact(lambda conn: load(conn, self.site.id, needs))
+        needs = Needs(accounts={*self.accounts, *self.own.values()}, entries=set(self.oracle.entries))
+        return self.way.ask(lambda conn: load(conn, self.site.id, needs))
 
     def books(self) -> bytes:
         """Return the whole working copy as bytes."""
@@ -178,68 +190,94 @@ class BooksMachine(RuleBasedStateMachine):
         totals = {name: list(each) for name, each in loaded._totals.items()}
         return msgspec.json.encode([loaded._accounts, totals, loaded._entries, loaded._lines], order="sorted")
 
-    def lines_of(self, drawn: Any) -> tuple[Line, ...]:
+    def lines_of(self, moves: Any) -> tuple[Line, ...]:
         """Return the lines of what was drawn; now and then they do not balance."""
         lines: list[Line] = []
-        for (debit, credit), amount, slip in drawn[0]:
+        for (debit, credit), amount, slip in moves:
             lines += [(self.accounts[debit], "debit", amount), (self.accounts[credit], "credit", amount + slip)]
         return tuple(lines)
 
-    def command(self, drawn: Any) -> PostEntry:
-        """Return what was drawn as a command."""
-        return PostEntry(lines=drafts(self.lines_of(drawn)), status=drawn[1], external_id=drawn[2])
-
-    def booked(self, drawn: Any) -> Booked:
+    def booked(self, drawn: Any, **more: Any) -> Booked:
         """Return what was drawn as the oracle takes it."""
-        return Booked(self.lines_of(drawn), drawn[1], drawn[2])
+        moves, status, external_id = drawn
+        return Booked(self.lines_of(moves), status, external_id, **more)
 
-    def book(self, drawn: Any, outcome: Outcome) -> list[str]:
+    def command(self, new: Booked, lock_version: int | None = None) -> PostEntry:
+        """Return the command that books an entry; a version is demanded of its first line's account."""
+        return PostEntry(
+            lines=drafts(new.lines, new.demands, lock_version),
+            status=new.status,  # type: ignore[arg-type]
+            external_id=new.external_id,
+            effective_at=new.at,
+            fx_rate_id=new.rate,
+        )
+
+    def book(self, new: Booked, outcome: Outcome) -> list[str]:
         """Hold an outcome against the oracle, and let it remember."""
-        new = self.booked(drawn)
-        assert isinstance(outcome, Committed) == self.oracle.takes(new), (new, outcome)
-        if not isinstance(outcome, Committed):
+        full = self.oracle.takes(new)
+        assert isinstance(outcome, Committed) == (full is not None), (new, outcome)
+        if not isinstance(outcome, Committed) or full is None:
             return []
-        entry_id = outcome.resource_id or ""
-        self.oracle.become({**self.oracle.entries, entry_id: new})
-        return [entry_id]
+        self.keep(outcome.resource_id or "", full, msgspec.json.decode(outcome.body)["lines"])
+        return [outcome.resource_id or ""]
+
+    def keep(self, entry_id: str, full: Booked, shown: list[Any]) -> None:
+        """Remember an entry that was booked, and which accounts the books have opened for it."""
+        for (name, side, amount), line in zip(full.lines, shown, strict=True):
+            assert (line["direction"], line["amount"]) == (side, amount)
+            if name not in self.accounts:
+                assert self.own.setdefault(name, line["account_id"]) == line["account_id"]
+                assert line["currency"] == self.oracle.currency[name]
+                self.oracle.credit_normal.add(name)
+            else:
+                assert line["account_id"] == name
+        at = self.oracle.now if full.at is None else full.at
+        self.oracle.become({**self.oracle.entries, entry_id: replace(full, at=at)})
+
+    def try_booking(self, new: Booked) -> list[str]:
+        """Book an entry where the oracle takes it, after a dry run; it must be refused where it does not."""
+        done = self.foretold(self.command(new), fine=self.oracle.takes(new) is not None)
+        return [] if done is None else self.book(new, done)
 
     @rule(target=entries, drawn=ENTRIES, hours=st.none() | st.integers(-50, 50))
     def post(self, drawn: Any, hours: int | None) -> Any:
         """One entry alone, of now or of another time."""
         at = None if hours is None else self.clock.now_us() + hours * HOUR
-        command = replace(self.command(drawn), effective_at=at)
-        if not self.oracle.takes(self.booked(drawn)):
-            self.refused(command)
-            return multiple()
-        return multiple(*self.book(drawn, self.submit((command, None))[0]))
+        return multiple(*self.try_booking(self.booked(drawn, at=at)))
 
     @rule(target=entries, all_drawn=st.lists(ENTRIES, min_size=2, max_size=5))
     def post_several(self, all_drawn: list[Any]) -> Any:
         """Several commands of one batch, each for itself, in their order."""
-        outcomes = self.submit(*((self.command(drawn), None) for drawn in all_drawn))
+        wanted = [self.booked(drawn) for drawn in all_drawn]
+        outcomes = self.submit(*((self.command(new), None) for new in wanted))
         made = []
-        for drawn, outcome in zip(all_drawn, outcomes, strict=True):
-            made += self.book(drawn, outcome)
+        for new, outcome in zip(wanted, outcomes, strict=True):
+            made += self.book(new, outcome)
         return multiple(*made)
 
     @rule(target=entries, all_drawn=st.lists(ENTRIES, min_size=1, max_size=4))
     def post_atomically(self, all_drawn: list[Any]) -> Any:
         """All or nothing: the oracle takes them one after the other, and forgets all where it refuses one."""
-        kept, command = self.oracle.entries, PostBatch(entries=tuple(self.command(drawn) for drawn in all_drawn))
-        steps = []
-        for number, drawn in enumerate(all_drawn):
-            new = self.booked(drawn)
-            if not self.oracle.takes(new):
-                self.oracle.entries = kept
-                self.refused(command)
-                return multiple()
-            self.oracle.entries = {**self.oracle.entries, f"trial {number}": new}
-            steps.append(new)
+        kept, wanted = self.oracle.entries, [self.booked(drawn) for drawn in all_drawn]
+        command = PostBatch(entries=tuple(self.command(new) for new in wanted))
+        steps: list[Booked] = []
+        for number, new in enumerate(wanted):
+            full = self.oracle.takes(new)
+            if full is None:
+                break
+            self.oracle.entries = {**self.oracle.entries, f"trial {number}": full}
+            steps.append(full)
         self.oracle.entries = kept
-        made = [each["id"] for each in msgspec.json.decode(self.one(command).body)["data"]]
-        for entry_id, new in zip(made, steps, strict=True):
-            self.oracle.become({**self.oracle.entries, entry_id: new})
-        return multiple(*made)
+        done = self.foretold(command, fine=len(steps) == len(wanted))
+        shown = [] if done is None else msgspec.json.decode(done.body)["data"]
+        for each, full in zip(shown, steps, strict=False):
+            self.keep(each["id"], full, each["lines"])
+        return multiple(*(each["id"] for each in shown))
+
+    def let_an_hour_pass(self) -> None:
+        """Let it be an hour later, and something happen then, so that what is due is done."""
+        self.clock.advance(micros=HOUR)
+        self.one(UpdateLedger(ledger_id=self.ledger_id, name=f"Main {next(self.numbers)}"))
 
     def of_status(self, status: str) -> list[str]:
         """Return the entries of a status, the oldest first."""
@@ -248,13 +286,39 @@ class BooksMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.of_status("pending")))
     @rule(data=st.data(), end=st.sampled_from(["posted", "archived"]), again=st.booleans())
     def resolve(self, data: st.DataObject, end: str, *, again: bool) -> None:
-        """A pending entry ends, once, whatever the balances and the limits are by now."""
+        """A pending entry ends, once, whatever the balances and the limits are by now; posted only where its time is open."""
         entry_id = data.draw(st.sampled_from(self.of_status("pending")))
         command: Command = PostPending(entry_id=entry_id) if end == "posted" else ArchiveEntry(entry_id=entry_id)
-        self.one(command)
+        fine = end == "archived" or self.oracle.opens(self.oracle.entries[entry_id].at)
+        if self.tried(command, fine=fine) is None:
+            return
         self.oracle.ends(entry_id, end)
         if again:
             self.refused(command, EntryNotPending)
+
+    @rule()
+    def repeat_every_key(self) -> None:
+        """However much later and whatever it was: the first answer to the byte, and not one row more."""
+        before = self.rows()
+        given = [(command, key_of(name)) for name, (command, _) in self.answered.items()]
+        for again, (_, answer) in zip(self.submit(*given), self.answered.values(), strict=True):
+            assert isinstance(again, Committed)
+            assert (again.body, again.replayed) == (answer, True)
+        assert self.rows() == before
+
+    @rule(number=st.integers(0, 5), hours=st.integers(-60, 60))
+    def look_back(self, number: int, hours: int) -> None:
+        """A balance as of any time is that of what takes effect by then, whenever it was booked."""
+        account, at = self.accounts[number], self.clock.now_us() + hours * HOUR
+        present = self.loaded().totals(account)
+        found = self.way.ask(
+            lambda conn: history.totals_at(conn, self.site.id, account, present, Moment(as_of=at)),
+        )
+        assert found[:4] == self.oracle.totals(account, at)
+
+    def named(self) -> dict[str, str]:
+        """Return every account by what the oracle calls it."""
+        return {**{account: account for account in self.accounts}, **self.own}
 
     @invariant()
     def totals_are_those_of_the_oracle(self) -> None:
@@ -262,13 +326,13 @@ class BooksMachine(RuleBasedStateMachine):
         if not self.accounts:
             return
         loaded = self.loaded()
-        found = self.transact(lambda conn: category_store.totals_of(conn, self.site.id, self.categories))
+        found = self.way.ask(lambda conn: category_store.totals_of(conn, self.site.id, self.categories))
         sums: dict[str, int] = defaultdict(int)
-        for account in self.accounts:
+        for name, account in self.named().items():
             totals = loaded.totals(account)
-            assert totals[:4] == self.oracle.totals(account)
-            sums[self.oracle.currency[account]] += totals.posted_debits - totals.posted_credits
-            sums[self.oracle.currency[account] + " pending"] += totals.pending_debits - totals.pending_credits
+            assert totals[:4] == self.oracle.totals(name)
+            sums[self.oracle.currency[name]] += totals.posted_debits - totals.posted_credits
+            sums[self.oracle.currency[name] + " pending"] += totals.pending_debits - totals.pending_credits
         assert not any(sums.values())
         for category in self.categories:
             assert found[category][:4] == self.oracle.totals(category)
@@ -279,340 +343,45 @@ class BooksMachine(RuleBasedStateMachine):
         if not self.accounts:
             return
         site_id = self.site.id
-        assert self.transact(lambda conn: audit.verify(conn, site_id, lambda _rows: None)) is None
-        told = self.transact(lambda conn: feed.read_after(conn, site_id, 0, 10**6))
+        assert self.way.ask(lambda conn: audit.verify(conn, site_id, lambda _rows: None)) is None
+        told = self.way.ask(lambda conn: feed.read_after(conn, site_id, 0, 10**6))
         balances, edges = rebuilt([msgspec.json.decode(each.body) for each in told])
-        for account in self.accounts:
-            assert balances[account] == list(self.oracle.totals(account))
+        for name, account in self.named().items():
+            assert balances[account] == list(self.oracle.totals(name))
         assert dict(edges) == {name: watch.edges for name, watch in self.oracle.watches.items() if watch.edges}
 
 
-class EntriesMachine(BooksMachine):
-    """What becomes of entries: in part, in other words, of another time, mirrored, repeated, final."""
-
-    entries = BooksMachine.entries
-
-    @rule(drawn=ENTRIES, twice=st.booleans(), other=st.booleans())
-    def repeat_a_key(self, drawn: Any, *, twice: bool, other: bool) -> None:
-        """The same key has one effect, in one batch or in two; with another request it has none."""
-        command = self.command(drawn)
-        if not self.oracle.takes(self.booked(drawn)):
-            return
-        name = f"k{next(self.numbers)}"
-        key = IdempotencyKey(key=name, fingerprint=hashlib.sha256(name.encode()).digest())
-        if twice:
-            first, again = self.submit((command, key), (command, key))
-        else:
-            [first], [again] = self.submit((command, key)), self.submit((command, key))
-        self.book(drawn, first)
-        assert isinstance(first, Committed)
-        assert again == replace(first, replayed=True)
-        self.answered[name] = (command, first.body)
-        if other:
-            before = self.rows()
-            [refused] = self.submit((command, replace(key, fingerprint=b"other")))
-            assert isinstance(refused, IdempotencyKeyReused)
-            assert self.rows() == before
-
-    @rule()
-    def repeat_every_key(self) -> None:
-        """However much later: the first answer to the byte, and not one row more."""
-        before = self.rows()
-        for name, (command, answer) in self.answered.items():
-            key = IdempotencyKey(key=name, fingerprint=hashlib.sha256(name.encode()).digest())
-            [again] = self.submit((command, key))
-            assert isinstance(again, Committed)
-            assert (again.body, again.replayed) == (answer, True)
-        assert self.rows() == before
-
-    @precondition(lambda self: bool(self.of_status("pending")))
-    @rule(target=entries, data=st.data(), numerator=st.integers(1, 3), release=st.booleans())
-    def post_a_part(self, data: st.DataObject, numerator: int, *, release: bool) -> Any:
-        """So many quarters of every line are posted, where that comes out even; the rest stays or is released."""
-        entry_id = data.draw(st.sampled_from(self.of_status("pending")))
-        entry = self.oracle.entries[entry_id]
-        amounts = [amount * numerator // 4 for _, _, amount in entry.lines]
-        parts = tuple(
-            LinePart(line_id=line["id"], amount=amount)
-            for line, amount in zip(self.loaded().lines(entry_id), amounts, strict=True)
-            if amount
-        )
-        taken = tuple((*line[:2], amount) for line, amount in zip(entry.lines, amounts, strict=True) if amount)
-        fine = bool(taken) and sum(n if side == "debit" else -n for _, side, n in taken) == 0
-        done = self.tried(PostPart(entry_id=entry_id, parts=parts, release_rest=release), fine=fine)
-        if done is None:
-            return multiple()
-        if release:
-            self.oracle.become({**self.oracle.entries, entry_id: replace(entry, lines=taken, status="posted")})
-            return multiple()
-        rest = tuple((*line[:2], line[2] - n) for line, n in zip(entry.lines, amounts, strict=True))
-        made = done.resource_id or ""
-        self.oracle.become({**self.oracle.entries, entry_id: replace(entry, lines=rest), made: Booked(taken, "posted")})
-        return multiple(made)
-
-    @precondition(lambda self: bool(self.of_status("pending")))
-    @rule(data=st.data(), moves=MOVES)
-    def change_lines(self, data: st.DataObject, moves: Any) -> None:
-        """A pending entry reserves something else, where the accounts can take it."""
-        entry_id = data.draw(st.sampled_from(self.of_status("pending")))
-        lines = self.lines_of((moves,))
-        changed = {**self.oracle.entries, entry_id: replace(self.oracle.entries[entry_id], lines=lines)}
-        fine = self.oracle.fits(lines) and self.oracle.allows(changed)
-        if self.tried(UpdateEntry(entry_id=entry_id, lines=drafts(lines)), fine=fine):
-            self.oracle.become(changed)
-
-    @precondition(lambda self: bool(self.of_status("pending")))
-    @rule(data=st.data(), hours=st.integers(-50, 50))
-    def move_in_time(self, data: st.DataObject, hours: int) -> None:
-        """A pending entry takes effect at another time; that moves no balance of now."""
-        entry_id = data.draw(st.sampled_from(self.of_status("pending")))
-        self.one(UpdateEntry(entry_id=entry_id, effective_at=self.clock.now_us() + hours * HOUR))
-
-    @rule(target=entries, entry_id=entries, again=st.booleans())
-    def reverse(self, entry_id: str, *, again: bool) -> Any:
-        """A posted entry has one mirror image at most."""
-        entry, command = self.oracle.entries[entry_id], ReverseEntry(entry_id=entry_id)
-        mirror = Booked(
-            tuple((name, {"debit": "credit", "credit": "debit"}[side], amount) for name, side, amount in entry.lines),
-            "posted",
-        )
-        if entry.reversed:
-            self.refused(command, EntryAlreadyReversed)
-            return multiple()
-        done = self.tried(command, fine=entry.status == "posted" and self.oracle.takes(mirror))
-        if done is None:
-            return multiple()
-        made = done.resource_id or ""
-        self.oracle.become({**self.oracle.entries, entry_id: replace(entry, reversed=True), made: mirror})
-        if again:
-            self.refused(command, EntryAlreadyReversed)
-        return multiple(made)
-
-    @rule(entry_id=entries, post=st.booleans())
-    def resolve_what_is_final(self, entry_id: str, *, post: bool) -> None:
-        """Nothing leads out of posted and archived."""
-        if self.oracle.entries[entry_id].status != "pending":
-            self.refused(PostPending(entry_id=entry_id) if post else ArchiveEntry(entry_id=entry_id), EntryNotPending)
-
-    @rule(entry_id=entries, text=st.sampled_from(["a", "b"]))
-    def describe(self, entry_id: str, text: str) -> None:
-        """A description moves no money."""
-        self.one(UpdateEntry(entry_id=entry_id, description=text, metadata={"t": text}))
-
-    @rule(number=st.integers(0, 5))
-    def close(self, number: int) -> None:
-        """An account with nothing on it is closed for good; one with something stays open."""
-        account = self.accounts[number]
-        debits, credits_, *pending = self.oracle.totals(account)
-        if account in self.oracle.closed or not self.oracle.entries:
-            return
-        if debits == credits_ and not any(pending):
-            if len(self.oracle.closed) < 2:
-                self.one(CloseAccount(account_id=account))
-                self.oracle.closed.add(account)
-        else:
-            self.refused(CloseAccount(account_id=account), AccountNotEmpty)
+def key_of(name: str, request: bytes | None = None) -> IdempotencyKey:
+    """Return an idempotency key; its request is its name unless another one is given."""
+    return IdempotencyKey(key=name, fingerprint=hashlib.sha256(request or name.encode()).digest())
 
 
-class HoldsMachine(BooksMachine):
-    """Reserves for a time, captures in parts, releases, lets time run out; and batches whose entries stand alone."""
-
-    entries = BooksMachine.entries
-
-    def furnish(self) -> None:
-        """No hold is open yet."""
-        self.open_until: dict[str, int] = {}
-
-    def of_status(self, status: str) -> list[str]:
-        """Return the entries of a status that are no open holds, the oldest first."""
-        return [entry_id for entry_id in super().of_status(status) if entry_id not in self.open_until]
-
-    @rule(
-        pair=st.sampled_from([(0, 1), (3, 1), (1, 3), (2, 3), (1, 1)]),
-        amount=st.integers(1, 60),
-        hours=st.integers(1, 3),
-        at_once=st.sampled_from([None, None, 1, 7]),
-    )
-    def hold(self, pair: tuple[int, int], amount: int, hours: int, at_once: int | None) -> None:
-        """Something is reserved, where the accounts can take it; now and then a part is captured in the same batch."""
-        drawn = ([(pair, amount, False)], "pending", None)
-        until = self.clock.now_us() + hours * HOUR
-        command = CreateHold(entry=self.command(drawn), expires_at=until)
-        made = self.tried(command, fine=self.oracle.takes(self.booked(drawn)))
-        if made is None:
-            return
-        hold_id = made.resource_id or ""
-        self.oracle.become({**self.oracle.entries, hold_id: self.booked(drawn)})
-        self.open_until[hold_id] = until
-        if at_once is not None:
-            self.captured(hold_id, at_once, final=False)
-
-    @precondition(lambda self: bool(self.open_until))
-    @rule(data=st.data(), amount=st.none() | st.integers(1, 60), final=st.booleans())
-    def capture(self, data: st.DataObject, amount: int | None, *, final: bool) -> None:
-        """A part or all of a hold is posted, whatever the balances are by now."""
-        self.captured(data.draw(st.sampled_from(list(self.open_until))), amount, final=final)
-
-    def captured(self, hold_id: str, amount: int | None, *, final: bool) -> None:
-        """Capture, and let the oracle know."""
-        entry = self.oracle.entries[hold_id]
-        left = entry.lines[0][2]
-        taken = left if amount is None else amount
-        command = CaptureHold(hold_id=hold_id, amount=amount, final=final)
-        done = self.tried(command, fine=taken <= left, kind=CaptureExceeds)
-        if done is None:
-            return
-        lines = tuple((account, side, taken) for account, side, _ in entry.lines)
-        if final or taken == left:
-            self.oracle.become({**self.oracle.entries, hold_id: replace(entry, lines=lines, status="posted")})
-            del self.open_until[hold_id]
-            self.refused(command, HoldNotOpen)
-            return
-        rest = tuple((account, side, left - taken) for account, side, _ in entry.lines)
-        made = msgspec.json.decode(done.body)["captures"][-1]
-        self.oracle.become(
-            {**self.oracle.entries, hold_id: replace(entry, lines=rest), made: Booked(lines, "posted")},
-        )
-
-    @precondition(lambda self: bool(self.open_until))
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        """A hold is given up, once."""
-        hold_id = data.draw(st.sampled_from(list(self.open_until)))
-        self.one(ReleaseHold(hold_id=hold_id))
-        del self.open_until[hold_id]
-        self.oracle.ends(hold_id, "archived")
-        self.refused(ReleaseHold(hold_id=hold_id), HoldNotOpen)
-
-    @rule(drawn=ENTRIES)
-    def wait(self, drawn: Any) -> None:
-        """An hour passes: the next batch begins by freeing what is due, and what it posts sees that."""
-        self.clock.advance(micros=HOUR)
-        due = [hold_id for hold_id, until in self.open_until.items() if until <= self.clock.now_us()]
-        for hold_id in due:
-            del self.open_until[hold_id]
-            self.oracle.ends(hold_id, "archived")
-        self.book(drawn, self.submit((self.command(drawn), None))[0])
-        for hold_id in due:
-            self.refused(CaptureHold(hold_id=hold_id), HoldNotOpen)
-
-    @rule(target=entries, all_drawn=st.lists(ENTRIES, min_size=2, max_size=4))
-    def post_independently(self, all_drawn: list[Any]) -> Any:
-        """Each entry of one request stands or falls alone, seeing those before it that stand."""
-        command = PostBatch(entries=tuple(self.command(drawn) for drawn in all_drawn), mode="independent")
-        made: list[str] = []
-        for drawn, outcome in zip(all_drawn, msgspec.json.decode(self.one(command).body)["data"], strict=True):
-            new = self.booked(drawn)
-            assert (outcome["status"] == "committed") == self.oracle.takes(new), outcome
-            if outcome["entry"] is not None:
-                made.append(outcome["entry"]["id"])
-                self.oracle.become({**self.oracle.entries, made[-1]: new})
-        return multiple(*made)
-
-
-class GroupsMachine(BooksMachine):
-    """What stands around accounts: categories in categories, limits, monitors."""
-
-    entries = BooksMachine.entries
-
-    def furnish(self) -> None:
-        """A diamond of categories over two accounts, watched and limited from the start."""
-        top, left, right, low = range(4)
-        for parent, child in ((top, left), (top, right), (left, low), (right, low)):
-            self.link(parent, child, inside=True)
-        for account in (1, 3):
-            self.place(low, account, inside=True)
-        for number in (1, 6):
-            self.watch(number, "available", -10)
-        self.limit(9, [("available", 60, 60)])
-
-    @rule(number=st.sampled_from([1, 3, 6, 9]), offsets=BOUNDS)
-    def limit(self, number: int, offsets: list[Any]) -> None:
-        """An account or a category gets other limits, close to where its balance is."""
-        subject = [*self.accounts, *self.categories][number]
-        if subject in self.oracle.closed:
-            return
-        bounds = [
-            Bound(balance, None if low is None else here - low, None if high is None else here + high)
-            for balance, low, high in offsets
-            for here in (self.oracle.amount(subject, balance),)
-        ]
-        limits = tuple(Limit(balance=each.balance, at_least=each.floor, at_most=each.ceiling) for each in bounds)  # type: ignore[arg-type]
-        change = UpdateAccount(account_id=subject, limits=limits)
-        self.one(change if number < 6 else UpdateCategory(category_id=subject, limits=limits))
-        self.oracle.bounds[subject] = bounds
-
-    @rule(where=st.integers(0, 3), number=st.integers(0, 3), inside=st.booleans())
-    def place(self, where: int, number: int, *, inside: bool) -> None:
-        """An account is put into a category, or taken out, as often as one likes."""
-        category, account = self.categories[where], self.accounts[number]
-        self.one(PlaceAccount(category_id=category, account_id=account, inside=inside))
-        self.placed(where, number, inside)
-
-    @rule(where=st.integers(0, 3), number=st.integers(0, 3), inside=st.booleans())
-    def link(self, where: int, number: int, *, inside: bool) -> None:
-        """A category is put into another, never into itself, or taken out."""
-        parent, child = self.categories[where], self.categories[number]
-        known = child in self.oracle.nested[parent]
-        fine = known or not inside or parent not in self.oracle.below(child)
-        if self.tried(LinkCategory(category_id=parent, child_id=child, inside=inside), fine=fine, kind=CategoryCycle):
-            (self.oracle.nested[parent].add if inside else self.oracle.nested[parent].discard)(child)
-            self.oracle.look()
-
-    @rule(number=st.sampled_from([0, 1, 3, 6, 7, 9]), balance=BALANCES, offset=st.sampled_from([-10, -1, 0, 10]))
-    def watch(self, number: int, balance: Any, offset: int) -> None:
-        """A monitor begins to look, close to where a balance is; what it sees first is its state and no edge."""
-        subject = [*self.accounts, *self.categories][number]
-        above = self.oracle.amount(subject, balance) + offset
-        made = self.one(
-            CreateMonitor(
-                subject="account" if number < 6 else "account_category",
-                subject_id=subject,
-                field=balance,
-                operator="gt",
-                value=above,
+def drafts(
+    lines: tuple[Line, ...], demands: tuple[Demand, ...] = (), lock_version: int | None = None
+) -> tuple[LineDraft, ...]:
+    """Return lines as a command takes them, each with what is demanded of its account."""
+    return tuple(
+        LineDraft(
+            account=account,
+            direction=side,  # type: ignore[arg-type]
+            amount=amount,
+            metadata={},
+            lock_version=None if number else lock_version,
+            conditions=tuple(
+                Condition(balance=each.balance, operator=each.operator, value=each.value)  # type: ignore[arg-type]
+                for each in demands
+                if each.account == account
             ),
         )
-        self.oracle.watches[made.resource_id or ""] = Watch(
-            subject, balance, above, self.oracle.amount(subject, balance) > above
-        )
-
-    @precondition(lambda self: any(watch.on for watch in self.oracle.watches.values()))
-    @rule(data=st.data())
-    def stop_watching(self, data: st.DataObject) -> None:
-        """A monitor is archived and never tells anything again."""
-        name = data.draw(st.sampled_from([name for name, watch in self.oracle.watches.items() if watch.on]))
-        self.one(ArchiveMonitor(monitor_id=name))
-        self.oracle.watches[name].on = False
-
-    @rule(target=entries, steps=st.lists(ENTRIES | PLACES, min_size=3, max_size=8))
-    def mix(self, steps: list[Any]) -> Any:
-        """Entries between accounts that come and go, in one batch: each sees what those before it did."""
-        commands: list[Command] = [
-            PlaceAccount(category_id=self.categories[each[0]], account_id=self.accounts[each[1]], inside=each[2])
-            if isinstance(each[0], int)
-            else self.command(each)
-            for each in steps
-        ]
-        made: list[str] = []
-        for each, outcome in zip(steps, self.submit(*((command, None) for command in commands)), strict=True):
-            if isinstance(each[0], int):
-                assert isinstance(outcome, Committed)
-                self.placed(*each)
-            else:
-                made += self.book(each, outcome)
-        return multiple(*made)
-
-    def placed(self, where: int, number: int, inside: bool) -> None:
-        """Let the oracle know of an account that came or went."""
-        holding = self.oracle.holding[self.categories[where]]
-        (holding.add if inside else holding.discard)(self.accounts[number])
-        self.oracle.look()
+        for number, (account, side, amount) in enumerate(lines)
+    )
 
 
-def drafts(lines: tuple[Line, ...]) -> tuple[LineDraft, ...]:
-    """Return lines as a command takes them."""
-    return tuple(LineDraft(account=a, direction=d, amount=n, metadata={}) for a, d, n in lines)  # type: ignore[arg-type]
+def alike(body: bytes, accounts: list[str]) -> bytes:
+    """Return an answer with times and the ids of what was made left out, those of accounts kept."""
+    known = {account.encode() for account in accounts}
+    kept = _ID.sub(lambda found: found[0] if found[0] in known else b"id", body)
+    return _INSTANT.sub(b"then", kept)
 
 
 def rebuilt(events: list[Any]) -> tuple[dict[str, list[int]], dict[str, list[str]]]:

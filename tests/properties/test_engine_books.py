@@ -1,4 +1,4 @@
-"""Any sequence of commands, against the oracle: the engine's own batch on both databases, and the audit after every step."""
+"""Any sequence of commands, against the oracle: on both databases, by every way to the books, and the audit after every step."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import create_engine, event
 from sqlalchemy.pool import StaticPool
 
+from engine import feed
+from engine.fold import BatchRun
 from engine.databases import Database, Site
 from gledger.migrations import upgrade
-from tests.databases import PostgresDatabase
-from tests.properties.model import BooksMachine, EntriesMachine, GroupsMachine, HoldsMachine
-from tests.store.engine_stage import SITE
+from tests.databases import DIALECTS, Dialect, PostgresAddress, Templates, open_fresh
+from tests.fakes.clock import FakeClock, SequentialIds
+from tests.properties.machines import MACHINES, EverythingMachine
+from tests.properties.model import BooksMachine
+from tests.properties.ways import Plain, Told, Way, Written
+from tests.store.engine_stage import EPOCH, SITE, all_rows
 
-MACHINES = (EntriesMachine, HoldsMachine, GroupsMachine)
 _SITES = itertools.count(100)
 
 
@@ -60,7 +65,11 @@ def in_memory(kind: type[BooksMachine]) -> type[BooksMachine]:
                 with self.engine.begin() as conn:
                     return run(conn)
 
-            super().__init__(transact, SITE)
+            def begin(run: BatchRun, clock: FakeClock) -> Way:
+                transact(lambda conn: feed.create_site(conn, SITE, EPOCH, clock.now_us()))
+                return Plain(transact, run, clock)
+
+            super().__init__(begin, SITE)
 
         def teardown(self) -> None:
             self.engine.dispose()
@@ -68,43 +77,95 @@ def in_memory(kind: type[BooksMachine]) -> type[BooksMachine]:
     return InMemory
 
 
-def any_order(examples: int, steps: int) -> settings:
-    """Return how many runs of how many steps."""
-    return settings(
+def run(machine: Any, examples: int, steps: int) -> None:
+    """Run a machine so many times with so many steps each, in any order."""
+    order = settings(
         max_examples=examples,
         stateful_step_count=steps,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
+    run_state_machine_as_test(machine, settings=order)
 
 
 @pytest.mark.parametrize("kind", MACHINES)
 def test_the_books_are_those_of_the_oracle_on_sqlite(kind: type[BooksMachine]) -> None:
     """Whatever is done in whatever order."""
-    run_state_machine_as_test(in_memory(kind), settings=any_order(15, 25))
+    run(in_memory(kind), examples=12, steps=25)
 
 
-@pytest.fixture
-async def transact(postgres_database: PostgresDatabase) -> AsyncIterator[tuple[asyncio.AbstractEventLoop, Database]]:
-    """A PostgreSQL database as the program has it, and the loop that runs what it does."""
-    database = Database.open(postgres_database.runtime_url)
-    yield asyncio.get_running_loop(), database
-    await database.close()
+class Ground:
+    """Two databases of one kind, and the loop that what is done there runs on."""
+
+    def __init__(self, databases: list[Database]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.databases = databases
+
+    def plain(self, run: BatchRun, clock: FakeClock, database: int = 0) -> Way:
+        """Begin the plain way for a new site."""
+        site_id, chosen = run.site.id, self.databases[database]
+        self._create(run, clock, chosen)
+        return Plain(lambda function: self.loop.run_until_complete(chosen.write(function, site_id=site_id)), run, clock)
+
+    def written(self, run: BatchRun, clock: FakeClock, database: int = 0) -> Way:
+        """Begin the writer's way for a new site."""
+        self._create(run, clock, self.databases[database])
+        return Written(self.loop, self.databases[database], run, clock)
+
+    def _create(self, run: BatchRun, clock: FakeClock, database: Database) -> None:
+        made = database.write(lambda conn: feed.create_site(conn, run.site, EPOCH, clock.now_us()), site_id=run.site.id)
+        self.loop.run_until_complete(made)
+
+
+@pytest.fixture(params=DIALECTS)
+async def ground(
+    request: pytest.FixtureRequest, templates: Templates, tmp_path: Path, postgres_with_roles: PostgresAddress
+) -> AsyncIterator[Ground]:
+    """Two databases as the program has them: SQLite, and PostgreSQL."""
+    dialect: Dialect = request.param
+    async with AsyncExitStack() as stack:
+        databases = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            opened = open_fresh(dialect, "site", templates, tmp_path / name, postgres_with_roles)
+            databases.append(await stack.enter_async_context(opened))
+        yield Ground(databases)
+
+
+def new_site() -> Site:
+    """Return a site of a run's own, in a database that fills with the others."""
+    return Site(id=next(_SITES), organization="acme-corp", environment="sandbox")
 
 
 @pytest.mark.parametrize("kind", MACHINES)
-def test_the_books_are_those_of_the_oracle_on_postgresql(
-    transact: tuple[asyncio.AbstractEventLoop, Database], kind: type[BooksMachine]
-) -> None:
-    """Every run on a site of its own, in one database that fills with the others."""
-    loop, database = transact
+@pytest.mark.parametrize("ground", ["postgresql"], indirect=True)
+def test_the_books_are_those_of_the_oracle_on_postgresql(ground: Ground, kind: type[BooksMachine]) -> None:
+    """What the one database does otherwise than the other."""
+    run(lambda: kind(ground.plain, new_site()), examples=3, steps=15)
 
-    class Stored(kind):  # type: ignore[misc,valid-type]
-        """The machine on that database."""
+
+def test_the_writer_keeps_the_books_of_the_oracle(ground: Ground) -> None:
+    """The way that requests take, with all that a machine can do."""
+    run(lambda: EverythingMachine(ground.written, new_site()), examples=4, steps=20)
+
+
+def test_every_way_writes_the_same_rows(ground: Ground) -> None:
+    """The same commands at the same times come to the same bytes, in every row of every table."""
+
+    class Compared(EverythingMachine):
+        """The machine on the plain way; in the end the others are told what it did."""
 
         def __init__(self) -> None:
-            site = Site(id=next(_SITES), organization="acme-corp", environment="sandbox")
-            super().__init__(lambda run: loop.run_until_complete(database.write(run, site_id=site.id)), site)
+            super().__init__(lambda run, clock: Told(ground.plain(run, clock), clock), new_site())
 
-    run_state_machine_as_test(Stored, settings=any_order(4, 15))
+        def teardown(self) -> None:
+            assert isinstance(self.way, Told)
+            clock = FakeClock()
+            other = ground.written(BatchRun(site=self.site, ids=SequentialIds(), idempotency_days=7), clock, database=1)
+            self.way.tell(other, clock)
+            for table, rows in other.ask(all_rows).items():
+                mine = [row for row in self.rows()[table] if row[0] == self.site.id]
+                assert [row for row in rows if row[0] == self.site.id] == mine, table
+
+    run(Compared, examples=4, steps=20)

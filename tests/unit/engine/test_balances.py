@@ -82,3 +82,17 @@ def test_held_is_what_outgoing_pending_entries_reserve(account_type: str, held: 
     assert account is not None
     shown = account_balance_of(account, SOME)
     assert (shown.held, shown.posted.amount - shown.available.amount) == (held, held)
+
+
+@pytest.mark.parametrize("normal", ["debit", "credit"])
+@pytest.mark.parametrize("name", ["posted", "pending", "available"])
+def test_each_rule_of_a_balance_is_what_is_shown_of_it(normal: str, name: str) -> None:
+    """What conditions, limits and monitors are judged by."""
+    assert getattr(SOME, name)(normal) == getattr(balances_of(SOME, normal), name).amount
+
+
+def test_a_sum_moves_as_one_of_its_parts_does() -> None:
+    """Column by column; the version is its own."""
+    before, after = Totals(7, 20, 300, 4000, 2), Totals(8, 22, 303, 4004, 5)
+    assert SOME.shift(before, after) == Totals(701, 202, 33, 54, 9)
+    assert SOME.shift(after, before) == Totals(699, 198, 27, 46, 9)

@@ -69,6 +69,17 @@ def test_later_items_deal_with_what_earlier_ones_made(desk: Desk, pair: tuple[st
     ]
 
 
+def test_items_deal_with_what_there_was_before_the_batch(desk: Desk, pair: tuple[str, str]) -> None:
+    """By its id; the batch is no thing with versions of its own, and a name is only known after its item."""
+    entry_id = desk.post(*pair, 10, status="pending")
+    decision = desk.decide(PostBatch(entries=(PostPending(entry_id=entry_id), ReverseEntry(entry_id=entry_id))))
+    assert [each["status"] for each in told(decision)["data"]] == ["posted", "posted"]
+    assert (decision.resource_id, decision.lock_version) == (told(decision)["id"], None)
+    with pytest.raises(LocalNameUnknown) as refused:
+        run(desk, ArchiveEntry(entry_id="local:XX"), entry(*pair, 1, status="pending"), names=(None, "XX"))
+    assert refused.value.pointer.startswith("/entries/0")
+
+
 def test_atomic_batch_with_one_refusal_is_nothing(desk: Desk, pair: tuple[str, str]) -> None:
     """The refusal says which item it was."""
     with pytest.raises(EntryAlreadyReversed) as refused:

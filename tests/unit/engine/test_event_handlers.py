@@ -58,6 +58,7 @@ OF_ACCOUNT = (
         (in_line(amount="ten"), "/entries/0/lines/0/amount", AN_AMOUNT),
         (in_line(amount="{{event.a}}0"), "/entries/0/lines/0/amount", AN_AMOUNT),
         (in_line(amount="-1"), "/entries/0/lines/0/amount", AN_AMOUNT),
+        (in_line(lock_version="-1"), "/entries/0/lines/0/lock_version", AN_AMOUNT),
         (in_line(lock_version="one"), "/entries/0/lines/0/lock_version", AN_AMOUNT),
         (in_line(pending_balance_amount={"gt": "{{ fee }}", "lt": "-5"}), "/entries/0/lines/0/pending_balance_amount/gt", f"There is no 'fee': {NO_PATH} (none)."),
         (in_line(available_balance_amount={"eq": "--5"}), "/entries/0/lines/0/available_balance_amount/eq", AN_AMOUNT),
