@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.conditions import check, demanded_name, holds
+from engine.conditions import check, demanded_name, holds, same
 from engine.definitions import EventCondition
 from engine.event_errors import ValueUnusable
 from engine.expressions import Path
@@ -190,3 +190,21 @@ def test_what_may_be_is_not_refused(condition: dict[str, Any]) -> None:
 def test_a_condition_demands_a_name_or_not(condition: dict[str, Any], name: str | None) -> None:
     """Where it does, handlers of other names need not even be read."""
     assert demanded_name(made(**condition)) == name
+
+
+VALUES: list[Any] = [None, True, False, 0, 1, 2.5, "", "1", [], [1], [[1]], {}, {"a": 1}, {"a": [1]}]
+
+
+@pytest.mark.parametrize("number", range(len(VALUES)))
+def test_a_value_is_the_same_as_itself_and_as_nothing_else(number: int) -> None:
+    """Whatever two types are compared: truth is no number, digits are none, a list is no object."""
+    assert [same(VALUES[number], each) for each in VALUES] == [place == number for place in range(len(VALUES))]
+
+
+def test_numbers_within_values_are_the_same_by_what_they_come_to() -> None:
+    """Deep inside too; more or other members make another value."""
+    assert same({"a": [1, {"b": 2.0}]}, {"a": [1.0, {"b": 2}]})
+    assert not same({"a": [1, True]}, {"a": [1, 1]})
+    assert not same([1, 2], [1])
+    assert not same({"a": 1}, {"b": 1})
+    assert not same({"a": 1}, {"a": 1, "b": 1})

@@ -250,3 +250,9 @@ def test_both_refusals_are_the_books_own() -> None:
     assert issubclass(TemplateInvalid, Refused)
     assert issubclass(ValueUnusable, Refused)
     assert expressions.FUNCTIONS == ("max", "min", "round")
+
+
+def test_brackets_beside_each_other_are_not_deep() -> None:
+    """Only those within each other count."""
+    reader = Reader("+".join(["(1)"] * 20), 0)
+    assert evaluate(reader.expression(), lambda _: None, "half_even") == 20

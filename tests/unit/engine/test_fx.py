@@ -114,6 +114,14 @@ def test_amount_that_the_rate_does_not_give_is_refused(desk: Bureau, bought: int
     assert (refused.value.wanted, refused.value.due) == (bought, 9_234)
 
 
+def test_a_whole_unit_for_each_line_is_no_rounding_any_more(desk: Bureau) -> None:
+    """Half a unit lost by one line is; a line that is a unit off has been worked out with another rate."""
+    rate = desk.rate("USD", "EUR", "0.5")
+    assert desk.exchange(rate, (desk.usd, 101), (desk.eur, 50))["lines"][-1]["amount"] == 50
+    with pytest.raises(FxAmountMismatch):
+        desk.exchange(rate, (desk.usd, 100), (desk.eur, 49))
+
+
 def test_rates_that_do_not_fit_are_refused(desk: Bureau) -> None:
     """None, one that is not there, one of other currencies, three currencies, one whose time is over."""
     rate = desk.rate("USD", "EUR", "1", valid_until=desk.now_us + 1)

@@ -30,7 +30,7 @@ from engine.entry_errors import (
 )
 from engine.errors import InsufficientFunds, NotFound, PreconditionFailed, UnbalancedEntry
 from engine.holds import LIFETIME_US
-from tests.unit.engine.desk import Desk, entry, line, told
+from tests.unit.engine.desk import SITE_ID, Desk, entry, line, told
 
 HOUR_US = 3_600_000_000
 
@@ -252,3 +252,28 @@ def test_hold_that_is_not_there_or_has_moved_on(desk: Desk, wallet: str, merchan
     with pytest.raises(PreconditionFailed):
         desk.run(CaptureHold(hold_id=hold_id, if_match=2))
     desk.run(CaptureHold(hold_id=hold_id, if_match=1))
+
+
+def test_a_hold_lasts_seven_days_unless_it_is_told(desk: Desk, wallet: str, merchant: str) -> None:
+    """To the microsecond."""
+    made = desk.run(CreateHold(entry=entry(wallet, merchant, 5, status="pending", held=True)))
+    [(_, row)] = made.resources
+    assert (row["expires_at"], row["site_id"]) == (desk.now_us + 604_800_000_000, SITE_ID)
+    assert row["captures"] == []
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_capture_has_words_and_a_time_of_its_own(desk: Desk, wallet: str, merchant: str, final: bool) -> None:
+    """The hold's description and metadata stay where it gives none; it takes effect now, not when the hold did."""
+    options: dict[str, Any] = {"description": "d", "metadata": {"k": "v", "l": "w"}}
+    first, second = (hold(desk, wallet, merchant, 10, **options) for _ in range(2))
+    desk.now_us += 5
+    plain = desk.run(CaptureHold(hold_id=first, amount=4, final=final)).entries[-1]
+    assert (plain["description"], plain["metadata"], plain["effective_at"]) == ("d", {"k": "v", "l": "w"}, desk.now_us)
+    command = CaptureHold(
+        hold_id=second, amount=4, final=final, description="e", metadata={"k": "x"}, effective_at=desk.now_us - 3
+    )
+    given = desk.run(command).entries[-1]
+    assert (given["description"], given["metadata"], given["effective_at"]) == (
+        "e", {"k": "x", "l": "w"}, desk.now_us - 3,
+    )  # fmt: skip
