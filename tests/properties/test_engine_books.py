@@ -30,6 +30,8 @@ from tests.properties.model import BooksMachine
 from tests.properties.ways import Plain, Told, Way, Written
 from tests.store.engine_stage import EPOCH, SITE, all_rows
 
+WAYS = ("written",)
+"""What `Ground` begins beside the plain way."""
 _SITES = itertools.count(100)
 
 
@@ -145,16 +147,18 @@ def test_the_books_are_those_of_the_oracle_on_postgresql(ground: Ground, kind: t
     run(lambda: kind(ground.plain, new_site()), examples=3, steps=15)
 
 
-def test_the_writer_keeps_the_books_of_the_oracle(ground: Ground) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_the_writer_keeps_the_books_of_the_oracle(ground: Ground, way: str) -> None:
     """The way that requests take, with all that a machine can do."""
-    run(lambda: EverythingMachine(ground.written, new_site()), examples=4, steps=20)
+    run(lambda: EverythingMachine(getattr(ground, way), new_site()), examples=4, steps=20)
 
 
-def test_every_way_writes_the_same_rows(ground: Ground) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_writes_the_same_rows(ground: Ground, way: str) -> None:
     """The same commands at the same times come to the same bytes, in every row of every table."""
 
     class Compared(EverythingMachine):
-        """The machine on the plain way; in the end the others are told what it did."""
+        """The machine on the plain way; in the end the other one is told what it did."""
 
         def __init__(self) -> None:
             super().__init__(lambda run, clock: Told(ground.plain(run, clock), clock), new_site())
@@ -162,7 +166,8 @@ def test_every_way_writes_the_same_rows(ground: Ground) -> None:
         def teardown(self) -> None:
             assert isinstance(self.way, Told)
             clock = FakeClock()
-            other = ground.written(BatchRun(site=self.site, ids=SequentialIds(), idempotency_days=7), clock, database=1)
+            begun = BatchRun(site=self.site, ids=SequentialIds(), idempotency_days=7)
+            other: Way = getattr(ground, way)(begun, clock, database=1)
             self.way.tell(other, clock)
             for table, rows in other.ask(all_rows).items():
                 mine = [row for row in self.rows()[table] if row[0] == self.site.id]
