@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import multiple, precondition, rule
 
 from engine.balances import Limit
-from engine.fold import Committed
 from engine.category_commands import (
     ArchiveMonitor,
     CreateMonitor,
@@ -56,6 +55,7 @@ from engine.event_commands import (
     UpdateEventHandler,
 )
 from engine.event_errors import NoHandlerMatches, SeveralHandlersMatch
+from engine.fold import Committed
 from engine.fx_commands import CreateFxRate
 from tests.properties.model import BALANCES, ENTRIES, HOUR, MOVES, BooksMachine, drafts, key_of
 from tests.properties.oracle import Booked, Bound, Demand, Line, Rate, Watch

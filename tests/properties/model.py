@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
 from engine import audit, category_store, feed, history
-from engine.fold import BatchRun, Committed, Outcome, Submission
 from engine.category_commands import CreateCategory
 from engine.commands import (
     ArchiveEntry,
@@ -34,6 +33,7 @@ from engine.commands import (
 from engine.databases import Site
 from engine.errors import EntryNotPending, Refused
 from engine.events import Diagnostics
+from engine.fold import BatchRun, Committed, Outcome, Submission
 from engine.history import Moment
 from engine.idempotency import IdempotencyKey
 from engine.needs import Needs

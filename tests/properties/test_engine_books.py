@@ -20,8 +20,9 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from engine import feed
-from engine.fold import BatchRun
 from engine.databases import Database, Site
+from engine.fold import BatchRun
+from engine.memory import Memory
 from gledger.migrations import upgrade
 from tests.databases import DIALECTS, Dialect, PostgresAddress, Templates, open_fresh
 from tests.fakes.clock import FakeClock, SequentialIds
@@ -30,7 +31,7 @@ from tests.properties.model import BooksMachine
 from tests.properties.ways import Plain, Told, Way, Written
 from tests.store.engine_stage import EPOCH, SITE, all_rows
 
-WAYS = ("written",)
+WAYS = ("behind", "ahead")
 """What `Ground` begins beside the plain way."""
 _SITES = itertools.count(100)
 
@@ -110,10 +111,17 @@ class Ground:
         self._create(run, clock, chosen)
         return Plain(lambda function: self.loop.run_until_complete(chosen.write(function, site_id=site_id)), run, clock)
 
-    def written(self, run: BatchRun, clock: FakeClock, database: int = 0) -> Way:
-        """Begin the writer's way for a new site."""
+    def behind(self, run: BatchRun, clock: FakeClock, database: int = 0) -> Way:
+        """Begin the writer's way for a new site, every batch decided behind the site's lock."""
+        return self._written(run, clock, database, None)
+
+    def ahead(self, run: BatchRun, clock: FakeClock, database: int = 0) -> Way:
+        """Begin the writer's way for a new site, batches decided ahead of the lock on what it remembers."""
+        return self._written(run, clock, database, Memory())
+
+    def _written(self, run: BatchRun, clock: FakeClock, database: int, memory: Memory | None) -> Way:
         self._create(run, clock, self.databases[database])
-        return Written(self.loop, self.databases[database], run, clock)
+        return Written(self.loop, self.databases[database], run, clock, memory)
 
     def _create(self, run: BatchRun, clock: FakeClock, database: Database) -> None:
         made = database.write(lambda conn: feed.create_site(conn, run.site, EPOCH, clock.now_us()), site_id=run.site.id)

@@ -58,14 +58,21 @@ class Plain:
 
 
 class Written:
-    """The writer that a process has, as many ask it at once."""
+    """The writer that a process has, as many ask it at once: with a memory it decides ahead of the lock, without one behind it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, database: Database, run: BatchRun, clock: FakeClock) -> None:
-        """Take a loop that stands still, and the site's database."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        database: Database,
+        run: BatchRun,
+        clock: FakeClock,
+        memory: Memory | None,
+    ) -> None:
+        """Take a loop that stands still, the site's database, and what the writer remembers the books in."""
         self._loop = loop
         self._database = database
         self._site_id = run.site.id
-        self._writer = Writer(database, run, clock, lambda _site, _head: None)
+        self._writer = Writer(database, run, clock, lambda _site, _head: None, memory)
 
     def submit(self, batch: Sequence[Submission]) -> list[Outcome]:
         """Submit all in one turn of the loop, which makes one batch of them where it takes as much."""
