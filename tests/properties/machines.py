@@ -73,6 +73,35 @@ class EntriesMachine(BooksMachine):
 
     entries = BooksMachine.entries
 
+    @rule(target=entries, all_drawn=st.lists(ENTRIES, min_size=2, max_size=5))
+    def post_several(self, all_drawn: list[Any]) -> Any:
+        """Several commands of one batch, each for itself, in their order."""
+        wanted = [self.booked(drawn) for drawn in all_drawn]
+        outcomes = self.submit(*((self.command(new), None) for new in wanted))
+        made = []
+        for new, outcome in zip(wanted, outcomes, strict=True):
+            made += self.book(new, outcome)
+        return multiple(*made)
+
+    @rule(target=entries, all_drawn=st.lists(ENTRIES, min_size=1, max_size=4))
+    def post_atomically(self, all_drawn: list[Any]) -> Any:
+        """All or nothing: the oracle takes them one after the other, and forgets all where it refuses one."""
+        kept, wanted = self.oracle.entries, [self.booked(drawn) for drawn in all_drawn]
+        command = PostBatch(entries=tuple(self.command(new) for new in wanted))
+        steps: list[Booked] = []
+        for number, new in enumerate(wanted):
+            full = self.oracle.takes(new)
+            if full is None:
+                break
+            self.oracle.entries = {**self.oracle.entries, f"trial {number}": full}
+            steps.append(full)
+        self.oracle.entries = kept
+        done = self.foretold(command, fine=len(steps) == len(wanted))
+        shown = [] if done is None else msgspec.json.decode(done.body)["data"]
+        for each, full in zip(shown, steps, strict=False):
+            self.keep(each["id"], full, each["lines"])
+        return multiple(*(each["id"] for each in shown))
+
     @rule(
         target=entries,
         drawn=ENTRIES,
@@ -403,6 +432,12 @@ class ExchangeMachine(LaterMachine):
 
     entries = BooksMachine.entries
 
+    def furnish(self) -> None:
+        """Two rates are there, one of which runs out."""
+        super().furnish()
+        self.note_rate(("EUR", "JPY"), "163.25", None)
+        self.note_rate(("JPY", "EUR"), "0.0067", 2)
+
     @rule(
         pair=st.sampled_from([("EUR", "JPY"), ("EUR", "JPY"), ("JPY", "EUR"), ("EUR", "USD")]),
         rate=st.sampled_from(["163.25", "0.92345", "1", "0.0067", "1000000.000001"]),
@@ -410,6 +445,10 @@ class ExchangeMachine(LaterMachine):
     )
     def rate(self, pair: tuple[str, str], rate: str, hours: int | None) -> None:
         """A rate is noted, for ever or for a time."""
+        self.note_rate(pair, rate, hours)
+
+    def note_rate(self, pair: tuple[str, str], rate: str, hours: int | None) -> None:
+        """Note a rate, and let the oracle know."""
         until = None if hours is None else self.clock.now_us() + hours * HOUR
         made = self.one(CreateFxRate(base=pair[0], quote=pair[1], rate=rate, valid_until=until)).resource_id or ""
         self.oracle.rates[made] = Rate(*pair, Fraction(rate), until)
@@ -419,7 +458,6 @@ class ExchangeMachine(LaterMachine):
         """Time passes, for entries that were accepted at them too."""
         self.let_an_hour_pass()
 
-    @precondition(lambda self: bool(self.oracle.rates))
     @rule(
         target=entries,
         data=st.data(),
@@ -471,25 +509,27 @@ class HandlersMachine(BooksMachine):
     entries = BooksMachine.entries
 
     def furnish(self) -> None:
-        """No handler is there yet: of each its bound, its percentage, what its second entry takes, and whether it is active."""
+        """One handler is there: of each its bound, its percentage, what its second entry takes, and whether it is active."""
         super().furnish()
         self.handlers: dict[str, tuple[int, int, int, bool]] = {}
         self.events: set[str] = set()
+        self.note_handler(0, 25, 5)
 
     @rule(
-        target=entries,
         bound=st.sampled_from([0, 30, 60]),
         percent=st.sampled_from([0, 2, 25, 50]),
         tip=st.sampled_from([0, 0, 5, 45]),
     )
-    def make_handler(self, bound: int, percent: int, tip: int) -> Any:
+    def make_handler(self, bound: int, percent: int, tip: int) -> None:
         """A handler of payments of so much at least, which keeps a share, and pays a tip where there is one."""
+        self.note_handler(bound, percent, tip)
+
+    def note_handler(self, bound: int, percent: int, tip: int) -> None:
+        """Make a handler, and remember it."""
         definition = handled(bound, percent, tip)
         made = self.one(CreateEventHandler(name=f"from {bound}", definition=definition)).resource_id or ""
         self.handlers[made] = (bound, percent, tip, True)
-        return multiple()
 
-    @precondition(lambda self: bool(self.handlers))
     @rule(data=st.data(), active=st.booleans(), percent=st.sampled_from([0, 10, 50]))
     def change_handler(self, data: st.DataObject, *, active: bool, percent: int) -> None:
         """A handler keeps another share from now on, and matches nothing for a while or again."""

@@ -24,7 +24,6 @@ from engine.commands import (
     CreateAccount,
     CreateLedger,
     LineDraft,
-    PostBatch,
     PostEntry,
     PostPending,
     UpdateLedger,
@@ -244,35 +243,6 @@ class BooksMachine(RuleBasedStateMachine):
         """One entry alone, of now or of another time."""
         at = None if hours is None else self.clock.now_us() + hours * HOUR
         return multiple(*self.try_booking(self.booked(drawn, at=at)))
-
-    @rule(target=entries, all_drawn=st.lists(ENTRIES, min_size=2, max_size=5))
-    def post_several(self, all_drawn: list[Any]) -> Any:
-        """Several commands of one batch, each for itself, in their order."""
-        wanted = [self.booked(drawn) for drawn in all_drawn]
-        outcomes = self.submit(*((self.command(new), None) for new in wanted))
-        made = []
-        for new, outcome in zip(wanted, outcomes, strict=True):
-            made += self.book(new, outcome)
-        return multiple(*made)
-
-    @rule(target=entries, all_drawn=st.lists(ENTRIES, min_size=1, max_size=4))
-    def post_atomically(self, all_drawn: list[Any]) -> Any:
-        """All or nothing: the oracle takes them one after the other, and forgets all where it refuses one."""
-        kept, wanted = self.oracle.entries, [self.booked(drawn) for drawn in all_drawn]
-        command = PostBatch(entries=tuple(self.command(new) for new in wanted))
-        steps: list[Booked] = []
-        for number, new in enumerate(wanted):
-            full = self.oracle.takes(new)
-            if full is None:
-                break
-            self.oracle.entries = {**self.oracle.entries, f"trial {number}": full}
-            steps.append(full)
-        self.oracle.entries = kept
-        done = self.foretold(command, fine=len(steps) == len(wanted))
-        shown = [] if done is None else msgspec.json.decode(done.body)["data"]
-        for each, full in zip(shown, steps, strict=False):
-            self.keep(each["id"], full, each["lines"])
-        return multiple(*(each["id"] for each in shown))
 
     def let_an_hour_pass(self) -> None:
         """Let it be an hour later, and something happen then, so that what is due is done."""
