@@ -300,7 +300,7 @@ def test_a_reserved_exchange_reserves_its_own_lines_too(desk: Desk) -> None:
     first = decision.opened[0]
     assert first == {
         "site_id": SITE_ID, "id": first["id"], "ledger_id": desk.ledger_id, "name": "FX clearing EUR",
-        "description": None, "type": "liability", "normal_balance": "credit", "currency": "EUR",
+        "entity_id": None, "description": None, "type": "liability", "normal_balance": "credit", "currency": "EUR",
         "currency_exponent": 2, "code": None, "external_id": None, "allow_negative": True, "limits": [],
         "categories": 0, "monitors": 0, "purpose": "fx_clearing", "status": "open", "metadata": {},
         "created_at": START_US, "updated_at": START_US,
