@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from delivery.rows import DeliveryRow
 from delivery.store.deliveries import move_relay, take_relay
 from engine import feed
 from engine.databases import Site
+from engine.errors import Unavailable
 from engine.filters import EventFilter
 from gateway import socket
 from gateway.frames import Checkpoint
@@ -141,11 +143,14 @@ def test_stream_that_is_not_looked_at_is_found(books: Books, monkeypatch: pytest
     """Planted: a wake-up is all that moves a tailer; the poll that makes up for lost ones looks at nothing."""
 
     async def trusting(self: Tailer) -> None:
-        await self._read_new()
         while True:
-            await self._woken.wait()
             self._woken.clear()
-            await self._read_new()
+            try:
+                await self._read_new()
+            except Unavailable:
+                await asyncio.sleep(1)
+            else:
+                await self._woken.wait()
 
     monkeypatch.setattr(Tailer, "_follow", trusting)
     _, broken = first_found(books)
