@@ -262,7 +262,7 @@ def _answer(route: Route) -> Json:
             "description": "Server-sent events: `id` is the cursor, `event` the event type, `data` the envelope on one line. "
             "Beside them words about the stream, with a cursor to resume from: see `/asyncapi.json`.",
         }
-    return {"type": "object" if route.media_type in {"application/json", "application/yaml"} else "string"}
+    return {"type": "object" if route.media_type.endswith(("json", "yaml")) else "string"}
 
 
 def _success_headers(route: Route, status: int) -> Json:
