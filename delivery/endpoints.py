@@ -357,6 +357,7 @@ class Endpoints:
             body = encode(msgspec.structs.replace(shown, secret=None))
             answer = Answer(body=body, resource_id=row.id, lock_version=row.lock_version)
             idempotency.store(conn, site.id, [(key, answer)], self._clock.now_us())
+            feed.move_fence(conn, site.id)
         return Written(
             body=encode(msgspec.structs.replace(shown, secret=secret)),
             resource_id=row.id,

@@ -118,6 +118,7 @@ class Replays:
             if key is not None:
                 answer = Answer(body=body, resource_id=replay_id, lock_version=row.lock_version)
                 idempotency.store(conn, site.id, [(key, answer)], now_us)
+                feed.move_fence(conn, site.id)
             return Begun(body=body, replay_id=replay_id, replayed=False)
 
         begun = await database.write(write, site_id=site.id)

@@ -111,7 +111,7 @@ def move_head(conn: Connection, site_id: int, head: Head) -> None:
 
 
 def move_fence(conn: Connection, site_id: int) -> None:
-    """Shut out whatever was decided on the present head and is not written yet."""
+    """Shut out whatever was decided on the present head and is not written yet: somebody records a key, or a fate is settled."""
     conn.execute(update(feeds).where(feeds.c.site_id == site_id).values(fence=feeds.c.fence + 1))
 
 

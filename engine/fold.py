@@ -105,6 +105,8 @@ class Fold:
             last_at=self._now,
             holds_due_at=self._holds_due_at,
             accepted=self.books.accepted,
+            # A key that is recorded without an event must be seen too by whoever decided on this head.
+            fence=self._start.fence + (1 if self.remembered and not self.changes.events else 0),
         )
 
     def result(self, outcomes: list[Outcome], known: Head) -> BatchResult:

@@ -13,7 +13,7 @@ from engine.schema import IDEMPOTENCY_SLOTS, idempotency_keys
 from engine.sql import Absent, Insert, among, write
 
 _DAY_US: Final = 86_400_000_000
-RETENTION_DAYS_MAX: Final = IDEMPOTENCY_SLOTS - 2
+RETENTION_DAYS_MAX: Final = IDEMPOTENCY_SLOTS - 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,9 @@ def unused(site_id: int, keys: Sequence[str], now_us: int, retention_days: int) 
 
 
 def _slots(now_us: int, retention_days: int) -> list[int]:
+    """Return the slots of the days that count, tomorrow among them: a clock may be behind the one that recorded a key."""
     today = now_us // _DAY_US
-    return [(today - age) % IDEMPOTENCY_SLOTS for age in range(retention_days + 1)]
+    return [(today - age) % IDEMPOTENCY_SLOTS for age in range(-1, retention_days + 1)]
 
 
 def store(conn: Connection, site_id: int, rows: Sequence[tuple[IdempotencyKey, Answer]], now_us: int) -> None:
@@ -114,8 +115,7 @@ def answer_for(found: dict[str, tuple[bytes, Answer]], key: IdempotencyKey | Non
 
 def forget(conn: Connection, site_id: int, now_us: int, retention_days: int = 7) -> int:
     """Remove the records that are past their retention, whole slots at a time; return how many."""
-    today = now_us // _DAY_US
-    kept = {(today - age) % IDEMPOTENCY_SLOTS for age in range(retention_days + 1)}
+    kept = _slots(now_us, retention_days)
     old = [slot for slot in range(IDEMPOTENCY_SLOTS) if slot not in kept]
     statement = delete(idempotency_keys).where(
         idempotency_keys.c.site_id == site_id,

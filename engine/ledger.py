@@ -26,7 +26,7 @@ from engine.filters import EventFilter
 from engine.fold import BatchRun, Committed, Submission
 from engine.idempotency import IdempotencyKey
 from engine.ids import IdSource
-from engine.memory import Memory
+from engine.memory import Memories
 from engine.occasion import plainly
 from engine.writer import OnCommit, Writer
 
@@ -88,6 +88,7 @@ class Engine:
         `ahead=False` decides every batch behind the site's lock, on what is read there: slower, and the measure of what is right.
         """
         self._ahead = ahead
+        self._memories = Memories()
         self._describe = describe
         self._databases = databases
         self._clock = clock
@@ -291,7 +292,7 @@ class Engine:
             site=site, ids=self._ids, idempotency_days=self._limits.idempotency_days, describe=self._describe
         )
         return self._writers.setdefault(
-            site.id, Writer(database, run, self._clock, self._on_commit, Memory() if self._ahead else None)
+            site.id, Writer(database, run, self._clock, self._on_commit, self._memories.open() if self._ahead else None)
         )
 
 

@@ -6,6 +6,8 @@ is the one remembered here; who finds another one has to forget everything.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from engine.balances import Totals
@@ -14,8 +16,10 @@ from engine.feed import Head
 from engine.needs import Needs
 from engine.rows import AccountRow, LedgerRow
 
-ACCOUNTS_MAX: Final = 20_000
-"""How many accounts are remembered at most, twice over: those used lately, and those used before them."""
+ACCOUNTS_MAX: Final = 50_000
+"""How many accounts of a site are remembered at most, twice over: those used lately, and those used before them."""
+TOGETHER_MAX: Final = 100_000
+"""How many accounts of all sites are remembered by a process: some 1.4 KB each."""
 
 
 class Memory:
@@ -24,14 +28,19 @@ class Memory:
     An account that is in a category or under a monitor is not remembered: what follows from moving it has to be read.
     """
 
-    def __init__(self, accounts_max: int = ACCOUNTS_MAX) -> None:
-        """Start without knowing anything."""
+    def __init__(self, accounts_max: int = ACCOUNTS_MAX, used: Callable[[Memory], None] | None = None) -> None:
+        """Start without knowing anything; `used` is told after each batch."""
+        self._used = used
         self.head: Head | None = None
         self._accounts_max = accounts_max
         self._young: dict[str, tuple[AccountRow, Totals]] = {}
         self._old: dict[str, tuple[AccountRow, Totals]] = {}
         self._named: dict[str, str] = {}
         self._ledgers: dict[str, LedgerRow] = {}
+
+    def __len__(self) -> int:
+        """Return how many accounts are remembered, those twice that are in both generations."""
+        return len(self._young) + len(self._old)
 
     def forget(self) -> None:
         """Know nothing any more."""
@@ -79,6 +88,8 @@ class Memory:
         if len(self._young) > self._accounts_max or len(self._ledgers) > self._accounts_max:
             self._young, self._old, self._ledgers = {}, self._young, {}
             self._named = {name: each for name, each in self._named.items() if each in self._old}
+        if self._used is not None:
+            self._used(self)
 
     def _account(self, account_id: str) -> tuple[AccountRow, Totals] | None:
         found = self._young.get(account_id)
@@ -93,3 +104,26 @@ class Memory:
             known = generation.pop(account_id, None)
             if known is not None and known[0]["external_id"] is not None:
                 self._named.pop(known[0]["external_id"], None)
+
+
+class Memories:
+    """The memories of a process: when they hold too much together, the site that wrote longest ago is forgotten."""
+
+    def __init__(self, together_max: int = TOGETHER_MAX) -> None:
+        """Start without any."""
+        self._together_max = together_max
+        self._sizes: OrderedDict[Memory, int] = OrderedDict()
+        self._together = 0
+
+    def open(self, accounts_max: int = ACCOUNTS_MAX) -> Memory:
+        """Return a memory for one more site."""
+        return Memory(accounts_max, self.used)
+
+    def used(self, memory: Memory) -> None:
+        """Take note that a site has written, and of how much is remembered of it."""
+        self._together += len(memory) - self._sizes.pop(memory, 0)
+        self._sizes[memory] = len(memory)
+        while self._together > self._together_max and len(self._sizes) > 1:
+            oldest, size = self._sizes.popitem(last=False)
+            oldest.forget()
+            self._together -= size

@@ -200,6 +200,7 @@ def _feed_row(changes: Changes, head: Head) -> dict[str, Any]:
         "holds_due_at": head.holds_due_at,
         "accepted": head.accepted,
         "accepted_done": head.accepted_done,
+        "fence": head.fence,
     }
     if changes.events:
         row |= {"head": head.sequence, "head_hash": head.hash, "last_at": head.last_at}

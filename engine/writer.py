@@ -196,24 +196,28 @@ class Writer:
     async def _transact(self, submissions: Sequence[Submission], decided: list[BatchResult]) -> BatchResult:
         """Commit a batch: ahead of the lock where everything it needs is remembered, behind it otherwise."""
         memory = self._memory
+        if memory is None:
+            return await self._write_behind_lock(submissions, decided)
         try:
-            result = await self._write_ahead(submissions, decided) or await self._write_behind_lock(
-                submissions, decided
-            )
+            result = await self._write_ahead(memory, submissions, decided)
+            if result is None:
+                result = await self._write_behind_lock(submissions, decided)
         except BaseException:
             # Whatever became of it: what is remembered may be of a head that is not there.
-            if memory is not None:
-                memory.forget()
+            memory.forget()
             raise
-        if memory is not None:
-            memory.learn(result.books, result.known, result.head)
+        if memory.head is not None and memory.head != result.known:
+            self._wary = WARY_BATCHES
+        memory.learn(result.books, result.known, result.head)
         return result
 
-    async def _write_ahead(self, submissions: Sequence[Submission], decided: list[BatchResult]) -> BatchResult | None:
-        if self._memory is None or self._wary:
-            self._wary = max(0, self._wary - 1)
+    async def _write_ahead(
+        self, memory: Memory, submissions: Sequence[Submission], decided: list[BatchResult]
+    ) -> BatchResult | None:
+        if self._wary:
+            self._wary -= 1
             return None
-        ahead = decide_ahead(self._memory, self._run, submissions, self._clock)
+        ahead = decide_ahead(memory, self._run, submissions, self._clock)
         if ahead is None:
             return None
         decided.append(ahead.result)
@@ -222,8 +226,6 @@ class Writer:
         except (Outrun, IntegrityError):
             # Nothing of it was written: it is decided again on what is true.
             decided.clear()
-            self._memory.forget()
-            self._wary = WARY_BATCHES
             return None
         return ahead.result
 

@@ -27,9 +27,9 @@ class SequentialIds:
     """An `engine.ids.IdSource` whose ids are the same in every run: the instant, then a count from 1."""
 
     def __init__(self) -> None:
-        self._drawn = 0
+        self.drawn = 0
 
     def draw(self, now_us: int) -> str:
         """Return the next id."""
-        self._drawn += 1
-        return uuid7(now_us // 1000, 0, self._drawn)
+        self.drawn += 1
+        return uuid7(now_us // 1000, 0, self.drawn)

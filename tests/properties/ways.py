@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 from engine.batch import run_batch
 from engine.databases import Database
 from engine.errors import Refused
-from engine.fold import BatchRun, Outcome, Submission
+from engine.fold import BatchResult, BatchRun, Outcome, Submission
 from engine.memory import Memory
 from engine.writer import Writer
-from tests.fakes.clock import FakeClock
+from tests.fakes.clock import FakeClock, SequentialIds
 
 T = TypeVar("T")
 Transact = Callable[[Callable[[Connection], T]], T]
@@ -72,7 +72,7 @@ class Written:
         self._loop = loop
         self._database = database
         self._site_id = run.site.id
-        self._writer = Writer(database, run, clock, lambda _site, _head: None, memory)
+        self._writer = _Rewinding(database, run, clock, lambda _site, _head: None, memory)
 
     def submit(self, batch: Sequence[Submission]) -> list[Outcome]:
         """Submit all in one turn of the loop, which makes one batch of them where it takes as much."""
@@ -91,6 +91,21 @@ class Written:
     def ask(self, question: Callable[[Connection], T]) -> T:
         """Read what is committed."""
         return self._loop.run_until_complete(self._database.read(question, site_id=self._site_id))
+
+
+class _Rewinding(Writer):
+    """A writer that draws the ids of a batch again which was decided ahead for nothing: as the other ways draw them once."""
+
+    async def _write_ahead(
+        self, memory: Memory, submissions: Sequence[Submission], decided: list[BatchResult]
+    ) -> BatchResult | None:
+        ids = self._run.ids
+        assert isinstance(ids, SequentialIds)
+        drawn = ids.drawn
+        result = await super()._write_ahead(memory, submissions, decided)
+        if result is None:
+            ids.drawn = drawn
+        return result
 
 
 class Told:

@@ -29,7 +29,7 @@ from engine.databases import Database, Site
 from engine.entry_errors import LimitBroken, PeriodClosed
 from engine.errors import DuplicateEntry, IdempotencyKeyReused, InsufficientFunds
 from engine.fold import BatchResult, BatchRun, Submission
-from engine.memory import Memory
+from engine.memory import Memories, Memory
 from tests.fakes.clock import START_US, SequentialIds
 from tests.store.engine_stage import SITE, Stage, entry, key, make_stage, outcomes
 
@@ -178,7 +178,7 @@ async def test_changed_rules_hold_for_what_is_remembered(
 
 async def test_more_accounts_than_are_remembered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not used lately is forgotten, and read again: the books stay right."""
-    monkeypatch.setattr("engine.ledger.Memory", lambda: Memory(accounts_max=3))
+    monkeypatch.setattr(Memories, "open", lambda self: Memory(3, self.used))
     engine = stage.another()
     accounts = await stage.accounts(*["asset"] * 12)
     chance = random.Random(7)
@@ -216,7 +216,7 @@ async def _told(database: Database, site: Site, *, ahead: bool) -> Stage:
     await stage.write(lambda conn: _create(conn, site, stage.clock.now_us()))
     stage.ledger_id = (await stage.run(CreateLedger(name="Main")))["id"]
     accounts = [
-        await stage.account(kind, external_id=f"account-{number}", allow_negative=number % 3 > 0)
+        await stage.account(kind, external_id=f"account-{number}")
         for number, kind in enumerate(["asset", "revenue", "liability", "asset", "expense", "asset"])
     ]
     holds: list[str] = []

@@ -10,7 +10,7 @@ import pytest
 from engine.balances import Totals
 from engine.books import Books
 from engine.feed import Head
-from engine.memory import Memory
+from engine.memory import Memories, Memory
 from engine.needs import Needs
 from engine.rows import AccountRow
 
@@ -120,3 +120,27 @@ def test_forgetting_is_of_everything() -> None:
     memory.forget()
     _, left = memory.recall(Needs(accounts={"a"}, account_external_ids={"till"}, ledgers={"main"}))
     assert (memory.head, left.accounts, left.account_external_ids, left.ledgers) == (None, {"a"}, {"till"}, {"main"})
+
+
+def test_site_that_wrote_longest_ago_is_forgotten_when_all_together_hold_too_much() -> None:
+    """Not the one that writes, however much it holds."""
+    memories = Memories(together_max=3)
+    first, second, third = (memories.open() for _ in range(3))
+    first.learn(books(account("a")), FIRST, SECOND)
+    second.learn(books(account("b")), FIRST, SECOND)
+    first.learn(books(account("a")), SECOND, SECOND)
+    third.learn(books(account("c"), account("d")), FIRST, SECOND)
+    assert [len(each) for each in (first, second, third)] == [1, 0, 2]
+    third.learn(books(*(account(f"{number}") for number in range(9))), SECOND, SECOND)
+    assert [len(each) for each in (first, second, third)] == [0, 0, 11]
+
+
+def test_memory_of_a_site_that_was_forgotten_is_counted_anew() -> None:
+    """What is forgotten by itself makes room for others."""
+    memories = Memories(together_max=3)
+    first, second = memories.open(), memories.open()
+    first.learn(books(account("a"), account("b")), FIRST, SECOND)
+    first.forget()
+    first.learn(books(account("a")), FIRST, SECOND)
+    second.learn(books(account("c"), account("d")), FIRST, SECOND)
+    assert [len(each) for each in (first, second)] == [1, 2]
