@@ -298,7 +298,7 @@ SETTINGS: Final = (
         name="IDEMPOTENCY_DAYS",
         default="7",
         read=readers.whole(1, RETENTION_DAYS_MAX),
-        meaning="Days an idempotency key is remembered, 1 to 14.",
+        meaning=f"Days an idempotency key is remembered, 1 to {RETENTION_DAYS_MAX}.",
     ),
     Setting(
         name="FEED_RETENTION_DAYS",
