@@ -27,7 +27,7 @@ from gledger.settings import Settings
 
 ACCOUNTS = 200
 BATCHES = 300
-_WRITES = "WITH part_0 AS ("
+_WRITES = ("WITH part_0 AS (", "WITH fence AS (")
 _SESSION = {"enable_seqscan": "off", "jit": "off"}
 
 Statement = tuple[str, tuple[Any, ...]]

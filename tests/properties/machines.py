@@ -11,6 +11,7 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import multiple, precondition, rule
 
+from engine import feed
 from engine.balances import Limit
 from engine.category_commands import (
     ArchiveMonitor,
@@ -404,8 +405,12 @@ class LaterMachine(BooksMachine):
         """All that was accepted is dealt with, before whatever else is in the batch that does so; nothing is done twice."""
         new = self.booked(drawn)
         asked: list[Any] = [(self.command(new), None), (Tend(), None)]
+        site_id, waiting = self.site.id, self.of_status("accepted")
+        head = self.way.ask(lambda conn: feed.read_head(conn, site_id)).sequence
         outcomes = self.submit(*(asked if first else asked[::-1]))
-        for entry_id in self.of_status("accepted"):
+        told = self.way.ask(lambda conn: feed.read_after(conn, site_id, head, 10**6))
+        assert [each.resource_id for each in told if each.resource_id in waiting] == waiting
+        for entry_id in waiting:
             entry = self.oracle.entries[entry_id]
             full = self.oracle.completed(replace(entry, status="posted")) if self.oracle.opens(entry.at) else None
             if full is None or not self.oracle.allows({**self.oracle.entries, entry_id: full}, entry.demands):
@@ -436,7 +441,7 @@ class ExchangeMachine(LaterMachine):
         """Two rates are there, one of which runs out."""
         super().furnish()
         self.note_rate(("EUR", "JPY"), "163.25", None)
-        self.note_rate(("JPY", "EUR"), "0.0067", 2)
+        self.note_rate(("JPY", "EUR"), "0.0067", 1)
 
     @rule(
         pair=st.sampled_from([("EUR", "JPY"), ("EUR", "JPY"), ("JPY", "EUR"), ("EUR", "USD")]),

@@ -95,7 +95,7 @@ def run(machine: Any, examples: int, steps: int) -> None:
 @pytest.mark.parametrize("kind", MACHINES)
 def test_the_books_are_those_of_the_oracle_on_sqlite(kind: type[BooksMachine]) -> None:
     """Whatever is done in whatever order."""
-    run(in_memory(kind), examples=25, steps=30)
+    run(in_memory(kind), examples=12, steps=30)
 
 
 class Ground:

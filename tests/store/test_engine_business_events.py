@@ -171,10 +171,9 @@ async def test_exchanges_of_events_pass_through_the_ledgers_own_accounts(stage: 
     assert sorted(found) == sorted((ledger, each) for ledger in (stage.ledger_id, other) for each in ("EUR", "USD"))
 
 
+@pytest.mark.parametrize("site_database", ["postgresql"], indirect=True)
 async def test_another_sites_handlers_and_accounts_are_not_seen(stage: Stage) -> None:
     """On PostgreSQL both sites are in one database."""
-    if stage.database.dialect != "postgresql":
-        pytest.skip("a file is one site's")
     neighbour = await make_stage(stage.database, OTHER)
     await neighbour.run(handler())
     await wallet(neighbour, "1")

@@ -147,10 +147,9 @@ async def test_a_page_looks_only_so_far(books: Books, monkeypatch: pytest.Monkey
     assert page.next_cursor is not None
 
 
+@pytest.mark.parametrize("site_database", ["postgresql"], indirect=True)
 async def test_lines_of_another_site_are_not_there(books: Books) -> None:
     """Not by naming its account, its ledger or its entity."""
-    if books.stage.database.dialect == "sqlite":
-        pytest.skip("a file is one site's")
     other = await make_stage(books.stage.database, OTHER)
     everything: tuple[dict[str, Any], ...] = (
         {},
