@@ -101,7 +101,8 @@ async def test_independent_clients_follow_through_kills_restarts_and_a_lost_redi
     token = stage.load.credentials.api_key
     start = (await _cursor(stage, "start")).cursor
     names = ("curl", "httpx-sse", "npm eventsource", "websockets")
-    async with stage.under_load():
+    # Not as fast as it goes: the clients share the machine with who posts.
+    async with stage.under_load(clients=8):
         count = len(await feed_of(stage, stage.gateways[0].url)) + 400
         following = []
         for number, name in enumerate(names):
@@ -226,7 +227,7 @@ async def test_a_writing_transaction_held_open_elsewhere_does_not_hold_up_the_fe
 async def test_a_storm_of_connections_is_served_while_entries_are_posted(stage: Stage) -> None:
     """All at once, each from the start: everyone gets the whole feed, and posting goes on."""
     bearer = headers_of(stage)
-    async with stage.under_load(clients=4):
+    async with stage.under_load(clients=2):
         feed = await feed_of(stage, stage.gateways[0].url)
 
         async def follow(number: int) -> list[bytes]:
