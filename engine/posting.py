@@ -118,16 +118,25 @@ def decide(command: Command, books: Books, occasion: Occasion) -> Decision:
             return record_fact(command, books, occasion)
         case CreateCategory() | UpdateCategory() | PlaceAccount() | LinkCategory():
             return decide_category(command, books, occasion)
+        case CreateMonitor() | UpdateMonitor() | ArchiveMonitor():
+            return decide_monitor(command, books, occasion)
+        case CreateEventHandler() | UpdateEventHandler() | SwitchEventHandler():
+            return event_handlers.decide_handler(command, books, occasion)
+        case PostBusinessEvent() | TryEventHandler():
+            return business_events.decide_event(command, books, occasion)
+
+
+def decide_monitor(
+    command: CreateMonitor | UpdateMonitor | ArchiveMonitor, books: Books, occasion: Occasion
+) -> Decision:
+    """Decide what concerns a monitor."""
+    match command:
         case CreateMonitor():
             return monitors.create_monitor(command, books, occasion)
         case UpdateMonitor():
             return monitors.update_monitor(command, books, occasion)
         case ArchiveMonitor():
             return monitors.archive_monitor(command, books, occasion)
-        case CreateEventHandler() | UpdateEventHandler() | SwitchEventHandler():
-            return event_handlers.decide_handler(command, books, occasion)
-        case PostBusinessEvent() | TryEventHandler():
-            return business_events.decide_event(command, books, occasion)
 
 
 def decide_category(
