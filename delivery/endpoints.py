@@ -133,13 +133,20 @@ class Endpoints:
         before: str | None = None,
         ascending: bool = False,
         metadata: Mapping[str, str] | None = None,
+        containing: str | None = None,
     ) -> EndpointPage:
         """Return a page of endpoints; `before` is the id of the last one of the page before."""
 
         def read(conn: Connection) -> EndpointPage:
             head = feed.read_head(conn, site.id)
             rows = store.page_endpoints(
-                conn, site.id, limit=limit + 1, before=before, ascending=ascending, metadata=metadata
+                conn,
+                site.id,
+                limit=limit + 1,
+                before=before,
+                ascending=ascending,
+                metadata=metadata,
+                containing=containing,
             )
             return EndpointPage(data=[self._show(row) for row in rows[:limit]], has_more=len(rows) > limit, head=head)
 

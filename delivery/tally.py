@@ -14,9 +14,12 @@ BOUNDS_MS: Final = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 15000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """What was attempted at an endpoint in an hour (hours since the epoch); `durations` are counts by BOUNDS_MS."""
+    """What was attempted at an endpoint in an hour (hours since the epoch); `durations` are counts by BOUNDS_MS.
 
-    endpoint_id: str
+    Of all endpoints together where it names none.
+    """
+
+    endpoint_id: str | None
     hour: int
     attempts: int
     delivered: int

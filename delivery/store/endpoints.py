@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
@@ -22,6 +22,16 @@ from engine.listing import beyond, ordered
 from engine.sql import among, update_rows
 
 _DELETED: Final = "deleted"
+
+
+class Troubled(NamedTuple):
+    """An endpoint that receives nothing or only fails: since when, and when it is probed, in microseconds."""
+
+    id: str
+    url: str
+    status: str
+    failing_since: int | None
+    probe_at: int | None
 
 
 def insert_endpoint(conn: Connection, site_id: int, row: EndpointRow) -> None:
@@ -53,6 +63,31 @@ def find_endpoints(conn: Connection, site_id: int, endpoint_ids: Iterable[str]) 
     return {row.id: _endpoint(row) for row in conn.execute(query)}
 
 
+def read_addresses(conn: Connection, site_id: int, endpoint_ids: Iterable[str]) -> dict[str, str]:
+    """Return the addresses of those of the endpoints that are not deleted."""
+    query = select(endpoints.c.id, endpoints.c.url).where(_present(site_id), among(endpoints.c.id, endpoint_ids))
+    return {row.id: row.url for row in conn.execute(query)}
+
+
+def newest_addresses(conn: Connection, site_id: int, limit: int) -> dict[str, str]:
+    """Return the addresses of the newest endpoints that are not deleted, the newest first."""
+    query = select(endpoints.c.id, endpoints.c.url).where(_present(site_id)).order_by(endpoints.c.id.desc())
+    return {row.id: row.url for row in conn.execute(query.limit(limit))}
+
+
+def troubled_endpoints(conn: Connection, site_id: int, limit: int) -> list[Troubled]:
+    """Return endpoints that are not active, that fail, or whose circuit is open, the newest first.
+
+    They are looked for among all of a site's, which are few: it may have only so many.
+    """
+    columns = endpoints.c
+    query = select(columns.id, columns.url, columns.status, columns.failing_since, columns.circuit_probe_at).where(
+        _present(site_id),
+        or_(columns.status != "active", columns.failing_since.is_not(None), columns.circuit_probe_at.is_not(None)),
+    )
+    return [Troubled(*row) for row in conn.execute(query.order_by(columns.id.desc()).limit(limit))]
+
+
 def page_endpoints(
     conn: Connection,
     site_id: int,
@@ -61,13 +96,18 @@ def page_endpoints(
     before: str | None,
     ascending: bool = False,
     metadata: Mapping[str, str] | None = None,
+    containing: str | None = None,
 ) -> list[EndpointRow]:
     """Return endpoints that are not deleted, newest first or oldest first, after the one named by `before`.
 
-    Those with some metadata are looked for among all of a site's, which are few: it may have only so many.
+    Those with some metadata, or with a text in address or description, are looked for among all of a site's, which are few:
+    it may have only so many.
     """
     query = select(endpoints).where(_present(site_id), *beyond(endpoints.c.id, before, ascending=ascending))
     query = query.order_by(ordered(endpoints.c.id, ascending=ascending))
+    if containing is not None:
+        said = func.lower(endpoints.c.url + " " + func.coalesce(endpoints.c.description, ""))
+        query = query.where(said.contains(containing.lower(), autoescape=True))
     if not metadata:
         return [_endpoint(row) for row in conn.execute(query.limit(limit))]
     found = (_endpoint(row) for row in conn.execute(query) if metadata.items() <= row.metadata.items())

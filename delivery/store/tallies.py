@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, null, select
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from delivery.schema import TALLY_CLASSES, delivery_tallies
 from delivery.tally import Tally
+from engine.sql import among
 
 
 def add_tallies(conn: Connection, site_id: int, found: Sequence[Tally]) -> None:
@@ -23,7 +25,7 @@ def add_tallies(conn: Connection, site_id: int, found: Sequence[Tally]) -> None:
             "delivered": each.delivered,
             **dict(zip(TALLY_CLASSES, each.durations, strict=True)),
         }
-        for each in sorted(found, key=lambda each: each.endpoint_id)
+        for each in sorted(found, key=lambda each: each.endpoint_id or "")
     ]
     if not rows:
         return
@@ -37,22 +39,40 @@ def add_tallies(conn: Connection, site_id: int, found: Sequence[Tally]) -> None:
     )
 
 
-def read_tallies(conn: Connection, site_id: int, since_hour: int, endpoint_id: str | None = None) -> list[Tally]:
-    """Return the tallies from an hour on, of all endpoints or one, in order of the hours."""
+def read_tallies(conn: Connection, site_id: int, since_hour: int, endpoint_ids: Collection[str]) -> list[Tally]:
+    """Return the tallies of some endpoints from an hour on, in order of the hours."""
     query = (
         select(delivery_tallies)
-        .where(delivery_tallies.c.site_id == site_id, delivery_tallies.c.hour >= since_hour)
+        .where(
+            delivery_tallies.c.site_id == site_id,
+            delivery_tallies.c.hour >= since_hour,
+            among(delivery_tallies.c.endpoint_id, endpoint_ids),
+        )
         .order_by(delivery_tallies.c.hour, delivery_tallies.c.endpoint_id)
     )
-    if endpoint_id is not None:
-        query = query.where(delivery_tallies.c.endpoint_id == endpoint_id)
+    return _tallies(conn, query)
+
+
+def sum_tallies(conn: Connection, site_id: int, since_hour: int) -> list[Tally]:
+    """Return the tallies of all endpoints together from an hour on, in order of the hours."""
+    summed = [func.sum(delivery_tallies.c[name]).label(name) for name in ("attempts", "delivered", *TALLY_CLASSES)]
+    query = (
+        select(null().label("endpoint_id"), delivery_tallies.c.hour, *summed)
+        .where(delivery_tallies.c.site_id == site_id, delivery_tallies.c.hour >= since_hour)
+        .group_by(delivery_tallies.c.hour)
+        .order_by(delivery_tallies.c.hour)
+    )
+    return _tallies(conn, query)
+
+
+def _tallies(conn: Connection, query: Select[Any]) -> list[Tally]:
     return [
         Tally(
             endpoint_id=row["endpoint_id"],
             hour=row["hour"],
-            attempts=row["attempts"],
-            delivered=row["delivered"],
-            durations=tuple(row[name] for name in TALLY_CLASSES),
+            attempts=int(row["attempts"]),
+            delivered=int(row["delivered"]),
+            durations=tuple(int(row[name]) for name in TALLY_CLASSES),
         )
         for row in conn.execute(query).mappings()
     ]

@@ -15,7 +15,9 @@ from engine.money import parse_instant
 from engine.queries import Selection
 from engine.shapes import Account, AccountLine, AccountType, Entry, EntryStatus
 from gateway.portal.events import rows_of
-from gateway.portal.rendering import page
+from gateway.portal.origin import origins_of
+from gateway.portal.rendering import amount, page
+from gateway.portal.story import events_of
 from gateway.portal.visit import Visit
 from gateway.query import CURSOR, Parameter
 
@@ -132,6 +134,7 @@ async def entry_page(visit: Visit) -> Response:
         exponents={key: account.currency_exponent for key, account in accounts.items()},
         events=rows_of(events),
         metadata=msgspec.json.encode(entry.metadata),
+        origins=origins_of(await events_of(visit, entry.id)),
     )
 
 
@@ -173,7 +176,7 @@ def _next(visit: Visit, cursor: str | None) -> str | None:
 
 
 def _plot(account: Account, lines: list[AccountLine]) -> str:
-    """Return the running balance of lines, the oldest first, as JSON for the plot: seconds and whole units."""
+    """Return the running balance of lines, the oldest first, as JSON for the plot: seconds, whole units, and those in words."""
     points = [
         (
             parse_instant(line.created_at) / 1_000_000,
@@ -181,4 +184,5 @@ def _plot(account: Account, lines: list[AccountLine]) -> str:
         )
         for line in reversed(lines)
     ]
-    return msgspec.json.encode([[at for at, _ in points], [value for _, value in points]]).decode()
+    texts = [amount(line.resulting_balances.posted.amount, account.currency_exponent) for line in reversed(lines)]
+    return msgspec.json.encode([[at for at, _ in points], [value for _, value in points], texts]).decode()

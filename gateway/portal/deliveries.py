@@ -11,21 +11,23 @@ from delivery.errors import DeliveryNotFound, EndpointNotFound
 from delivery.log import DeliveryFilter
 from delivery.replay_shapes import ResponseClass
 from delivery.shapes import Attempt, Delivery, DeliveryStatus, Endpoint
-from engine import queries
 from engine.cursors import page_cursor, parse_page_cursor
-from engine.errors import Fault, NotFound
+from engine.errors import Fault
 from engine.events import EVENT_TYPES, Envelope
 from engine.ids import is_id
 from engine.money import format_instant, parse_instant
-from engine.shapes import Entry
-from gateway.portal.events import diagnostics_of
 from gateway.portal.home import endpoint_urls
+from gateway.portal.origin import began_at
 from gateway.portal.rendering import page, redirect
+from gateway.portal.story import story_of
 from gateway.portal.visit import Visit
+from gateway.portal.words import ERRORS
 from gateway.problems import invalid
 from gateway.query import CURSOR, Asked, Parameter
 
 ROWS: Final = 50
+ENDPOINTS_OFFERED: Final = 100
+"""How many endpoints can be chosen in the filter; another one's page leads to its deliveries."""
 SINCE_US: Final = {"1h": 3_600_000_000, "24h": 86_400_000_000, "7d": 7 * 86_400_000_000}
 FILTERS: Final = (
     Parameter(name="endpoint_id", kind="id", meaning="Only deliveries to this endpoint."),
@@ -40,11 +42,6 @@ FILTERS: Final = (
     Parameter(name="sequence_to", kind="integer", maximum=10**17, meaning="Only of this place in the feed or earlier."),
     Parameter(name="q", kind="text", meaning="A delivery's or an event's id, or a correlation id."),
 )
-ERRORS: Final = (
-    *("http_5xx", "http_4xx", "http_3xx", "gone", "timeout", "connection_failed", "dns_not_found", "tls"),
-    *("destination_not_allowed", "aborted_by_endpoint"),
-)
-"""Error classes to choose from; any other can be written."""
 _envelope: Final = msgspec.json.Decoder(Envelope)
 
 
@@ -60,7 +57,8 @@ async def list_page(visit: Visit) -> Response:
         visit,
         "deliveries.html",
         deliveries=found,
-        urls=await endpoint_urls(visit),
+        urls=await endpoint_urls(visit, found),
+        choices=await _choices(visit, asked.get("endpoint_id")),
         asked=asked,
         states=get_args(DeliveryStatus),
         types=sorted(EVENT_TYPES),
@@ -70,6 +68,15 @@ async def list_page(visit: Visit) -> Response:
         next_page=visit.same_page_with(cursor=page_cursor(found[-1].id)) if has_more else None,
         live_url=None if cursor is not None else _live_url(visit),
     )
+
+
+async def _choices(visit: Visit, chosen: str | None) -> dict[str, str]:
+    """Return the endpoints to choose from, the newest ones, and the one that is chosen, however old."""
+    newest = await visit.services.figures.newest(visit.site, ENDPOINTS_OFFERED)
+    if chosen is None or chosen in newest:
+        return newest
+    address = (await visit.services.figures.addresses(visit.site, [chosen])).get(chosen, f"removed endpoint {chosen}")
+    return {**newest, chosen: address}
 
 
 async def read(visit: Visit, asked: Asked, before: str | None) -> tuple[list[Delivery], bool]:
@@ -122,7 +129,7 @@ async def delivery_page(visit: Visit) -> Response:
     delivery_id = visit.path_id("delivery")
     services, site = visit.services, visit.site
     delivery = await services.log.delivery(site, delivery_id, include_event=True)
-    body = bytes(delivery.event) if isinstance(delivery.event, msgspec.Raw) else b"{}"
+    body = _event(delivery)
     envelope = _envelope.decode(body)
     return page(
         visit,
@@ -130,23 +137,26 @@ async def delivery_page(visit: Visit) -> Response:
         delivery=delivery,
         endpoint=await _endpoint(visit, delivery.endpoint_id),
         envelope=envelope,
-        diagnostics=diagnostics_of(envelope),
         body=body,
-        entry=await _entry(visit, envelope),
+        story=await story_of(visit, envelope),
+        start=began_at(envelope),
         attempts=await _attempts(visit, delivery_id),
+        swapped=False,
     )
 
 
 async def attempts_part(visit: Visit) -> Response:
     """Return a delivery's state and attempts alone, as they are now."""
     delivery_id = visit.path_id("delivery")
-    delivery = await visit.services.log.delivery(visit.site, delivery_id)
+    delivery = await visit.services.log.delivery(visit.site, delivery_id, include_event=True)
     return page(
         visit,
-        "delivery_part.html",
+        "delivery_swap.html",
         delivery=delivery,
         endpoint=await _endpoint(visit, delivery.endpoint_id),
+        start=began_at(_envelope.decode(_event(delivery))),
         attempts=await _attempts(visit, delivery_id),
+        swapped=True,
     )
 
 
@@ -157,20 +167,15 @@ async def skip(visit: Visit) -> Response:
     return redirect(f"/portal/deliveries/{delivery_id}")
 
 
+def _event(delivery: Delivery) -> bytes:
+    return bytes(delivery.event) if isinstance(delivery.event, msgspec.Raw) else b"{}"
+
+
 async def _endpoint(visit: Visit, endpoint_id: str) -> Endpoint | None:
     """Return the endpoint of a delivery; one that was removed is gone."""
     try:
         return await visit.services.endpoints.get(visit.site, endpoint_id)
     except EndpointNotFound:
-        return None
-
-
-async def _entry(visit: Visit, envelope: Envelope) -> Entry | None:
-    if envelope.resource.type != "entry":
-        return None
-    try:
-        return (await visit.services.engine.ask(visit.site, queries.entry, envelope.resource.id)).value
-    except NotFound:
         return None
 
 

@@ -35,6 +35,7 @@ _TESTED: Final = Parameter(
 _AFTER: Final = Parameter(
     name="after", kind="integer", minimum=0, maximum=10**17, meaning="Only a test event after this place in the feed."
 )
+_CONTAINING: Final = Parameter(name="q", kind="text", meaning="Only with this in its address or description.")
 _WAS: Final = Parameter(name="was", kind="text", meaning="The status that the page shows.")
 _STANDING: Final = {
     "failing": "it failed for too long without a success",
@@ -46,17 +47,19 @@ _endpoint: Final = msgspec.json.Decoder(Endpoint)
 
 async def list_page(visit: Visit) -> Response:
     """List endpoints, the newest first, each with its last day."""
-    cursor = visit.asked(CURSOR).get("cursor")
+    asked = visit.asked(_CONTAINING, CURSOR)
+    cursor, containing = asked.get("cursor"), asked.get("q")
     before = None if cursor is None else parse_page_cursor(cursor)
-    found = await visit.services.endpoints.list(visit.site, limit=ROWS, before=before)
-    tallies = await visit.services.figures.hours(visit.site, visit.now_us - (HOURS - 1) * HOUR_US)
+    found = await visit.services.endpoints.list(visit.site, limit=ROWS, before=before, containing=containing)
+    since_us, ids = visit.now_us - (HOURS - 1) * HOUR_US, [each.id for each in found.data]
+    tallies = await visit.services.figures.hours_of(visit.site, since_us, ids)
     last_hour = visit.now_us // HOUR_US
     fare = {
         each.id: figures([one for one in tallies if one.endpoint_id == each.id], last_hour - HOURS + 1, last_hour)
         for each in found.data
     }
     after = visit.same_page_with(cursor=page_cursor(found.data[-1].id)) if found.has_more else None
-    return page(visit, "endpoints.html", endpoints=found.data, fare=fare, next_page=after)
+    return page(visit, "endpoints.html", endpoints=found.data, fare=fare, containing=containing, next_page=after)
 
 
 async def new_page(visit: Visit) -> Response:
@@ -167,7 +170,7 @@ async def _shown(
 ) -> Response:
     services, site = visit.services, visit.site
     endpoint = await services.endpoints.get(site, visit.path_id("endpoint"))
-    tallies = await services.figures.hours(site, visit.now_us - (HOURS - 1) * HOUR_US, endpoint.id)
+    tallies = await services.figures.hours_of(site, visit.now_us - (HOURS - 1) * HOUR_US, [endpoint.id])
     last_hour = visit.now_us // HOUR_US
     fare: Figures = figures(tallies, last_hour - HOURS + 1, last_hour)
     recent = await services.log.deliveries(site, DeliveryFilter(endpoint_id=endpoint.id), limit=10)

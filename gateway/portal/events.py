@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.responses import Response
 
 from engine.errors import NotFound
-from engine.events import EVENT_TYPES, Diagnostics, Envelope, FeedEvent
+from engine.events import EVENT_TYPES, Envelope, FeedEvent
 from gateway import wire
 from gateway.frames import StreamFilter
 from gateway.origins import origin_of
+from gateway.portal.origin import began_at, diagnostics_of
 from gateway.portal.rendering import page
+from gateway.portal.story import story_of
 from gateway.portal.visit import Visit
 from gateway.query import Parameter
 from gateway.starting import filter_of
@@ -92,7 +94,8 @@ async def event_page(visit: Visit) -> Response:
         "event.html",
         event=_row(envelope),
         envelope=envelope,
-        diagnostics=diagnostics_of(envelope),
+        story=await story_of(visit, envelope),
+        start=began_at(envelope),
         body=found.body,
         hash=found.hash.hex(),
     )
@@ -117,12 +120,6 @@ async def console_ticket(visit: Visit) -> Response:
         now_us=visit.now_us,
     )
     return wire.reply(wire.encode({"ticket": ticket}))
-
-
-def diagnostics_of(envelope: Envelope) -> Diagnostics | None:
-    """Return where the request behind an event is found."""
-    given: Any = envelope.diagnostics
-    return given if isinstance(given, Diagnostics) else None
 
 
 def _row(envelope: Envelope) -> EventShown:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 from starlette.responses import Response
 
 from delivery.log import DeliveryFilter
+from delivery.shapes import Delivery
 from delivery.tally import BOUNDS_MS, HOUR_US, Tally, quantile_ms
 from engine import queries
 from engine.queries import Selection
@@ -17,7 +19,7 @@ from gateway.portal.rendering import page
 from gateway.portal.visit import Visit
 
 HOURS: Final = 24
-ENDPOINTS_SHOWN: Final = 200
+TROUBLED_SHOWN: Final = 5
 _DAY_US: Final = 24 * HOUR_US
 
 
@@ -56,37 +58,43 @@ async def home(visit: Visit) -> Response:
     """Show where the site stands."""
     services, site, now_us = visit.services, visit.site, visit.now_us
     begin_us = now_us - now_us % _DAY_US
-    tallies = await services.figures.hours(site, now_us - (HOURS - 1) * HOUR_US)
-    today = [each for each in tallies if each.hour * HOUR_US >= begin_us]
     hours = [(now_us // HOUR_US - back) * HOUR_US for back in range(HOURS - 1, -1, -1)]
-    places = await services.engine.sequences_at(site, hours)
-    events = [after - before for before, after in pairwise(places)]
-    failed = await services.log.deliveries(site, DeliveryFilter(status="exhausted"), limit=5)
-    retrying = await services.log.deliveries(site, DeliveryFilter(status="retrying"), limit=5)
+    tallies, places, failed, retrying, troubled, steps = await asyncio.gather(
+        services.figures.hours(site, now_us - (HOURS - 1) * HOUR_US),
+        services.engine.sequences_at(site, hours),
+        services.log.deliveries(site, DeliveryFilter(status="exhausted"), limit=5),
+        services.log.deliveries(site, DeliveryFilter(status="retrying"), limit=5),
+        services.figures.troubled(site, TROUBLED_SHOWN + 1),
+        _steps(visit),
+    )
+    today = [each for each in tallies if each.hour * HOUR_US >= begin_us]
     return page(
         visit,
         "home.html",
-        steps=await _steps(visit),
+        steps=steps,
         events_today=places[-1] - places[hours.index(begin_us)],
-        events=events,
+        events=[after - before for before, after in pairwise(places)],
         today=figures(today, begin_us // HOUR_US, now_us // HOUR_US),
         day=figures(tallies, now_us // HOUR_US - HOURS + 1, now_us // HOUR_US),
         failed=failed.data,
         retrying=retrying.data,
-        urls=await endpoint_urls(visit),
-        entry=await _entry_line(visit),
+        troubled=troubled[:TROUBLED_SHOWN],
+        more_troubled=len(troubled) > TROUBLED_SHOWN,
+        urls=await endpoint_urls(visit, [*failed.data, *retrying.data]),
+        entry=None if steps.done else await _entry_line(visit),
     )
 
 
-async def endpoint_urls(visit: Visit) -> dict[str, str]:
-    """Return the addresses of the newest endpoints by id."""
-    found = await visit.services.endpoints.list(visit.site, limit=ENDPOINTS_SHOWN)
-    return {each.id: each.url for each in found.data}
+async def endpoint_urls(visit: Visit, found: Iterable[Delivery]) -> dict[str, str]:
+    """Return the addresses of the endpoints of these deliveries by id; removed ones have none."""
+    ids = {each.endpoint_id for each in found}
+    return await visit.services.figures.addresses(visit.site, ids) if ids else {}
 
 
 async def checklist(visit: Visit) -> Response:
     """Return the checklist alone, as it is now."""
-    return page(visit, "checklist.html", steps=await _steps(visit), entry=await _entry_line(visit))
+    steps = await _steps(visit)
+    return page(visit, "checklist.html", steps=steps, entry=None if steps.done else await _entry_line(visit))
 
 
 def figures(tallies: Sequence[Tally], first_hour: int, last_hour: int) -> Figures:
@@ -117,12 +125,10 @@ def _percent(part: int, whole: int) -> str:
 
 async def _steps(visit: Visit) -> Steps:
     services, site = visit.services, visit.site
-    endpoints = await services.endpoints.list(site, limit=1)
-    return Steps(
-        key_used=await services.clients.anything_used(site.id),
-        endpoint_added=bool(endpoints.data),
-        delivered=await services.figures.arrived(site),
+    key_used, endpoints, delivered = await asyncio.gather(
+        services.clients.anything_used(site.id), services.figures.newest(site, 1), services.figures.arrived(site)
     )
+    return Steps(key_used=key_used, endpoint_added=bool(endpoints), delivered=delivered)
 
 
 async def _entry_line(visit: Visit) -> str | None:

@@ -28,9 +28,11 @@ from gateway.query import CURSOR, Parameter
 BEAT_S: Final = 0.25
 UNFINISHED_S: Final = 2.0
 SESSION_S: Final = 5.0
-IDLE_S: Final = 15.0
+HEARD_S: Final = 4.0
+"""How often a page hears something, so that it can tell a quiet site from a connection that is cut without a word."""
 RETRY_MS: Final = 1000
 EVENTS_AT_ONCE: Final = 100
+_BEAT: Final = b"event: beat\ndata: {}\n\n"
 _UNFINISHED: Final = frozenset({"pending", "in_flight", "retrying"})
 
 
@@ -48,7 +50,9 @@ async def deliveries(visit: Visit) -> Response:
         unfinished = True
         loop = asyncio.get_running_loop()
         yield b"retry: %d\n\n" % RETRY_MS
-        async for _ in _beats(visit):
+        async for beat in _beats(visit):
+            if beat:
+                yield _BEAT
             now = await visit.services.figures.mark(visit.site, visit.now_us)
             if now == mark and not (unfinished and loop.time() - looked_at >= UNFINISHED_S):
                 continue
@@ -58,7 +62,7 @@ async def deliveries(visit: Visit) -> Response:
             digest = hashlib.sha256(msgspec.json.encode(found)).hexdigest()[:16]
             if digest != shown:
                 shown = digest
-                html = fragment("rows.html", "deliveries", found, await endpoint_urls(visit))
+                html = fragment("rows.html", "deliveries", found, await endpoint_urls(visit, found))
                 yield _block("rows", digest, html)
 
     return _Live(_closing(visit, blocks()))
@@ -77,7 +81,9 @@ async def events(visit: Visit) -> Response:
 
     async def blocks(position: int) -> AsyncIterator[bytes]:
         yield b"retry: %d\nid: %s\nevent: ready\ndata: {}\n\n" % (RETRY_MS, given.encode())
-        async for _ in _beats(visit):
+        async for beat in _beats(visit):
+            if beat:
+                yield _BEAT
             more = True
             while more:
                 found, _, place = await engine.read_matching(site, position, EVENTS_AT_ONCE, wanted)
@@ -88,12 +94,15 @@ async def events(visit: Visit) -> Response:
     return _Live(_closing(visit, blocks(position)))
 
 
-async def _beats(visit: Visit) -> AsyncIterator[None]:
-    """Return at once and again in short turns, for as long as the visitor may look."""
+async def _beats(visit: Visit) -> AsyncIterator[bool]:
+    """Return at once and again in short turns, for as long as the visitor may look; true where it is time to be heard."""
     loop = asyncio.get_running_loop()
-    asked_at = loop.time()
+    asked_at = heard_at = loop.time()
     while not visit.services.tailers.draining.is_set():
-        yield
+        beat = loop.time() - heard_at >= HEARD_S
+        if beat:
+            heard_at = loop.time()
+        yield beat
         if loop.time() - asked_at >= SESSION_S:
             asked_at = loop.time()
             caller = await door.caller_of(visit.request, visit.services, active=False)
@@ -115,7 +124,7 @@ class _Live(EventSourceResponse):
 
     def __init__(self, blocks: AsyncGenerator[bytes, None]) -> None:
         headers = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
-        super().__init__(blocks, ping=int(IDLE_S), send_timeout=30, headers=headers)
+        super().__init__(blocks, ping=3600, send_timeout=30, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from engine.money import format_instant
 from gateway.portal.visit import Visit
+from gateway.portal.words import meaning, since
 
 STATIC: Final = {
     "portal.css": "text/css; charset=utf-8",
@@ -92,6 +93,11 @@ def amount(minor: int, exponent: int, currency: str = "") -> str:
     return f"{sign}{grouped}{fraction}{' ' + currency if currency else ''}"
 
 
+def breakable(text: str) -> Markup:
+    """Return a long amount that may be broken between its groups of digits and nowhere else."""
+    return Markup(",<wbr>").join(text.split(","))
+
+
 def highlight(document: bytes | str) -> Markup:
     """Return JSON, laid out, with its parts marked; what is no JSON is shown as it is."""
     raw = document.encode() if isinstance(document, str) else bytes(document)
@@ -156,6 +162,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"amount": amount, "highlight": highlight, "short": short, "instant": format_instant}
+    made.filters |= {
+        "amount": amount,
+        "breakable": breakable,
+        "highlight": highlight,
+        "short": short,
+        "instant": format_instant,
+    }
+    made.filters |= {"meaning": meaning, "since": since}
     made.globals |= {"static": static_url, "bars": bars}
     return made

@@ -14,7 +14,6 @@ from engine.errors import NotFound
 from engine.ids import is_id
 from engine.money import format_instant
 from gateway import wire
-from gateway.portal.home import endpoint_urls
 from gateway.portal.rendering import page, redirect
 from gateway.portal.visit import Visit
 from gateway.query import CURSOR
@@ -53,7 +52,11 @@ async def preview(visit: Visit) -> Response:
     """Count what the filter matches before anything is sent."""
     draft, given = _draft(visit)
     found = await visit.services.replays.preview(visit.site, draft)
-    return page(visit, "replay_preview.html", preview=found, given=given, urls=await endpoint_urls(visit))
+    ids = {share.endpoint_id for share in found.endpoints} | (
+        {given["endpoint_id"]} if "endpoint_id" in given else set()
+    )
+    urls = await visit.services.figures.addresses(visit.site, ids)
+    return page(visit, "replay_preview.html", preview=found, given=given, urls=urls)
 
 
 async def begin(visit: Visit) -> Response:
@@ -74,7 +77,7 @@ async def list_page(visit: Visit) -> Response:
 
 async def replay_page(visit: Visit) -> Response:
     """Show one replay with its progress."""
-    return page(visit, "replay.html", replay=await _replay(visit), urls=await endpoint_urls(visit))
+    return page(visit, "replay.html", replay=await _replay(visit))
 
 
 async def progress(visit: Visit) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,6 +119,38 @@ async def test_a_live_view_goes_on_without_a_gap_when_the_gateway_is_killed(sand
         shown = await page.locator("#rows tr").evaluate_all("rows => rows.map(row => Number(row.dataset.sequence))")
         assert shown == list(range(128, 0, -1))
         assert seen.elsewhere == []
+
+
+async def test_a_cut_without_a_word_is_told_and_healed(sandbox: Sandbox, browser: Browser, receiver: Receiver) -> None:
+    """A gateway that is frozen closes nothing: pages notice by themselves, say from when they are, and go on without a gap."""
+    hook = {"url": receiver.url("/hook"), "event_types": ["entry.*"]}
+    await sandbox.ask("POST", "/v1/webhook_endpoints", hook)
+    await sandbox.ask("POST", "/v1/entries", sandbox.entry())
+    await receiver.wait_for_count(1, "/hook")
+    delivery = (await sandbox.ask("GET", "/v1/deliveries"))["data"][0]
+    async with window(browser, sandbox.credentials.base_url) as seen:
+        await sandbox.sign_in(seen)
+        feed = seen.page
+        await seen.open("/events")
+        await expect(feed.locator("[data-live].on")).to_be_visible()
+        other = await feed.context.new_page()
+        await other.goto(f"{seen.base_url}/portal/deliveries/{delivery['id']}")
+        await expect(other.locator("#attempt-1")).to_be_visible()
+        sandbox.program.send(signal.SIGSTOP)
+        try:
+            await expect(feed.locator("[data-live].off")).to_contain_text("Nothing is heard")
+            await expect(other.locator("#stale")).to_contain_text("this is as it was at")
+        finally:
+            sandbox.program.send(signal.SIGCONT)
+        for _ in range(3):
+            await sandbox.ask("POST", "/v1/entries", sandbox.entry())
+        await expect(feed.locator('#rows tr[data-sequence="7"]')).to_be_visible()
+        await expect(feed.locator("[data-live].on")).to_be_visible()
+        await expect(other.locator("#stale")).to_be_hidden()
+        shown = await feed.locator("#rows tr").evaluate_all("rows => rows.map(row => Number(row.dataset.sequence))")
+        assert shown == list(range(7, 0, -1))
+        await feed.context.clear_cookies()
+        await expect(other.locator("#stale a")).to_have_text("Sign in again")
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,34 @@ async def test_attempts_are_counted_where_they_are_settled(stage: Stage, receive
     await stage.deliver()
     assert await figures.arrived(SITE)
     [tally] = await figures.hours(SITE, now_us)
-    assert (tally.endpoint_id, tally.attempts, tally.delivered, sum(tally.durations)) == (endpoint.id, 2, 1, 2)
-    assert await figures.hours(SITE, now_us, endpoint.id) == [tally]
-    assert await figures.hours(SITE, now_us, other.id) == []
+    assert (tally.endpoint_id, tally.attempts, tally.delivered, sum(tally.durations)) == (None, 2, 1, 2)
+    assert await figures.hours_of(SITE, now_us, [endpoint.id, other.id]) == [replace(tally, endpoint_id=endpoint.id)]
+    assert await figures.hours_of(SITE, now_us, [other.id]) == []
     assert await figures.hours(SITE, now_us + 3_600_000_000) == []
+    assert await figures.addresses(SITE, [other.id, "nobody"]) == {other.id: other.url}
+    assert list(await figures.newest(SITE, 1)) == [other.id]
+
+
+async def test_endpoints_in_trouble_are_found_among_all(stage: Stage, receiver: Receiver) -> None:
+    """What fails, rests or receives nothing is told; what works is not; what was removed is gone from everywhere."""
+    figures = Figures(stage.databases)
+    receiver.script("/fails", SERVER_ERROR)
+    fails = await stage.endpoint(receiver.url("/fails"))
+    works = await stage.endpoint(receiver.url("/works"))
+    paused = await stage.endpoint(receiver.url("/paused"), "account.created")
+    assert await figures.troubled(SITE, 10) == []
+    await stage.endpoints.pause(SITE, paused.id)
+    await stage.commit("entry.posted")
+    await stage.deliver()
+    found = await figures.troubled(SITE, 10)
+    assert [(each.id, each.status, each.failing_since is None) for each in found] == [
+        (paused.id, "paused", True),
+        (fails.id, "active", False),
+    ]
+    assert [each.id for each in await figures.troubled(SITE, 1)] == [paused.id]
+    await stage.endpoints.delete(SITE, fails.id)
+    assert [each.id for each in await figures.troubled(SITE, 10)] == [paused.id]
+    assert await figures.addresses(SITE, [fails.id, works.id]) == {works.id: works.url}
+    searched = await stage.endpoints.list(SITE, limit=5, containing="/WORKS")
+    assert [each.id for each in searched.data] == [works.id]
+    assert (await stage.endpoints.list(SITE, limit=5, containing="%")).data == []

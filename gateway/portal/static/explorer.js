@@ -3,7 +3,7 @@
 (() => {
   const mint = document.querySelector("[data-mint]");
   const base = mint.dataset.base;
-  let token = "";
+  let token = "", timer = 0;
   const formToken = document.querySelector('meta[name="form-token"]').content;
 
   if (mint.tagName === "FORM") {
@@ -14,15 +14,18 @@
       if (!answer.ok) { output.textContent = `refused: ${answer.status}`; return; }
       const made = await answer.json();
       token = made.access_token;
+      mint.querySelector("[data-token]").hidden = false;
       const ends = Date.now() + made.expires_in * 1000;
       const tick = () => {
         const left = Math.round((ends - Date.now()) / 1000);
         output.textContent = left > 0 ? `good for ${left} s: ${made.scope}` : "ended";
-        if (left <= 0) { token = ""; clearInterval(timer); }
+        if (left <= 0) { token = ""; mint.querySelector("[data-token]").hidden = true; clearInterval(timer); }
       };
-      const timer = setInterval(tick, 1000);
+      clearInterval(timer);
+      timer = setInterval(tick, 1000);
       tick();
     });
+    mint.querySelector("[data-token]").addEventListener("click", (event) => window.portalCopy(event.target, `export TOKEN='${token}'`));
   }
 
   const request = (operation) => {

@@ -9,12 +9,13 @@
   const ages = [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"], [Infinity, 86400, "d"]];
   const age = (at) => {
     const seconds = (Date.now() - Date.parse(at)) / 1000;
+    if (seconds < 0 && seconds > -1) return "now";
     const [, unit, name] = ages.find(([limit]) => Math.abs(seconds) < limit);
     const count = Math.floor(Math.abs(seconds) / unit);
     return seconds < 0 ? `in ${count} ${name}` : `${count} ${name} ago`;
   };
   const tell = (within = document) => all("time[data-age]", within).forEach((each) => {
-    const text = age(each.dateTime);
+    const text = each.dataset.due !== undefined && Date.parse(each.dateTime) <= Date.now() ? "now" : age(each.dateTime);
     if (each.textContent !== text) each.textContent = text;
   });
   tell();
@@ -124,7 +125,8 @@
       } else if (known.size || at) row.classList.add("fresh");
       if (target.children[at] !== shown) target.insertBefore(shown, target.children[at] || null);
     });
-    known.forEach((row) => row.remove());
+    // What somebody chose stays until they are done with it, at the end, however many came since.
+    known.forEach((row) => { if (!row.querySelector("input:checked")) row.remove(); });
   };
   const prepend = (target, html) => {
     const seen = new Set(all(":scope > tr", target).map((row) => row.id));
@@ -136,11 +138,13 @@
     });
     while (target.children.length > Number(target.dataset.liveKeep)) target.lastElementChild.remove();
   };
+  const silent = 12000;
   all("[data-live]").forEach((place) => {
     const target = document.querySelector(place.dataset.liveTarget);
     const says = place.querySelector("[data-live-says]");
     const button = place.querySelector("[data-live-pause]");
-    let source = null, last = "", paused = false, again = 0, wait = 1000;
+    let source = null, last = "", paused = false, again = 0, wait = 1000, heard = Date.now(), over = false;
+    const cut = (text) => show("off", text);
     const show = (state, text) => {
       place.classList.toggle("on", state === "on");
       place.classList.toggle("off", state === "off");
@@ -151,13 +155,17 @@
       const url = new URL(place.dataset.live, window.location.href);
       if (last && target.dataset.liveKeep) { url.searchParams.delete("cursor"); url.searchParams.set("last_event_id", last); }
       source = new EventSource(url);
-      source.onopen = () => { show("on", "Live"); wait = 1000; };
+      heard = Date.now();
+      const hear = () => { heard = Date.now(); if (!place.classList.contains("on")) show("on", "Live"); };
+      source.onopen = () => { hear(); wait = 1000; };
       source.onerror = () => {
-        show("off", "Connection cut; it goes on from where it was as soon as it can");
+        cut("Connection cut; it goes on from where it was as soon as it can");
         if (source.readyState === EventSource.CLOSED) { wait = Math.min(wait * 2, 15000); again = setTimeout(open, wait); }
       };
-      source.addEventListener("ready", (event) => { last = event.lastEventId; });
+      source.addEventListener("beat", hear);
+      source.addEventListener("ready", (event) => { hear(); last = event.lastEventId; });
       source.addEventListener("rows", (event) => {
+        hear();
         last = event.lastEventId;
         const { html } = JSON.parse(event.data);
         if (target.dataset.liveKeep) prepend(target, html); else replaceAll(target, html);
@@ -167,13 +175,26 @@
       source.addEventListener("closing", (event) => {
         if (JSON.parse(event.data).again) return;
         source.close();
-        show("off", "Signed out or turned to another environment: load the page again");
+        over = true;
+        cut("Signed out or turned to another environment: load the page again");
       });
     };
+    // A connection can be cut without a word: who hears nothing for so long says so, and begins again where it was.
+    const look = () => {
+      if (paused || over || !source || source.readyState === EventSource.CLOSED) return;
+      if (!navigator.onLine) { cut("No network; it goes on from where it was as soon as there is one"); return; }
+      if (Date.now() - heard < silent) return;
+      cut("Nothing is heard; trying again from where it was");
+      source.close();
+      open();
+    };
+    setInterval(look, 1000);
+    window.addEventListener("offline", look);
+    window.addEventListener("online", () => { if (!paused && !over) { source.close(); open(); } });
     button.addEventListener("click", () => {
       paused = !paused;
       button.textContent = paused ? "Go on" : "Pause";
-      if (paused) { source.close(); clearTimeout(again); show("", "Paused"); } else open();
+      if (paused) { source.close(); clearTimeout(again); show("", "Paused"); } else { over = false; open(); }
     });
     window.addEventListener("pagehide", () => source && source.close());
     open();
@@ -184,6 +205,10 @@
     const target = event.detail.target;
     const version = target && target.dataset.version;
     if (version && event.detail.serverResponse.includes(`data-version="${version}"`)) event.detail.shouldSwap = false;
+    if (target.dataset.status && !event.detail.serverResponse.includes(`data-status="${target.dataset.status}"`)) {
+      const now = /data-status="([a-z_]+)"/.exec(event.detail.serverResponse);
+      if (now) say(`Now ${now[1].replaceAll("_", " ")}`);
+    }
     target.kept = new Map(all("[data-keep]", target).map((each) => [each.dataset.keep, each.tagName === "DETAILS" ? each.open : each.value]));
     window.portalKept = target.kept;
   });
@@ -195,6 +220,42 @@
     });
     tell();
   });
+
+  // Parts that cannot be loaded anew: the page says from when it is, and goes on by itself
+  const stale = document.getElementById("stale");
+  let fresh = new Date();
+  const grow = (text, link) => {
+    if (stale.dataset.text === text) return;
+    stale.dataset.text = text;
+    stale.hidden = !text;
+    stale.replaceChildren(text);
+    if (link) {
+      const to = document.createElement("a");
+      to.href = link;
+      to.textContent = "Sign in again";
+      stale.append(" ", to);
+    }
+  };
+  const lost = () => grow(`The connection is cut: this is as it was at ${fresh.toISOString().slice(11, 19)} UTC. It goes on by itself.`);
+  document.addEventListener("htmx:sendError", lost);
+  document.addEventListener("htmx:timeout", lost);
+  document.addEventListener("htmx:responseError", (event) => {
+    const { status } = event.detail.xhr;
+    if (status === 401) grow("Your session has ended, so nothing here moves any more.", `/portal/sign-in?next=${encodeURIComponent(window.location.pathname + window.location.search)}`);
+    else if (status >= 500) lost();
+    else if (status === 404) grow("This is not there any more.");
+  });
+  document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) { fresh = new Date(); grow(""); } });
+
+  // What was sent is not sent twice by a second click
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.method !== "post") return;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "yes";
+    setTimeout(() => { delete form.dataset.sent; }, 10000);
+  });
+  window.addEventListener("pageshow", () => all("form[data-sent]").forEach((form) => { delete form.dataset.sent; }));
 
   // A request as it was sent, to the byte: for a shell, to read, and to verify its signatures, here and nowhere else
   const exactly = async (place) => {
@@ -299,13 +360,18 @@
   window.addEventListener("load", () => all("[data-plot]").forEach((place) => {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
+    const [times, values, texts] = JSON.parse(place.dataset.plot);
+    const few = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
+    const utc = (at) => new Date(at * 1000).toISOString();
+    const tick = (at, step) => (step >= 86400 ? utc(at).slice(5, 10) : step >= 60 ? utc(at).slice(11, 16) : step >= 1 ? utc(at).slice(11, 19) : utc(at).slice(17, 23));
     const axis = { stroke: colour("--dim"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { stroke: colour("--rule") } };
     const size = () => ({ width: place.clientWidth - 20, height: 230 });
     const plot = new uPlot({
       ...size(),
-      series: [{}, { label: place.dataset.plotUnit, stroke: colour("--accent"), width: 2, fill: `${colour("--accent")}22`, paths: uPlot.paths.stepped({ align: 1 }) }],
-      axes: [axis, { ...axis, size: 80 }],
-    }, JSON.parse(place.dataset.plot), place);
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
+      series: [{ label: "UTC", value: (_, at) => (at === null ? "–" : utc(at).slice(0, 19).replace("T", " ")) }, { label: place.dataset.plotUnit, value: (_, value, __, at) => texts[at] ?? "–", stroke: colour("--accent"), width: 2, fill: `${colour("--accent")}22`, paths: uPlot.paths.stepped({ align: 1 }) }],
+      axes: [{ ...axis, values: (_, found, __, ___, step) => found.map((at) => tick(at, step)) }, { ...axis, size: 64, values: (_, found) => found.map((each) => few.format(each)) }],
+    }, [times, values], place);
     window.addEventListener("resize", () => plot.setSize(size()));
   }));
 })();
