@@ -9,7 +9,7 @@ from typing import Final, Literal
 from sqlalchemy import Connection
 
 from delivery.errors import DeliveryNotFound
-from delivery.replay_shapes import ERRORS_OF_CLASS, ResponseClass
+from delivery.replay_shapes import ResponseClass, errors_of
 from delivery.rows import AttemptRow, DeliveryRow
 from delivery.sent import deliveries_in, described, remake
 from delivery.shapes import Attempt, AttemptRequest, Delivery, DeliveryStatus, show_attempt, show_delivery, why_waiting
@@ -44,9 +44,6 @@ class DeliveryFilter:
 
     def wanted(self) -> Wanted:
         """Return the filter as the store reads it."""
-        errors = ERRORS_OF_CLASS.get(self.last_response or "")
-        if self.last_error is not None:
-            errors = (self.last_error,) if errors is None or self.last_error in errors else ()
         return Wanted(
             endpoint_id=self.endpoint_id,
             event_types=None if self.event_type is None else (self.event_type,),
@@ -57,7 +54,7 @@ class DeliveryFilter:
             sequence_to=self.sequence_to,
             event_id=self.event_id,
             correlation_id=self.correlation_id,
-            errors=errors,
+            errors=errors_of(self.last_response, self.last_error),
             answered={"2xx": True, "none": False}.get(self.last_response or ""),
         )
 

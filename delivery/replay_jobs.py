@@ -14,7 +14,6 @@ from sqlalchemy import Connection
 
 from delivery.errors import EndpointDisabled, EndpointNotFound, InvalidReplay, ReplayFinished, ReplayNotFound
 from delivery.replay_shapes import (
-    ERRORS_OF_CLASS,
     RATE_DEFAULT,
     CatchUp,
     Replay,
@@ -23,6 +22,7 @@ from delivery.replay_shapes import (
     ReplayPreview,
     ReplaySelection,
     ReplayShare,
+    errors_of,
     show_replay,
     stored_selection,
 )
@@ -218,7 +218,9 @@ def wanted_of(given: ReplayFilter, endpoint_id: str | None = None) -> Wanted:
         created_to=None if given.until is UNSET else parse_instant(given.until),
         sequence_from=None if given.sequence_from is UNSET else given.sequence_from,
         sequence_to=None if given.sequence_to is UNSET else given.sequence_to,
-        errors=None if last is None else ERRORS_OF_CLASS.get(last),
+        errors=errors_of(last, None if given.last_error is UNSET else given.last_error),
+        event_id=None if given.event_id is UNSET else given.event_id,
+        correlation_id=None if given.correlation_id is UNSET else given.correlation_id,
         answered={"2xx": True, "none": False}.get(last or ""),
     )
 

@@ -32,6 +32,15 @@ ERRORS_OF_CLASS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The error classes by which deliveries with such a last response are found."""
 
+
+def errors_of(last_response: str | None, last_error: str | None) -> tuple[str, ...] | None:
+    """Return the error classes by which such deliveries are found; None where classes do not tell them, none where no one fits."""
+    classes = ERRORS_OF_CLASS.get(last_response or "")
+    if last_error is None:
+        return classes
+    return (last_error,) if classes is None or last_error in classes else ()
+
+
 ReplayStatus = Literal["running", "paused", "canceled", "delivering", "completed"]
 
 
@@ -46,6 +55,9 @@ class ReplayFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     sequence_from: Sequence_ | UnsetType = UNSET
     sequence_to: Sequence_ | UnsetType = UNSET
     last_response: ResponseClass | UnsetType = UNSET
+    last_error: Annotated[str, Meta(min_length=1, max_length=40)] | UnsetType = UNSET
+    event_id: Id | UnsetType = UNSET
+    correlation_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,128}$(?!\n)")] | UnsetType = UNSET
 
 
 class CatchUp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

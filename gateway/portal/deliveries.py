@@ -108,14 +108,17 @@ def filter_of(visit: Visit, asked: Asked) -> DeliveryFilter:
 
 
 def replayable(wanted: DeliveryFilter) -> dict[str, str] | None:
-    """Return a filter as the replay's form sends it; None for one that a replay cannot have, or that says nothing."""
-    if wanted == DeliveryFilter() or any((wanted.event_id, wanted.correlation_id, wanted.last_error)):
+    """Return a filter as the replay's form sends it; None for one that says nothing."""
+    if wanted == DeliveryFilter():
         return None
     given = {
         "endpoint_id": wanted.endpoint_id,
         "status": wanted.status,
         "event_type": wanted.event_type,
         "last_response": wanted.last_response,
+        "last_error": wanted.last_error,
+        "event_id": wanted.event_id,
+        "correlation_id": wanted.correlation_id,
         "since": None if wanted.created_from is None else format_instant(wanted.created_from),
         "until": None if wanted.created_to is None else format_instant(wanted.created_to),
         "sequence_from": wanted.sequence_from,

@@ -29,6 +29,9 @@ _FILTER: Final = (
     "sequence_from",
     "sequence_to",
     "last_response",
+    "last_error",
+    "event_id",
+    "correlation_id",
 )
 
 
@@ -120,7 +123,7 @@ def _draft(visit: Visit) -> tuple[ReplayCreate, dict[str, str]]:
         "until": given.get("until", UNSET),
         "sequence_from": _number(given, "sequence_from"),
         "sequence_to": _number(given, "sequence_to"),
-        "last_response": given.get("last_response", UNSET),
+        **{name: given.get(name, UNSET) for name in ("last_response", "last_error", "event_id", "correlation_id")},
     }
     document = {name: value for name, value in values.items() if value is not UNSET}
     return ReplayCreate(filter=wire.decode(wire.Document(document, b""), ReplayFilter)), given

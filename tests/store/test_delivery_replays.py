@@ -100,6 +100,22 @@ async def test_chosen_deliveries_are_sent_again_under_their_ids_and_numbers(jobs
     assert (after.status, after.queued, after.delivered, after.failed, after.skipped) == ("completed", 2, 2, 0, 0)
 
 
+async def test_what_one_request_led_to_is_replayed_by_its_correlation_id(jobs: Jobs, receiver: Receiver) -> None:
+    """And one event to everybody by its id: nothing else is sent."""
+    endpoint = await jobs.stage.endpoint(receiver.url("/hook"))
+    await jobs.stage.commit("entry.posted")
+    [_, second] = await jobs.stage.commit("entry.posted", "entry.posted", correlation_id="order-7")
+    await jobs.stage.deliver()
+    for chosen, numbers in (({"correlation_id": "order-7"}, [2, 3]), ({"event_id": second}, [3])):
+        seen = len(receiver.received)
+        body = {"filter": {"endpoint_id": endpoint.id, **chosen}}
+        assert (await jobs.cases.preview(SITE, draft(**body))).total == len(numbers)
+        await jobs.begin(**body)
+        await jobs.queue_all()
+        await jobs.stage.deliver()
+        assert _numbers(receiver, seen) == numbers
+
+
 @pytest.mark.parametrize(
     ("chosen", "numbers"),
     [
@@ -107,6 +123,10 @@ async def test_chosen_deliveries_are_sent_again_under_their_ids_and_numbers(jobs
         ({"last_response": "5xx"}, [2]),
         ({"last_response": "2xx"}, [1, 3, 4]),
         ({"last_response": "none"}, []),
+        ({"last_error": "http_5xx"}, [2]),
+        ({"last_error": "http_5xx", "last_response": "4xx"}, []),
+        ({"event_id": "01890000-0000-7000-8000-000000000000"}, []),
+        ({"correlation_id": "nobody"}, []),
         ({"event_types": ["account.*"]}, [3]),
         ({"sequence_from": 2, "sequence_to": 3}, [2, 3]),
         ({"event_types": ["entry.*"], "sequence_from": 3}, [4]),

@@ -82,9 +82,10 @@
 
   // Keys
   document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && event.target.matches("[data-search], .find input")) { event.target.blur(); return; }
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), select, textarea")) return;
     if (event.key === "/") {
-      const field = document.querySelector("[data-search]:is(input), .search input");
+      const field = document.querySelector("[data-search]:is(input), .search input, .find input");
       if (field) { event.preventDefault(); field.focus(); }
       return;
     }

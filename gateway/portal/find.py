@@ -1,0 +1,80 @@
+"""One field that finds whatever an id, a reference of somebody's own or a request leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.responses import Response
+
+from delivery.errors import DeliveryError
+from delivery.log import DeliveryFilter
+from engine import queries
+from engine.errors import NotFound
+from engine.ids import is_id
+from engine.money import parse_instant
+from engine.queries import Selection
+from gateway.portal.origin import drawn_at
+from gateway.portal.rendering import page, redirect
+from gateway.portal.visit import Visit
+from gateway.query import Parameter
+
+REQUEST_SLACK_US: Final = 5_000_000
+"""How much earlier than its request's id an event may be: clocks of gateways differ a little."""
+REQUEST_EVENTS: Final = 1_000
+"""How many events from a request's instant on are looked at for it."""
+_ASKED: Final = Parameter(name="q", kind="text", meaning="An id, an external id, a correlation id or a request id.")
+
+
+async def find_page(visit: Visit) -> Response:
+    """Lead to what is looked for; say what was looked at where there is nothing."""
+    text = (visit.asked(_ASKED).get("q") or "").strip()
+    place = await (_by_id(visit, text) if is_id(text) else _by_reference(visit, text)) if text else "/portal"
+    return page(visit, "not_found.html", status=404, text=text[:200]) if place is None else redirect(place)
+
+
+async def _by_id(visit: Visit, text: str) -> str | None:
+    services, site = visit.services, visit.site
+    looks: list[tuple[str, Callable[[], Awaitable[object]]]] = [
+        ("deliveries", lambda: services.log.delivery(site, text)),
+        ("events", lambda: services.engine.event(site, text)),
+        ("entries", lambda: services.engine.ask(site, queries.entry, text)),
+        ("accounts", lambda: services.engine.ask(site, queries.account, text)),
+        ("books", lambda: services.engine.ask(site, queries.ledger, text)),
+        ("endpoints", lambda: services.endpoints.get(site, text)),
+        ("replays", lambda: services.replays.get(site, text)),
+    ]
+    for name, look in looks:
+        try:
+            if await look() is not None:
+                return f"/portal/{name}/{text}"
+        except (NotFound, DeliveryError):
+            continue
+    return await _by_request(visit, text)
+
+
+async def _by_request(visit: Visit, request_id: str) -> str | None:
+    """Return where the first event of a request is shown: its id tells when it came, and so where in the feed to look."""
+    at = drawn_at(request_id)
+    if at is None:
+        return None
+    engine, site = visit.services.engine, visit.site
+    place, _ = await engine.place_at(site, max(0, parse_instant(at) - REQUEST_SLACK_US))
+    found, _ = await engine.read_after(site, place.sequence, REQUEST_EVENTS)
+    told = f'"request_id":"{request_id}"'.encode()
+    return next((f"/portal/events/{each.id}" for each in found if told in each.body), None)
+
+
+async def _by_reference(visit: Visit, text: str) -> str | None:
+    """Return what has this external id, or else the deliveries with this correlation id."""
+    engine, site = visit.services.engine, visit.site
+    named = Selection(limit=1, equals={"external_id": text})
+    entries = (await engine.ask(site, queries.list_entries, named)).value.items
+    if entries:
+        return f"/portal/entries/{entries[0].id}"
+    accounts = (await engine.ask(site, queries.list_accounts, named)).value.items
+    if accounts:
+        return f"/portal/accounts/{accounts[0].id}"
+    correlated = await visit.services.log.deliveries(site, DeliveryFilter(correlation_id=text), limit=1)
+    return f"/portal/deliveries?{urlencode({'q': text})}" if correlated.data else None
