@@ -93,7 +93,7 @@ async def test_attempts_are_counted_where_they_are_settled(stage: Stage, receive
     assert await figures.hours_of(SITE, now_us, [endpoint.id, other.id]) == [replace(tally, endpoint_id=endpoint.id)]
     assert await figures.hours_of(SITE, now_us, [other.id]) == []
     assert await figures.hours(SITE, now_us + 3_600_000_000) == []
-    assert await figures.addresses(SITE, [other.id, "nobody"]) == {other.id: other.url}
+    assert await figures.addresses(SITE, [other.id, "01890000-0000-7000-8000-000000000000"]) == {other.id: other.url}
     assert list(await figures.newest(SITE, 1)) == [other.id]
 
 
