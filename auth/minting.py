@@ -22,7 +22,7 @@ class Minting:
         self._issuers = issuers
 
     def __call__(self, person: Principal, scopes: Iterable[str], now_us: int) -> tuple[str, AccessClaims]:
-        """Return a token with the chosen scopes, all of them where none is chosen. Raises ScopeInsufficient, ScopeUnknown."""
+        """Return a token with the chosen scopes and no others. Raises ScopeInsufficient, ScopeUnknown."""
         if person.site.environment != ENVIRONMENT:
             raise ScopeInsufficient("a sandbox", ())
         return issue_token(
@@ -30,7 +30,7 @@ class Minting:
             self._issuers,
             client_id=f"portal:{person.credential_id}",
             site=person.site,
-            scopes=grant(list(scopes) or None, person.scopes),
+            scopes=grant(list(scopes), person.scopes),
             # Ending the session revokes what was made with it.
             jti=person.credential_id,
             now_us=now_us,

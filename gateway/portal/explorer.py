@@ -15,6 +15,7 @@ from gateway import wire
 from gateway.codes import CODES
 from gateway.portal.rendering import page
 from gateway.portal.visit import Visit
+from gateway.problems import Problem
 
 DOCUMENTS: Final = {
     "/openapi.json": "OpenAPI 3.1, JSON",
@@ -55,9 +56,10 @@ async def mint(visit: Visit) -> Response:
     """Make an access token for the sandbox that the visitor looks at; there is none for production."""
     if not visit.sandbox:
         raise ScopeInsufficient("a sandbox", ())
-    token, claims = visit.services.mint(
-        visit.principal, [each for each in visit.form.texts("scope") if each in SCOPES], visit.now_us
-    )
+    chosen = visit.form.texts("scope")
+    if not chosen or not SCOPES.keys() >= set(chosen):
+        raise Problem(code="validation.invalid_value", detail="Choose at least one scope of those there are.")
+    token, claims = visit.services.mint(visit.principal, chosen, visit.now_us)
     shown = {"access_token": token, "expires_in": claims.exp - claims.iat, "scope": claims.scope}
     return wire.reply(wire.encode(shown))
 

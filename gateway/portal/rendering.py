@@ -98,6 +98,11 @@ def breakable(text: str) -> Markup:
     return Markup(",<wbr>").join(text.split(","))
 
 
+def dotted(text: str) -> Markup:
+    """Return a name with dots that may be broken behind them and nowhere else."""
+    return Markup(".<wbr>").join(text.split("."))
+
+
 def highlight(document: bytes | str) -> Markup:
     """Return JSON, laid out, with its parts marked; what is no JSON is shown as it is."""
     raw = document.encode() if isinstance(document, str) else bytes(document)
@@ -165,6 +170,7 @@ def _environment() -> Environment:
     made.filters |= {
         "amount": amount,
         "breakable": breakable,
+        "dotted": dotted,
         "highlight": highlight,
         "short": short,
         "instant": format_instant,

@@ -279,3 +279,42 @@ async def test_another_organizations_administrator_finds_nothing_by_any_id(
     endpoint = (await site.client.get(f"/v1/webhook_endpoints/{made['webhook_endpoints'][0]}")).json()
     assert (endpoint["status"], endpoint["url"]) == ("active", "https://partner.example/hook")
     assert (await site.client.get(f"/v1/api_keys/{key['id']}")).json()["revoked_at"] is None
+
+
+async def test_a_token_of_the_explorer_has_the_chosen_scopes_and_ends_with_the_session(
+    browser: httpx2.AsyncClient, anonymous: httpx2.AsyncClient
+) -> None:
+    """Ten minutes at most, nothing that was not chosen, worth nothing once the session that made it is over."""
+    token = await form_token(browser)
+    form: dict[str, str | list[str]] = {"form_token": token}
+    for wrong in ([], ["ledger.read", "everything"]):
+        refused = await browser.post("/portal/explorer/token", data={**form, "scope": wrong}, headers=SAME_ORIGIN)
+        assert refused.status_code == 422, wrong
+    chosen = {**form, "scope": ["ledger.read", "events.read"]}
+    made = (await browser.post("/portal/explorer/token", data=chosen, headers=SAME_ORIGIN)).json()
+    assert 0 < made["expires_in"] <= 600
+    assert set(made["scope"].split()) == {"ledger.read", "events.read"}
+    bearer = {"authorization": f"Bearer {made['access_token']}"}
+    assert (await anonymous.get("/v1/ledgers", headers=bearer)).status_code == 200
+    assert (await anonymous.post("/v1/ledgers", json={"name": "x"}, headers=bearer)).status_code == 403
+    assert (await browser.post("/portal/sign-out", data=form, headers=SAME_ORIGIN)).status_code == 303
+    assert (await anonymous.get("/v1/ledgers", headers=bearer)).status_code == 401
+
+
+async def test_the_explorer_makes_no_token_for_production(
+    browser: httpx2.AsyncClient, parts: Parts, site: OpenSite
+) -> None:
+    """Not on its page and not by its address; a form of the sandbox changes nothing there, and it has no inspectors."""
+    await bootstrap(parts, site.site.organization, "production")
+    before = await form_token(browser)
+    turned = {"form_token": before, "environment": "production"}
+    assert (await browser.post("/portal/environment", data=turned, headers=SAME_ORIGIN)).status_code == 303
+    stale = await browser.post("/portal/keys", data={"form_token": before, "name": "x"}, headers=SAME_ORIGIN)
+    assert stale.status_code == 403
+    form = {"form_token": await form_token(browser), "scope": "ledger.read"}
+    refused = await browser.post("/portal/explorer/token", data=form, headers=SAME_ORIGIN)
+    assert (refused.status_code, "eyJ" in refused.text) == (403, False)
+    page = (await browser.get("/portal/explorer")).text
+    assert '<form class="card filters" data-mint' not in page
+    assert "no tokens for production" in page
+    assert (await browser.post("/portal/inspectors", data=form, headers=SAME_ORIGIN)).status_code == 404

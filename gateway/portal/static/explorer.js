@@ -9,6 +9,7 @@
   if (mint.tagName === "FORM") {
     mint.addEventListener("submit", async (event) => {
       event.preventDefault();
+      if (!mint.querySelector("input:checked")) { mint.querySelector("[data-minted]").textContent = "Choose at least one scope"; return; }
       const answer = await fetch("/portal/explorer/token", { method: "POST", body: new URLSearchParams(new FormData(mint)), headers: { "x-form-token": formToken } });
       const output = mint.querySelector("[data-minted]");
       if (!answer.ok) { output.textContent = `refused: ${answer.status}`; return; }

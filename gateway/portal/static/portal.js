@@ -7,12 +7,13 @@
 
   // Ages
   const ages = [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"], [Infinity, 86400, "d"]];
+  const narrow = window.matchMedia("(max-width: 48rem)");
   const age = (at) => {
     const seconds = (Date.now() - Date.parse(at)) / 1000;
     if (seconds < 0 && seconds > -1) return "now";
     const [, unit, name] = ages.find(([limit]) => Math.abs(seconds) < limit);
     const count = Math.floor(Math.abs(seconds) / unit);
-    return seconds < 0 ? `in ${count} ${name}` : `${count} ${name} ago`;
+    return seconds < 0 ? `in ${count} ${name}` : `${count} ${name}${narrow.matches ? "" : " ago"}`;
   };
   const tell = (within = document) => all("time[data-age]", within).forEach((each) => {
     const text = each.dataset.due !== undefined && Date.parse(each.dateTime) <= Date.now() ? "now" : age(each.dateTime);
