@@ -342,6 +342,7 @@ class CursorInvalid(Refused):
     def __init__(self, why: str) -> None:
         """Say what is wrong with it."""
         super().__init__(f"The cursor is not usable: {why}.")
+        self.why = why
 
 
 class CursorExpired(Refused):

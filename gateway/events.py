@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET
 from starlette.responses import Response
 
 from engine.errors import NotFound
 from gateway import lists, wire
-from gateway.call import Call
+from gateway.call import Call, site_of
 from gateway.query import Asked
-from gateway.sse import EventStream
-from gateway.starting import filter_asked, narrowed, start_of
+from gateway.sse import EventStream, Feed
+from gateway.starting import feed_name, filter_asked, narrowed, starts_of
+from gateway.tickets import admit_others
 
 
 async def list_events(call: Call, asked: Asked) -> Response:
@@ -43,8 +45,24 @@ async def get_event(call: Call, _asked: Asked) -> Response:
 
 
 async def stream_events(call: Call, asked: Asked) -> Response:
-    """Follow the feed as server-sent events: `id` is the cursor, `event` the type, `data` the envelope."""
-    wanted = narrowed(filter_asked(asked), call.within)
+    """Follow the feed as server-sent events: `id` is the cursor, `event` the type, `data` the envelope.
+
+    With several tickets these are the feeds of several sites, side by side; each word says of which feed it is.
+    """
+    services, wanted = call.services, filter_asked(asked)
+    admitted = [(call.principal, call.within), *admit_others(call.request, call.services, call.principal)]
     cursor = call.request.headers.get("last-event-id", asked.get("cursor"))
-    start = await start_of(call.services, call.site, cursor, asked.get("from"), asked.get("on_expired"))
-    return EventStream(call.services, call.principal, start, wanted)
+    sites = [site_of(principal) for principal, _ in admitted]
+    starts = await starts_of(services, sites, cursor, asked.get("from"), asked.get("on_expired"))
+    return EventStream(
+        services,
+        [
+            Feed(
+                principal=principal,
+                start=start,
+                wanted=narrowed(wanted, within),
+                name=feed_name(start.site) if len(starts) > 1 else UNSET,
+            )
+            for (principal, within), start in zip(admitted, starts, strict=True)
+        ],
+    )

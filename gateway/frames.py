@@ -15,6 +15,23 @@ Cursor = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9
 Name = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$(?!\n)", description="A subscription's name, which the client chooses.")
 ]
+Cursors = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=1_000,
+        pattern=r"^[A-Za-z0-9._-]+$(?!\n)",
+        description="A cursor. Where a connection of several feeds ends, theirs in the order of their tickets, joined by `_`.",
+    ),
+]
+FeedName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9._-]{1,80}$(?!\n)",
+        description="On a WebSocket the name that the client chose, in server-sent events of several feeds "
+        "`ORGANIZATION.ENVIRONMENT`.",
+    ),
+]
 TypePattern = Annotated[
     str, Meta(min_length=1, max_length=60, description="An event type; `entry.*` is a family, `*` is all.")
 ]
@@ -46,7 +63,7 @@ class StreamFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class ServerFrame(Struct, frozen=True, kw_only=True, tag_field="type"):
     """What a server says; `subscription` is missing where it is about the stream that the connection was opened with."""
 
-    subscription: Name | UnsetType = UNSET
+    subscription: FeedName | UnsetType = UNSET
 
 
 class Ready(ServerFrame, frozen=True, kw_only=True, tag="ready"):
@@ -90,7 +107,7 @@ class Closing(ServerFrame, frozen=True, kw_only=True, tag="closing"):
 
     reason: ClosingReason
     reconnect: bool
-    cursor: Cursor
+    cursor: Cursors
     retry_ms: int
 
 

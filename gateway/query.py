@@ -36,6 +36,8 @@ class Parameter:
     maximum: int = 100
     aliases: tuple[str, ...] = ()
     required: bool = False
+    repeated: int = 0
+    """So often it may be given; 0 is once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,7 +105,8 @@ _RUNNING: Final = (
 # fmt: on
 SOCKET_PATH: Final = "/v1/events/socket"
 SOCKET_QUERY: Final = (
-    *starting.STREAM_PARAMETERS,
+    *starting.PLACE_PARAMETERS,
+    starting.TICKET_PARAMETER,
     Parameter(
         name="window",
         kind="integer",

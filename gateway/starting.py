@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +15,7 @@ from engine.filters import EventFilter
 from engine.money import parse_instant
 from gateway.call import Services
 from gateway.frames import FILTER_PAIRS_MAX, SNAPSHOT, Reset, StreamFilter
-from gateway.problems import invalid
+from gateway.problems import Problem, invalid
 from gateway.query import METADATA, Asked, Parameter
 
 CURSOR_PARAMETER: Final = Parameter(
@@ -60,13 +61,20 @@ FILTER_PARAMETERS: Final = (
     Parameter(name="ledger_id", kind="id", meaning="Only events in this ledger."),
     METADATA,
 )
-STREAM_PARAMETERS: Final = (
-    CURSOR_PARAMETER,
-    FROM_PARAMETER,
-    ON_EXPIRED_PARAMETER,
-    *FILTER_PARAMETERS,
-    TICKET_PARAMETER,
+PLACE_PARAMETERS: Final = (CURSOR_PARAMETER, FROM_PARAMETER, ON_EXPIRED_PARAMETER, *FILTER_PARAMETERS)
+FEEDS_MAX: Final = 16
+"""So many feeds one connection of server-sent events has at most."""
+PLACES: Final = "_"
+"""What stands between the places of a cursor in several feeds; no feed's own cursor has it."""
+TICKETS_PARAMETER: Final = Parameter(
+    name="ticket",
+    kind="text",
+    repeated=FEEDS_MAX,
+    meaning="A stream ticket, for what cannot send a header. It goes before no other credential. Given several times, each of "
+    "another site: the feeds of all of them over this one connection, and a cursor is then their cursors in this order, joined "
+    f"by `{PLACES}`.",
 )
+STREAM_PARAMETERS: Final = (*PLACE_PARAMETERS, TICKETS_PARAMETER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +178,45 @@ async def start_of(
         )
         return Start(site=site, position=head.sequence, cursor=head.cursor(), head=head, reset=reset)
     return Start(site=site, position=position, cursor=cursor, head=head)
+
+
+async def starts_of(
+    services: Services, sites: Sequence[Site], cursor: str | None, begin: str | None, on_expired: str | None
+) -> list[Start]:
+    """Return where a stream of several sites' feeds begins in each of them; raises what `start_of` does, and says of which feed.
+
+    A cursor is the feeds' own in the order of the sites; one that has expired in some is told with places that are served in those.
+    """
+    if len(sites) == 1:
+        return [await start_of(services, sites[0], cursor, begin, on_expired)]
+    places: list[str | None] = [None] * len(sites) if cursor is None else [*cursor.split(PLACES)]
+    if len(places) != len(sites):
+        raise CursorInvalid(f"it holds places in {len(places)} feeds, and there are tickets of {len(sites)}")
+    found: list[Start] = []
+    expired: dict[int, CursorExpired] = {}
+    for at, (site, place) in enumerate(zip(sites, places, strict=True)):
+        try:
+            found.append(await start_of(services, site, place, begin, on_expired))
+        except CursorInvalid as error:
+            raise CursorInvalid(f"in {feed_name(site)} {error.why}") from None
+        except CursorExpired as error:
+            expired[at] = error
+    if expired:
+        names = ", ".join(feed_name(sites[at]) for at in expired)
+        told = {
+            name: PLACES.join(
+                getattr(expired[at], name) if at in expired else place or "" for at, place in enumerate(places)
+            )
+            for name in ("earliest", "head")
+        }
+        detail = f"The feed no longer serves the events after this cursor in {names}."
+        raise Problem(code="cursor.expired", detail=detail, extra=told)
+    return found
+
+
+def feed_name(site: Site) -> str:
+    """Return what a feed is called on a connection that has several."""
+    return f"{site.organization}.{site.environment}"
 
 
 async def _begin(services: Services, site: Site, begin: str, pointer: str) -> Start:

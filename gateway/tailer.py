@@ -57,6 +57,10 @@ class Frame:
         """The envelope's bytes."""
         return self.sse[self.body_at : -2]
 
+    def among(self, before: bytes, after: bytes) -> bytes:
+        """Return the SSE block with a cursor that holds places in other feeds too: so much before this one's, so much behind it."""
+        return b"id: %s%s%s%s" % (before, self.cursor.encode(), after, self.sse[len("id: ") + len(self.cursor) :])
+
     def about(self) -> About:
         """Return what the event is about, decoded at the first question."""
         found = self._about

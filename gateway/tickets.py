@@ -20,7 +20,7 @@ from gateway.frames import StreamFilter
 from gateway.origins import hidden_tickets, origin_of
 from gateway.problems import Problem, invalid
 from gateway.query import Asked
-from gateway.starting import filter_of
+from gateway.starting import FEEDS_MAX, filter_of
 
 SCOPE: Final = "events.read"
 
@@ -71,13 +71,40 @@ async def create_ticket(call: Call, _asked: Asked) -> Response:
 
 
 async def admit(connection: HTTPConnection, services: Services) -> tuple[Principal, EventFilter | None]:
-    """Return who follows, by a ticket or a header, and what a ticket lets through at most; raises what auth raises."""
+    """Return who follows, by a ticket or a header, and what a ticket lets through at most; raises what auth raises.
+
+    Of several tickets it is the first; `admit_others` looks at the rest.
+    """
     tickets = hidden_tickets(connection.scope)
     if not tickets:
         return await guard.authenticate(connection, services, SCOPE), None
-    if len(tickets) > 1 or "authorization" in connection.headers or "x-api-key" in connection.headers:
+    if "authorization" in connection.headers or "x-api-key" in connection.headers:
         raise Problem(code="auth.invalid", detail="Credentials were sent twice.")
+    if len(tickets) > 1 and connection.scope["type"] == "websocket":
+        raise Problem(code="auth.invalid", detail="A socket is opened with one ticket; `subscribe` brings others.")
     return open_ticket(tickets[0], services, connection.headers.get("origin"))
+
+
+def admit_others(
+    connection: HTTPConnection, services: Services, first: Principal
+) -> list[tuple[Principal, EventFilter | None]]:
+    """Return whom the tickets behind the first let in, each to another site's feed; raises as `admit` does."""
+    tickets = hidden_tickets(connection.scope)[1:]
+    if len(tickets) >= FEEDS_MAX:
+        raise _not_together("validation.out_of_range", f"At most {FEEDS_MAX} feeds over one connection.")
+    sites, found = {first.site.id}, []
+    for text in tickets:
+        principal, within = open_ticket(text, services, connection.headers.get("origin"))
+        if principal.site.id in sites:
+            raise _not_together("validation.duplicate_field", "Two of the tickets are of the same site.")
+        guard.limit(principal, services, {})
+        sites.add(principal.site.id)
+        found.append((principal, within))
+    return found
+
+
+def _not_together(code: str, detail: str) -> Problem:
+    return invalid([Fault(code=code, pointer="?ticket", detail=detail)])
 
 
 def open_ticket(text: str, services: Services, origin: str | None) -> tuple[Principal, EventFilter | None]:

@@ -145,7 +145,12 @@ def _query_parameter(parameter: Parameter) -> Json:
 
 
 def query_schema(parameter: Parameter) -> Json:
-    """Return what a query parameter may be."""
+    """Return what a query parameter may be; one that may be repeated is an array."""
+    one = _query_value(parameter)
+    return {"type": "array", "items": one, "minItems": 1, "maxItems": parameter.repeated} if parameter.repeated else one
+
+
+def _query_value(parameter: Parameter) -> Json:
     time: Json = {"type": "string", "format": "date-time"}
     clean = "^[^\\u0000]*$"
     match parameter.kind:

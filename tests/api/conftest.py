@@ -7,18 +7,33 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Final
 
 import httpx2
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from engine.ledger import Engine, Limits
 from gledger.parts import Parts, open_parts
 from gledger.serve import Gateway
 from gledger.settings import Settings
 from tests.api.stage import BASE_URL, OpenSite, open_client, open_site
 
 MASTER_KEY: Final = base64.b64encode(bytes(range(32))).decode()
+DAYS: Final = 3 * 86_400_000_000
+
+
+class Later:
+    """The clock of a process that looks at the feed three days later."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._clock = parts.clock
+
+    def now_us(self) -> int:
+        """Return that time."""
+        return self._clock.now_us() + DAYS
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +90,12 @@ async def anonymous(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
     """A client that says nothing about itself."""
     async with open_client(app) as client:
         yield client
+
+
+@pytest.fixture
+async def later(parts: Parts) -> AsyncIterator[ASGIApp]:
+    """The application with books that look at the feed three days later, where events are served for one day."""
+    engine = Engine(parts.databases, Later(parts), parts.ids, lambda _site, _head: None, Limits(feed_retention_days=1))
+    gateway = Gateway(replace(parts, engine=engine, registry=CollectorRegistry()))
+    yield gateway.app
+    await gateway.tailers.close()

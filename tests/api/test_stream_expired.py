@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import msgspec
-import pytest
-from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Message
 
-from engine.ledger import Engine, Limits
-from gledger.parts import Parts
-from gledger.serve import Gateway
 from tests.api.stage import OpenSite, new_token
 from tests.streams import check_word
-
-DAYS = 3 * 86_400_000_000
-
-
-class Later:
-    """The clock of a process that looks at the feed three days later."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._clock = parts.clock
-
-    def now_us(self) -> int:
-        """Return that time."""
-        return self._clock.now_us() + DAYS
-
-
-@pytest.fixture
-def later(parts: Parts) -> ASGIApp:
-    """The application as it is three days later, where events are served for one day."""
-    engine = Engine(parts.databases, Later(parts), parts.ids, lambda _site, _head: None, Limits(feed_retention_days=1))
-    return Gateway(replace(parts, engine=engine, registry=CollectorRegistry())).app
 
 
 async def asked(app: ASGIApp, query: str, token: str) -> tuple[int, bytes]:

@@ -17,7 +17,7 @@ from engine.ledger import Engine
 from gateway.call import Services, StreamSettings
 from gateway.metrics import Metrics
 from gateway.socket import Opening, serve
-from gateway.sse import EventStream
+from gateway.sse import EventStream, Feed
 from gateway.starting import filter_of, start_of
 from gateway.tailer import Bounds
 from gateway.tailers import Tailers
@@ -110,7 +110,7 @@ class Gateways:
             start = await start_of(services, SITE, wanted.cursor, wanted.begin, None)
             let_through = filter_of(wanted.filter)
             if wanted.kind == "sse":
-                stream = EventStream(services, wanted.principal, start, let_through)
+                stream = EventStream(services, [Feed(principal=wanted.principal, start=start, wanted=let_through)])
                 await stream(connection.scope, connection.receive, connection.send)
             else:
                 opening = Opening(
