@@ -15,8 +15,10 @@ from engine.money import AMOUNT_MAX, parse_instant
 from engine.queries import BOUND_OPERATORS, Selection
 from gateway.problems import Problem, invalid
 
-Kind = Literal["id", "text", "integer", "boolean", "instant", "choice", "cursor", "metadata", "bounds", "amounts"]
-"""An `instant` is read as microseconds."""
+Kind = Literal[
+    "id", "text", "integer", "boolean", "instant", "choice", "cursor", "metadata", "bounds", "amounts", "ticket"
+]
+"""An `instant` is read as microseconds. A `ticket` is taken out of the address before it is read."""
 
 _PARTS: Final = re.compile(r"([a-z_]+)\[([^\]]*)\]\Z")
 _AMOUNT: Final = re.compile(r"[0-9]{1,19}\Z", re.ASCII)

@@ -37,7 +37,7 @@ ON_EXPIRED_PARAMETER: Final = Parameter(
 )
 TICKET_PARAMETER: Final = Parameter(
     name="ticket",
-    kind="text",
+    kind="ticket",
     meaning="A stream ticket, for what cannot send a header. It goes before no other credential: send one.",
 )
 FILTER_PARAMETERS: Final = (
@@ -68,7 +68,7 @@ PLACES: Final = "_"
 """What stands between the places of a cursor in several feeds; no feed's own cursor has it."""
 TICKETS_PARAMETER: Final = Parameter(
     name="ticket",
-    kind="text",
+    kind="ticket",
     repeated=FEEDS_MAX,
     meaning="A stream ticket, for what cannot send a header. It goes before no other credential. Given several times, each of "
     "another site: the feeds of all of them over this one connection, and a cursor is then their cursors in this order, joined "

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from auth.tickets import LENGTH_MAX as TICKET_MAX
 from engine.iso_3166 import COUNTRIES
 from engine.money import AMOUNT_MAX
 from engine.queries import BOUND_OPERATORS
@@ -169,6 +170,8 @@ def _query_value(parameter: Parameter) -> Json:
             return {"type": "string", "pattern": "^[A-Za-z0-9._-]+$", "maxLength": TEXT_MAX}
         case "text":
             return {"type": "string", "pattern": clean, "maxLength": TEXT_MAX}
+        case "ticket":
+            return {"type": "string", "pattern": "^[A-Za-z0-9._-]+$", "maxLength": TICKET_MAX}
         case "metadata":
             return {
                 "type": "object",

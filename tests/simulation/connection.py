@@ -32,11 +32,17 @@ class Wanted:
     """What a client asks for when it connects."""
 
     kind: Literal["sse", "websocket"]
-    principal: Principal
+    principals: tuple[Principal, ...]
+    """Who follows; server-sent events may be of several feeds, each by its own credential."""
     cursor: str | None
     begin: str | None
-    filter: StreamFilter
+    filters: tuple[StreamFilter, ...]
     window: int | None = None
+
+    @property
+    def ends_at(self) -> int:
+        """When the last credential runs out."""
+        return max(each.expires_at for each in self.principals)
 
 
 class Connection:

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 from engine.cursors import parse_feed_cursor
 from engine.money import format_instant, parse_instant
 from gateway.frames import StreamFilter
+from gateway.starting import PLACES
 from tests.simulation.connection import Broken, Connection, Wanted
 from tests.simulation.world import SITE, World
 from tests.stream_services import follower
@@ -57,12 +58,13 @@ def audience(world: World, connect: Callable[[Connection], None], accounts: list
         Follower(world, connect, "blocks", "sse", Track(filter=StreamFilter())),
         Follower(world, connect, "blocks of an account", "sse", Track(filter=account)),
         Follower(world, connect, "arrays", "websocket", Track(filter=StreamFilter()), Track(filter=account), window=3),
+        Follower(world, connect, "blocks of two feeds", "sse", Track(filter=StreamFilter()), Track(filter=account)),
         Follower(world, connect, "later arrays", "websocket", Track(filter=entries, begin=later)),
     ]
 
 
 class Follower:
-    """A client with one stream, and on a WebSocket with another one beside it, whom any gateway may serve."""
+    """A client with one stream or with two beside each other, whom any gateway may serve."""
 
     def __init__(
         self,
@@ -103,21 +105,25 @@ class Follower:
     def _open(self) -> Connection:
         world = self._world
         self._connections += 1
-        lives_us = world.dice.randint(5_000_000, 90_000_000) if world.faults else _WITHOUT_END
-        expires_at = min(world.now_us() + lives_us, _WITHOUT_END)
-        principal = follower(SITE, f"{self.name}-{self._connections}", expires_at)
-        track = self._main
+        tracks = self.tracks if self._kind == "sse" else self.tracks[:1]
+        cursors = [track.cursor for track in tracks if track.cursor]
         wanted = Wanted(
             kind=self._kind,
-            principal=principal,
-            cursor=track.cursor,
-            begin=None if track.cursor else track.begin,
-            filter=track.filter,
+            principals=tuple(
+                follower(SITE, f"{self.name}-{self._connections}-{at}", self._ends_at()) for at in range(len(tracks))
+            ),
+            cursor=PLACES.join(cursors) or None,
+            begin=None if cursors else self._main.begin,
+            filters=tuple(track.filter for track in tracks),
             window=self._window,
         )
         connection = Connection(world, wanted)
         self._connect(connection)
         return connection
+
+    def _ends_at(self) -> int:
+        lives_us = self._world.dice.randint(5_000_000, 90_000_000) if self._world.faults else _WITHOUT_END
+        return min(self._world.now_us() + lives_us, _WITHOUT_END)
 
     async def _pause(self) -> None:
         """Read slowly at times, slower than a server waits."""
@@ -125,17 +131,28 @@ class Follower:
             await asyncio.sleep(20 * self._world.dice.random())
 
     async def _read_blocks(self, connection: Connection) -> None:
-        track, rest = self._main, b""
+        rest = b""
         while True:
             await self._pause()
             message = await connection.read(SILENCE_S)
             *blocks, rest = (rest + message.get("body", b"")).split(b"\n\n")
             for block in blocks:
                 fields = dict(line.split(b": ", 1) for line in block.split(b"\n"))
-                kind, cursor = fields[b"event"].decode(), fields[b"id"].decode()
-                if "." in kind:
-                    self._take(track, fields[b"data"], cursor)
-                self._move(track, kind, cursor)
+                self._read_block(fields[b"event"].decode(), fields[b"id"].decode(), fields[b"data"])
+
+    def _read_block(self, kind: str, cursor: str, data: bytes) -> None:
+        """Take an event for the feed it is of, or a word, and go on to where its id says in each feed."""
+        places = cursor.split(PLACES)
+        if "." in kind:
+            # The first lets through everything: its place moves with its own events alone.
+            at = 0 if places[0] != self._main.cursor else len(places) - 1
+            self._take(self.tracks[at], data, places[at])
+        else:
+            word = msgspec.json.decode(data)
+            if word["cursor"] != (places[int(word["subscription"])] if "subscription" in word else cursor):
+                self._world.broken.append(f"{self.name} was told {word} at {cursor}")
+        for track, place in zip(self.tracks, places, strict=True):
+            self._move(track, kind, place)
 
     async def _read_messages(self, connection: Connection) -> None:
         waiting: list[msgspec.Raw] = []

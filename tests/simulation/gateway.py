@@ -6,22 +6,24 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from msgspec import UNSET
 from prometheus_client import CollectorRegistry
 from starlette.websockets import WebSocket
 
 from auth.revocations import Revocations
 from engine.databases import Site
 from engine.errors import CursorExpired, CursorInvalid, EngineError
+from engine.filters import EventFilter
 from engine.ids import Ids
 from engine.ledger import Engine
 from gateway.call import Services, StreamSettings
 from gateway.metrics import Metrics
 from gateway.socket import Opening, serve
 from gateway.sse import EventStream, Feed
-from gateway.starting import filter_of, start_of
+from gateway.starting import Start, filter_of, start_of, starts_of
 from gateway.tailer import Bounds
 from gateway.tailers import Tailers
-from tests.simulation.connection import Connection
+from tests.simulation.connection import Connection, Wanted
 from tests.simulation.world import SITE, Process, SimulatedDatabases, World
 from tests.stream_services import stream_services
 
@@ -63,7 +65,7 @@ class Gateways:
     def revoke(self) -> None:
         """Take back the credential of some stream, at times."""
         if self.streams and self._world.dice.random() < REVOKED:
-            principal = self._world.dice.choice(list(self.streams)).wanted.principal
+            principal = self._world.dice.choice(self._world.dice.choice(list(self.streams)).wanted.principals)
             self._revocations.add_token(principal.credential_id, principal.expires_at)
 
     def overdue(self) -> list[Connection]:
@@ -73,7 +75,7 @@ class Gateways:
             each
             for each in self.streams
             if each.opened_s + SETTINGS.lifetime_s < now_s - OVERDUE_S
-            or each.wanted.principal.expires_at < now_us - OVERDUE_S * 1_000_000
+            or each.wanted.ends_at < now_us - OVERDUE_S * 1_000_000
         ]
 
     def _any(self) -> asyncio.Queue[tuple[Ask, asyncio.Future[Any]] | Connection]:
@@ -107,14 +109,18 @@ class Gateways:
         wanted = connection.wanted
         self.streams[connection] = None
         try:
-            start = await start_of(services, SITE, wanted.cursor, wanted.begin, None)
-            let_through = filter_of(wanted.filter)
+            filters = [filter_of(each) for each in wanted.filters]
             if wanted.kind == "sse":
-                stream = EventStream(services, [Feed(principal=wanted.principal, start=start, wanted=let_through)])
+                starts = await starts_of(services, [SITE] * len(filters), wanted.cursor, wanted.begin, None)
+                stream = EventStream(services, _feeds(wanted, starts, filters))
                 await stream(connection.scope, connection.receive, connection.send)
             else:
                 opening = Opening(
-                    principal=wanted.principal, within=None, wanted=let_through, start=start, window=wanted.window
+                    principal=wanted.principals[0],
+                    within=None,
+                    wanted=filters[0],
+                    start=await start_of(services, SITE, wanted.cursor, wanted.begin, None),
+                    window=wanted.window,
                 )
                 await serve(WebSocket(connection.scope, connection.receive, connection.send), services, opening)
         except (CursorInvalid, CursorExpired) as error:
@@ -140,6 +146,14 @@ class Gateways:
         while True:
             await asyncio.sleep(SWEEP_S)
             await tailers.sweep()
+
+
+def _feeds(wanted: Wanted, starts: list[Start], filters: list[EventFilter | None]) -> list[Feed]:
+    """Return what is followed; several feeds are called by their numbers."""
+    return [
+        Feed(principal=principal, start=start, wanted=each, name=str(at) if len(starts) > 1 else UNSET)
+        for at, (principal, start, each) in enumerate(zip(wanted.principals, starts, filters, strict=True))
+    ]
 
 
 async def _answer(engine: Engine, ask: Ask, reply: asyncio.Future[Any]) -> None:

@@ -17,8 +17,8 @@ from engine import feed
 from engine.databases import Site
 from engine.errors import Unavailable
 from engine.filters import EventFilter
-from gateway import socket
-from gateway.frames import Checkpoint
+from gateway import socket, sse
+from gateway.frames import Checkpoint, ServerFrame
 from gateway.tailer import Tailer, Taken
 from tests.simulation.scenario import simulate
 from tests.simulation.world import Books
@@ -155,3 +155,17 @@ def test_stream_that_is_not_looked_at_is_found(books: Books, monkeypatch: pytest
     monkeypatch.setattr(Tailer, "_follow", trusting)
     _, broken = first_found(books)
     assert any(" saw " in each for each in broken)
+
+
+def test_place_told_before_its_events_are_written_is_found(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: of several feeds over one connection a block's id says where each is, and not what of it was written."""
+    said = sse.EventStream._said
+
+    def hasty(self: sse.EventStream, at: int, step: Taken | ServerFrame, told: sse._Told) -> bytes:
+        for other, place in enumerate(self._places):
+            told.move(other, place.cursor)
+        return said(self, at, step, told)
+
+    monkeypatch.setattr(sse.EventStream, "_said", hasty)
+    _, broken = first_found(books)
+    assert any("blocks of two feeds" in each for each in broken)
