@@ -13,7 +13,7 @@ from gateway.frames import CLIENT_FRAMES, SERVER_FRAMES, Error, Pong, Refreshed,
 from gateway.query import Parameter
 from gateway.routes import SOCKET_PATH, SOCKET_QUERY
 from gateway.socket import CLOSE_CODES, MESSAGE_MAX, SUBSCRIPTIONS_MAX
-from gateway.starting import STREAM_PARAMETERS
+from gateway.starting import FEEDS_MAX, STREAM_PARAMETERS
 from openapi.operations import query_schema
 from openapi.schemas import Json, ref, schemas, shapes
 
@@ -91,7 +91,9 @@ def _channels(said: list[str], heard: list[str], in_blocks: list[str]) -> Json:
         "stream": {
             "address": STREAM_PATH,
             "title": "Server-sent events",
-            "description": "A message is the `data:` of a block; its headers here are the block's `id:` and `event:`.",
+            "description": "A message is the `data:` of a block; its headers here are the block's `id:` and `event:`. With "
+            f"several tickets, each of another site (at most {FEEDS_MAX}), the feeds of all of them: words then say by "
+            "`subscription` of which feed they are, and the `id:` has the place in each.",
             "servers": [{"$ref": "#/servers/stream"}],
             "messages": _messages(["Event", *in_blocks]),
             "x-gledger-query": _query(STREAM_PARAMETERS),
@@ -153,7 +155,11 @@ def _block_headers(event: str) -> Json:
         "type": "object",
         "description": "Of a block of server-sent events; a WebSocket has none.",
         "properties": {
-            "id": {"type": "string", "pattern": "^[A-Za-z0-9._-]+$", "description": "The cursor after the block."},
+            "id": {
+                "type": "string",
+                "pattern": "^[A-Za-z0-9._-]+$",
+                "description": "The cursor after the block; of several feeds theirs, joined by `_`.",
+            },
             "event": {"type": "string", "description": event},
         },
     }

@@ -7,7 +7,7 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -78,16 +78,17 @@ class RawStream:
 
 
 @asynccontextmanager
-async def raw_stream(site: SiteClient, at: int, cursor: str | None = None) -> AsyncIterator[RawStream]:
-    """Open a stream from the start, or after a cursor; leaving the block cuts it off."""
+async def raw_stream(
+    site: SiteClient, at: int, cursor: str | None = None, *, tickets: Sequence[str] = ()
+) -> AsyncIterator[RawStream]:
+    """Open a stream from the start, or after a cursor, by the site's key or by tickets; leaving the block cuts it off."""
     address = urlsplit(site.urls[at])
     reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=SMALL_BUFFER_BYTES)
     try:
+        key = "" if tickets else f"Authorization: Bearer {site.credentials.api_key}\r\n"
         resume = "" if cursor is None else f"Last-Event-ID: {cursor}\r\n"
-        writer.write(
-            f"GET /v1/events/stream?from=start HTTP/1.1\r\nHost: {address.netloc}\r\n"
-            f"Authorization: Bearer {site.credentials.api_key}\r\n{resume}\r\n".encode()
-        )
+        query = "&".join(["from=start", *(f"ticket={each}" for each in tickets)])
+        writer.write(f"GET /v1/events/stream?{query} HTTP/1.1\r\nHost: {address.netloc}\r\n{key}{resume}\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         assert b" 200 " in head.split(b"\r\n")[0], head
         yield RawStream(reader=reader, writer=writer)
@@ -127,7 +128,7 @@ async def test_a_reader_that_stalls_hurts_nobody_and_catches_up_from_the_databas
         async with raw_stream(site, 0) as stalled:
             await stalled.read(1)
             began = time.monotonic()
-            await _post_large(site)
+            await post_large(site)
             posted = await site.feed()
             posted_s = time.monotonic() - began
             await follower.until(len(posted), timeout_s=10)
@@ -198,7 +199,7 @@ async def test_a_client_that_never_reads_cannot_keep_a_process_from_ending(
     here = SiteClient(
         http=site.http, urls=[gateway.url], credentials=site.credentials, debit=site.debit, credit=site.credit
     )
-    await _post_large(here)
+    await post_large(here)
     async with raw_stream(here, 0) as stalled:
         await stalled.read(1)
         await _until_stuck(here)
@@ -221,7 +222,8 @@ async def _post(site: SiteClient, count: int) -> None:
         await site.ask("POST", "/v1/entries", site.entry(1 + number), at=number % len(site.urls))
 
 
-async def _post_large(site: SiteClient) -> None:
+async def post_large(site: SiteClient) -> None:
+    """Post more than the ring of recent events holds."""
     entry = site.entry(1, metadata=LARGE_METADATA)
     for _ in range(LARGE_ENTRIES // LARGE_BATCH):
         await site.ask("POST", "/v1/entries/batch", {"entries": [entry] * LARGE_BATCH})
