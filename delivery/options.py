@@ -46,7 +46,7 @@ Ordering = Annotated[
     Literal["parallel", "ordered", "ordered_by"],
     Meta(
         description="`parallel`: as fast as they come. `ordered`: by endpoint sequence, one in flight. `ordered_by`: by endpoint "
-        "sequence among those that share the `ordering_key`.",
+        "sequence among those that share the `ordering_key`. A replay of many has the same order in itself, beside what is new.",
     ),
 ]
 OrderingKey = Annotated[

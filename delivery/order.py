@@ -1,8 +1,8 @@
 """Order at an endpoint: what waits for its turn is parked, and goes the moment the one before it is finished.
 
 A delivery of an ordered endpoint holds its keys from the relay until it is finished; `waits_for` counts the keys that an
-earlier one holds too. Everything here happens under the lock of the endpoint's row. A manual replay of what is finished holds
-no key and stands outside the order.
+earlier one holds too. Everything here happens under the lock of the endpoint's row. A replay of what is finished stands outside
+this order; one of many has the same order in itself, by keys of its own.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from functools import cache
 
 from sqlalchemy import Connection
 
-from delivery.order_keys import order_keys
+from delivery.order_keys import order_keys, own_keys
 from delivery.rows import DeliveryRow, EndpointRow
-from delivery.schema import LANE_FIRST, LANE_PARKED
+from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_PARKED
 from delivery.store import order as store
 from delivery.store.deliveries import find_deliveries, update_deliveries
 from delivery.store.order import Held
+from engine import feed
 from engine.events import FeedEvent
 from engine.filters import About, about
 
 PARALLEL = "parallel"
+ORDERED = "ordered"
 
 
 def park(
@@ -47,18 +49,45 @@ def park(
         by_endpoint[endpoint.id].append(row)
     waits: dict[str, int] = {}
     for endpoint_id, several in by_endpoint.items():
-        wanted = frozenset[str]().union(*(keys[row.id] for row in several))
-        held = set(store.first_holders(conn, site_id, endpoint_id, wanted))
-        noted: list[Held] = []
-        for row in several:
-            waits[row.id] = len(keys[row.id] & held)
-            held |= keys[row.id]
-            noted += [
-                Held(key=key, endpoint_sequence=row.endpoint_sequence, delivery_id=row.id)
-                for key in sorted(keys[row.id])
-            ]
-        store.insert_keys(conn, site_id, endpoint_id, noted)
+        waits |= _hold(conn, site_id, endpoint_id, several, keys)
     return [replace(row, lane=LANE_PARKED, waits_for=waits[row.id]) if waits.get(row.id) else row for row in rows]
+
+
+def park_again(
+    conn: Connection, site_id: int, rows: Sequence[DeliveryRow], endpoint: EndpointRow, replay_id: str
+) -> list[DeliveryRow]:
+    """Return what a replay sends again, in its order, parked where it waits for others of this replay; and for nothing else."""
+    if endpoint.ordering == PARALLEL or not rows:
+        return list(rows)
+    looks = endpoint.ordering != ORDERED
+    events = feed.read_bodies(conn, site_id, [row.sequence for row in rows]) if looks else {}
+    keys = {
+        row.id: own_keys(replay_id, order_keys(endpoint.ordering, endpoint.ordering_key, _asker_of(events, row)))
+        for row in rows
+    }
+    waits = _hold(conn, site_id, endpoint.id, rows, keys)
+    return [replace(row, lane=LANE_PARKED, waits_for=waits[row.id]) if waits[row.id] else row for row in rows]
+
+
+def _hold(
+    conn: Connection,
+    site_id: int,
+    endpoint_id: str,
+    rows: Sequence[DeliveryRow],
+    keys: Mapping[str, frozenset[str]],
+) -> dict[str, int]:
+    """Note the keys that deliveries hold from now on; return how many of its keys each has to wait for."""
+    held = set(store.first_holders(conn, site_id, endpoint_id, frozenset[str]().union(*(keys[row.id] for row in rows))))
+    waits: dict[str, int] = {}
+    noted: list[Held] = []
+    for row in rows:
+        waits[row.id] = len(keys[row.id] & held)
+        held |= keys[row.id]
+        noted += [
+            Held(key=key, endpoint_sequence=row.endpoint_sequence, delivery_id=row.id) for key in sorted(keys[row.id])
+        ]
+    store.insert_keys(conn, site_id, endpoint_id, noted)
+    return waits
 
 
 def release(
@@ -100,9 +129,14 @@ def reorder(conn: Connection, site_id: int, before: EndpointRow, after: Endpoint
 
 def _freed(row: DeliveryRow, keys: int, now_us: int) -> DeliveryRow:
     left = row.waits_for - keys
+    lane = LANE_FIRST if row.trigger == "scheduled" else LANE_AGAIN
     # It keeps the time from which it was due, so that what was numbered earlier goes earlier.
-    return replace(row, waits_for=left, lane=row.lane if left else LANE_FIRST, updated_at=now_us)
+    return replace(row, waits_for=left, lane=row.lane if left else lane, updated_at=now_us)
 
 
 def _asker(event: FeedEvent) -> Callable[[], About]:
     return cache(lambda: about(event.body))
+
+
+def _asker_of(events: Mapping[int, FeedEvent], row: DeliveryRow) -> Callable[[], About]:
+    return lambda: about(events[row.sequence].body)

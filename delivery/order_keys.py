@@ -37,6 +37,11 @@ def order_keys(ordering: str, key: str | None, about: Callable[[], About]) -> fr
     return frozenset(_digest(key or "", value) for value in _values(key or "", about()))
 
 
+def own_keys(replay_id: str, keys: Iterable[str]) -> frozenset[str]:
+    """Return what the same keys are within a replay, whose deliveries wait for each other and for no others."""
+    return frozenset(_digest(replay_id, key) for key in keys)
+
+
 def _values(key: str, about: About) -> Iterable[str]:
     if key == "account":
         return about.accounts

@@ -56,5 +56,5 @@ class Replay:
         circuit = endpoint.circuit.probe_now(now_us)
         if circuit != endpoint.circuit:
             save_standings(conn, site_id, [replace(endpoint, circuit=circuit)])
-        [queued] = requeue(conn, site_id, [row], None, now_us)
+        [queued] = requeue(conn, site_id, endpoint, [row], None, now_us)
         return queued

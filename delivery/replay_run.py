@@ -16,6 +16,7 @@ from msgspec import UNSET
 from sqlalchemy import Connection
 
 from delivery.conditions import fulfils
+from delivery.order import PARALLEL, park
 from delivery.replay_jobs import wanted_of
 from delivery.replay_shapes import ReplaySelection, read_selection
 from delivery.requeue import ALREADY_QUEUED, requeue
@@ -136,23 +137,26 @@ class _Step:
             # Disabled or removed meanwhile: what is left is not sent.
             return _closed(replace(part, skipped=part.skipped + max(part.total - part.queued - part.skipped, 0)))
         backlog = store.count_backlog(self._conn, self._site_id, endpoint.id, self._now_us, BACKLOG)
+        if endpoint.ordering != PARALLEL:
+            # What waits for its turn is not due, but it was queued ahead all the same.
+            backlog = max(backlog, part.queued - part.delivered - part.failed)
         room = min(BACKLOG - backlog, self._budget - self.queued)
         if room <= 0:
             return part
         if self._selection.catch_up is not UNSET:
             after = self._append(part, endpoint, room)
         else:
-            after = self._send_again(part, room)
+            after = self._send_again(part, endpoint, room)
         added = after.queued - part.queued
         self.queued += added
         if added and endpoint.status == "active":
             self.woken.add(endpoint.id)
         return _closed(after) if after.position >= after.until else after
 
-    def _send_again(self, part: ReplayPart, room: int) -> ReplayPart:
+    def _send_again(self, part: ReplayPart, endpoint: EndpointRow, room: int) -> ReplayPart:
         rows, position = self._read(part, room)
         again = [row for row in rows if row.state not in ALREADY_QUEUED]
-        requeue(self._conn, self._site_id, again, part.replay_id, self._now_us)
+        requeue(self._conn, self._site_id, endpoint, again, part.replay_id, self._now_us)
         return replace(
             part,
             position=position,
@@ -214,7 +218,11 @@ class _Step:
             )
             for number, event in enumerate(missing, endpoint.last_sequence + 1)
         ]
-        insert_deliveries(self._conn, self._site_id, rows)
+        by_sequence = {event.sequence: event for event in missing}
+        # They have numbers behind all others: so they take their turn behind them, and what comes later behind these.
+        insert_deliveries(
+            self._conn, self._site_id, park(self._conn, self._site_id, rows, by_sequence, {endpoint.id: endpoint})
+        )
         if rows:
             number_deliveries(self._conn, self._site_id, {endpoint.id: rows[-1].endpoint_sequence})
         position = events[-1].sequence if len(events) == room else until

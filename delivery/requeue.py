@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from delivery.rows import DeliveryRow
+from delivery.order import park_again
+from delivery.rows import DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN
 from delivery.store.deliveries import update_deliveries
 from delivery.store.replays import Change, change_counts
@@ -18,11 +19,16 @@ ALREADY_QUEUED = frozenset({"pending", "in_flight"})
 
 
 def requeue(
-    conn: Connection, site_id: int, rows: Sequence[DeliveryRow], replay_id: str | None, now_us: int
+    conn: Connection,
+    site_id: int,
+    endpoint: EndpointRow,
+    rows: Sequence[DeliveryRow],
+    replay_id: str | None,
+    now_us: int,
 ) -> list[DeliveryRow]:
-    """Queue deliveries of locked endpoints and return them; `replay_id` is the replay that counts what becomes of them.
+    """Queue deliveries of a locked endpoint and return them; `replay_id` is the replay that counts what becomes of them.
 
-    What another replay was still waiting for is no longer its own: it counts it as skipped.
+    Of a replay those behind wait for those before where the endpoint asks for order. What another replay was still waiting for is no longer its own: it counts it as skipped.
     """
     left = Counter(
         (row.replay_id, row.endpoint_id) for row in rows if row.replay_id is not None and row.due_at is not None
@@ -38,10 +44,13 @@ def requeue(
             trigger="replay",
             due_at=now_us,
             lane=LANE_AGAIN,
+            waits_for=0,
             replay_id=replay_id,
             updated_at=now_us,
         )
         for row in rows
     ]
+    if replay_id is not None:
+        queued = park_again(conn, site_id, queued, endpoint, replay_id)
     update_deliveries(conn, site_id, queued)
     return queued
