@@ -22,7 +22,7 @@ from engine.filters import EventFilter
 from gateway import wire
 from gateway.call import CUT, Services
 from gateway.following import Following, Step
-from gateway.frames import Closing, ServerFrame
+from gateway.frames import Checkpoint, Closing, Expiring, ServerFrame
 from gateway.starting import PLACES, Start
 from gateway.tailer import Taken
 
@@ -145,7 +145,7 @@ class EventStream(EventSourceResponse):
             await asyncio.gather(*steps, return_exceptions=True)
             services.metrics.streams.labels("sse").dec()
 
-    def _said(self, at: int, step: Taken | ServerFrame, told: _Told) -> bytes:
+    def _said(self, at: int, step: Taken | Checkpoint | Expiring, told: _Told) -> bytes:
         """Return what one of several feeds has next, and note how far the client is in it then."""
         if isinstance(step, Taken):
             self._services.metrics.streamed.labels("sse").inc(len(step.frames))

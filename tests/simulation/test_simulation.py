@@ -18,7 +18,7 @@ from engine.databases import Site
 from engine.errors import Unavailable
 from engine.filters import EventFilter
 from gateway import socket, sse
-from gateway.frames import Checkpoint, ServerFrame
+from gateway.frames import Checkpoint, Expiring
 from gateway.tailer import Tailer, Taken
 from tests.simulation.scenario import simulate
 from tests.simulation.world import Books
@@ -161,7 +161,7 @@ def test_place_told_before_its_events_are_written_is_found(books: Books, monkeyp
     """Planted: of several feeds over one connection a block's id says where each is, and not what of it was written."""
     said = sse.EventStream._said
 
-    def hasty(self: sse.EventStream, at: int, step: Taken | ServerFrame, told: sse._Told) -> bytes:
+    def hasty(self: sse.EventStream, at: int, step: Taken | Checkpoint | Expiring, told: sse._Told) -> bytes:
         for other, place in enumerate(self._places):
             told.move(other, place.cursor)
         return said(self, at, step, told)
