@@ -38,7 +38,8 @@ RATE_PER_S = 200.0
 SUSTAINED_PER_S = 1_500.0
 """Deliveries a second that are to be sustained."""
 AT_ONCE = 64
-NEIGHBOURS = (20, 100)
+NEIGHBOURS = ((1, 20), (10, 100))
+"""How many hang of how many."""
 NEIGHBOUR_DELIVERIES_PER_S = 200.0
 NEIGHBOUR_ROUNDS = 3
 HANG_TIMEOUT_S = 2
@@ -136,8 +137,8 @@ def measure(base: Ground, events: int, seconds: float) -> list[Line]:
         found = [line for count in (1, 10) for line in _backlog(scene, count, events)]
         found += [line for count in (1, 10) for line in _live(scene, count, seconds)]
         found += _latency(scene, seconds)
-        for count in NEIGHBOURS:
-            found += _neighbours(scene, seconds, count)
+        for hanging, count in NEIGHBOURS:
+            found += _neighbours(scene, seconds, hanging, count)
         found += _idle(scene, seconds)
     base.verify()
     return found
@@ -226,26 +227,27 @@ def _latency(scene: Scene, seconds: float) -> list[Line]:
     ]
 
 
-def _neighbours(scene: Scene, seconds: float, count: int) -> list[Line]:
-    """Let one endpoint of several hang to its timeout, and look at the others: with it and without in turns, medians."""
+def _neighbours(scene: Scene, seconds: float, hanging: int, count: int) -> list[Line]:
+    """Let some endpoints of many hang to their timeout, and look at the others: with them and without in turns, medians."""
     p99s: dict[bool, list[float]] = {False: [], True: []}
-    paths = _paths(count - 1)
-    same = {f"/{path}" for path in paths}
+    paths = _paths(count)
+    same = {f"/{path}" for path in paths[hanging:]}
     for hangs in (False, True) * NEIGHBOUR_ROUNDS:
-        others = scene.subscribe(*paths, timeout_s=HANG_TIMEOUT_S)
-        last = scene.subscribe("hang" if hangs else f"partner-{count}", timeout_s=HANG_TIMEOUT_S)
-        watched = others if hangs else [*others, *last]
+        others = scene.subscribe(*paths[hanging:], timeout_s=HANG_TIMEOUT_S)
+        some = [f"hang-{number}" for number in range(hanging)] if hangs else paths[:hanging]
+        rest = scene.subscribe(*some, timeout_s=HANG_TIMEOUT_S)
+        watched = others if hangs else [*others, *rest]
         with scene.base.process("worker"):
             _, arrivals = _timed(scene, watched, NEIGHBOUR_DELIVERIES_PER_S / count, seconds)
             scene.receiver.ask("release")
-        scene.unsubscribe([*others, *last])
+        scene.unsubscribe([*others, *rest])
         lags = [(each.received_at - each.committed_at) / 1000 for each in arrivals if each.path in same]
         p99s[hangs].append(percentile(lags, 0.99))
     without, beside = (statistics.median(p99s[hangs]) for hangs in (False, True))
     return [
-        Line(name=f"one of {count} endpoints hangs: p99 of the others", value=beside, unit="ms", baseline=without),
+        Line(name=f"{hanging} of {count} endpoints hang: p99 of the others", value=beside, unit="ms", baseline=without),
         Line(
-            name=f"one of {count} endpoints hangs: p99 with / without",
+            name=f"{hanging} of {count} endpoints hang: p99 with / without",
             value=beside / without,
             unit="x",
             target=Target(goal=1.1, bound=1.2, side="most"),
