@@ -36,7 +36,10 @@ class NotHere(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What is to be followed: a server's address, as whom, from where, how many events; and a page with its ticket."""
+    """What is to be followed: a server's address, as whom, from where, how many events; and a page with its ticket.
+
+    With tickets of several sites it is all their feeds over one stream, for pages as for programs.
+    """
 
     url: str
     token: str
@@ -45,16 +48,20 @@ class Target:
     page: str
     ticket: str
     browser: Browser | None
+    tickets: tuple[str, ...] = ()
+    page_tickets: tuple[str, ...] = ()
 
     @property
     def headers(self) -> dict[str, str]:
         """What a client that can send headers sends."""
-        return {"authorization": f"Bearer {self.token}"}
+        return {} if self.tickets else {"authorization": f"Bearer {self.token}"}
 
-    @property
-    def stream(self) -> str:
+    def stream(self, cursor: str | None = None, tickets: tuple[str, ...] | None = None) -> str:
         """Where server-sent events are."""
-        return f"{self.url}/v1/events/stream"
+        place = [] if cursor is None else [f"cursor={cursor}"]
+        given = self.tickets if tickets is None else tickets
+        query = "&".join(place + [f"ticket={each}" for each in given])
+        return f"{self.url}/v1/events/stream" + (query and f"?{query}")
 
     @property
     def socket(self) -> str:
@@ -70,8 +77,8 @@ async def curl(target: Target) -> list[bytes]:
     cursor = target.cursor
     while len(found) < target.count:
         process = await asyncio.create_subprocess_exec(
-            "curl", "--silent", "--no-buffer", "--noproxy", "*", "--header", f"Authorization: Bearer {target.token}",
-            "--header", f"Last-Event-ID: {cursor}", target.stream,
+            "curl", "--silent", "--no-buffer", "--noproxy", "*", "--header", f"Last-Event-ID: {cursor}",
+            *(f"--header={name}: {value}" for name, value in target.headers.items()), target.stream(),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None
@@ -100,7 +107,7 @@ async def httpx_sse(target: Target) -> list[bytes]:
         while len(found) < target.count:
             with contextlib.suppress(httpx.HTTPError, SSEError):
                 headers = {**target.headers, "last-event-id": cursor}
-                async with aconnect_sse(client, "GET", target.stream, headers=headers) as source:
+                async with aconnect_sse(client, "GET", target.stream(), headers=headers) as source:
                     async for event in source.aiter_sse():
                         cursor = event.id
                         if "." in event.event:
@@ -114,7 +121,7 @@ async def httpx_sse(target: Target) -> list[bytes]:
 async def npm_eventsource(target: Target) -> list[bytes]:
     """Npm's eventsource, which resumes by itself."""
     given = {
-        "url": f"{target.stream}?cursor={target.cursor}",
+        "url": target.stream(target.cursor),
         "headers": target.headers,
         "count": target.count,
         "types": sorted(EVENT_TYPES),
@@ -124,7 +131,7 @@ async def npm_eventsource(target: Target) -> list[bytes]:
 
 async def chromium_eventsource(target: Target) -> list[bytes]:
     """Chromium's EventSource in a page of another origin, with a ticket; it resumes by itself."""
-    url = f"{target.stream}?cursor={target.cursor}&ticket={target.ticket}"
+    url = target.stream(target.cursor, target.page_tickets or (target.ticket,))
     given = {"url": url, "count": target.count, "types": sorted(EVENT_TYPES)}
     found = await _browser(target).run(target.page, FOLLOW_SSE, given)
     return [str(each).encode() for each in found]
@@ -179,6 +186,9 @@ CLIENTS: Final[dict[str, Client]] = {
     "npm ws": node_ws,
     "Chromium WebSocket": chromium_websocket,
 }
+
+STREAMING: Final = ("curl", "httpx-sse", "npm eventsource", "Chromium EventSource")
+"""Those that follow server-sent events."""
 
 
 def node_program() -> str:

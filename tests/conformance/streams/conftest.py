@@ -1,26 +1,28 @@
 """The server that is held to the contract: one that runs already (`--base-url`), or `gledger dev` in a folder of its own.
 
-    pytest tests/conformance/streams [--base-url https://ledger.example --api-key glk_… --page-port 5173]
+    pytest tests/conformance/streams [--base-url https://ledger.example --api-key glk_… --other-api-key glk_… --page-port 5173]
 
 A server that runs already must let pages of `http://127.0.0.1:PAGE_PORT` follow (GLEDGER_STREAM_ORIGINS), or the browser's cases
-are skipped. It is posted to: give a sandbox's key. With CONFORMANCE_ALL=1, as in continuous integration, a client that
+are skipped. It is posted to: give a sandbox's key, and another site's for the cases of several feeds. With CONFORMANCE_ALL=1, as in continuous integration, a client that
 is not there is a failure.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiohttp
 import msgspec
 import pytest
 
 from gledger.sites import read_credentials
-from tests.processes import Program, until_ready
+from tests.processes import Program, run, until_ready
 from tests.servers import free_port
 
 ALL: Final = "CONFORMANCE_ALL"
@@ -32,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--api-key", default=None, help="a key of its sandbox with ledger.admin, ledger.write, events.read"
     )
+    parser.addoption("--other-api-key", default=None, help="a key of another site of that server with the same scopes")
     parser.addoption("--page-port", type=int, default=0, help="where the browser's page is served (a free port)")
 
 
@@ -50,7 +53,23 @@ class Server:
     token: str
     page_port: int
     program: Program | None
+    other_token: str | None = None
     accounts: tuple[str, str] = ("", "")
+
+    async def furnish(self) -> Self:
+        """Make a ledger and two accounts of this run's own."""
+        ledger = (await self.ask("POST", "/v1/ledgers", {"name": "Conformance"}))["id"]
+        account = {"ledger_id": ledger, "name": "Account", "currency": "EUR"}
+        debit = await self.ask("POST", "/v1/accounts", {**account, "type": "asset"})
+        credit = await self.ask("POST", "/v1/accounts", {**account, "type": "liability"})
+        self.accounts = (debit["id"], credit["id"])
+        return self
+
+    async def ticket(self, page: str | None = None) -> str:
+        """Return a ticket for a page, or for a program; nothing where the server does not let the page's origin in."""
+        headers = {"authorization": f"Bearer {self.token}"}
+        async with self.http.post(f"{self.url}/v1/stream_tickets", json={"origin": page}, headers=headers) as answer:
+            return str((await answer.json())["ticket"]) if answer.status == 201 else ""
 
     async def ask(self, method: str, path: str, body: Any = None, *, status: int = 201) -> Any:
         """Return the answer of an operation."""
@@ -104,14 +123,22 @@ class Server:
 async def server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """The server with a ledger and two accounts of this run's own."""
     url, token = pytestconfig.getoption("--base-url"), pytestconfig.getoption("--api-key")
+    other_token = pytestconfig.getoption("--other-api-key")
     page_port = pytestconfig.getoption("--page-port") or free_port()
     program = None
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         if url is None:
             folder, port = tmp_path_factory.mktemp("conformance"), free_port()
-            environ = {"GLEDGER_STREAM_ORIGINS": f"http://127.0.0.1:{page_port}", "GLEDGER_LOG_LEVEL": "warning"}
-            arguments = ("dev", "--port", str(port), "--data", str(folder / "data"))
-            program = Program(*arguments, environ=environ, log=folder / "log")
+            environ = {
+                "GLEDGER_STREAM_ORIGINS": f"http://127.0.0.1:{page_port}",
+                "GLEDGER_LOG_LEVEL": "warning",
+                "GLEDGER_DATA": str(folder / "data"),
+                "GLEDGER_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+            }
+            made = await run("bootstrap", "--organization", "other", "--json", environ=environ)
+            assert made.code == 0, made.err
+            other_token = msgspec.json.decode(made.out)["api_key"]
+            program = Program("dev", "--port", str(port), environ=environ, log=folder / "log")
             program.start()
             url = f"http://127.0.0.1:{port}"
             await until_ready(http, url, program)
@@ -119,13 +146,14 @@ async def server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathF
             assert credentials is not None
             token = credentials.api_key
         try:
-            made = Server(http=http, url=url.rstrip("/"), token=token, page_port=page_port, program=program)
-            ledger = (await made.ask("POST", "/v1/ledgers", {"name": "Conformance"}))["id"]
-            account = {"ledger_id": ledger, "name": "Account", "currency": "EUR"}
-            debit = await made.ask("POST", "/v1/accounts", {**account, "type": "asset"})
-            credit = await made.ask("POST", "/v1/accounts", {**account, "type": "liability"})
-            made.accounts = (debit["id"], credit["id"])
-            yield made
+            yield await Server(
+                http=http,
+                url=url.rstrip("/"),
+                token=token,
+                page_port=page_port,
+                program=program,
+                other_token=other_token,
+            ).furnish()
         finally:
             if program is not None:
                 program.close()

@@ -55,7 +55,7 @@ async def run(server: Server) -> AsyncIterator[Run]:
     async with AsyncExitStack() as held:
         page = await held.enter_async_context(blank_page(server.page_port))
         program = find_browser()
-        ticket = await _ticket(server, page)
+        ticket = await server.ticket(page)
         browser = await held.enter_async_context(browsing(program)) if program and ticket else None
         cursor = await server.head()
         chance = random.Random(SEED)
@@ -79,13 +79,6 @@ async def run(server: Server) -> AsyncIterator[Run]:
             },
             restarted=server.program is not None,
         )
-
-
-async def _ticket(server: Server, page: str) -> str:
-    """Return a ticket for the page, or nothing where the server does not let its origin in."""
-    headers = {"authorization": f"Bearer {server.token}"}
-    async with server.http.post(f"{server.url}/v1/stream_tickets", json={"origin": page}, headers=headers) as answer:
-        return str((await answer.json())["ticket"]) if answer.status == 201 else ""
 
 
 @pytest.mark.parametrize("name", CLIENTS)
