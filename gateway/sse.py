@@ -109,8 +109,6 @@ class EventStream(EventSourceResponse):
         """Write several feeds: whatever each has next, in turns, so that none waits for another."""
         services, told = self._services, _Told([each.cursor for each in starts])
         services.metrics.streams.labels("sse").inc()
-        loop = asyncio.get_running_loop()
-        steps: dict[asyncio.Task[Step | None], int] = {}
         try:
             with ExitStack() as watched:
                 first = b"retry: %d\n" % services.stream.retry_ms
@@ -120,30 +118,43 @@ class EventStream(EventSourceResponse):
                         first += _block(replace(start.reset, subscription=place.name), told.cursor())
                     first += _block(place.ready(start), told.cursor())
                 yield first
-                steps = {loop.create_task(place.step()): at for at, place in enumerate(self._places)}
-                while steps:
-                    done, _ = await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
-                    for task in sorted(done, key=steps.__getitem__):
-                        at, step = steps.pop(task), task.result()
-                        if step is None:
-                            return
+                async with aclosing(self._steps()) as steps:
+                    async for at, step, last in steps:
                         if not isinstance(step, Closing):
                             yield self._said(at, step, told)
-                            steps[loop.create_task(self._places[at].step())] = at
                             continue
                         # What ends for its credential ends alone; all else is the connection's end.
                         alone = not step.reconnect
                         if alone:
                             yield _block(step, told.cursor())
-                        if not (alone and steps):
+                        if last or not alone:
                             whole = replace(step, subscription=UNSET, cursor=told.cursor())
                             yield b"retry: %d\n" % step.retry_ms + _block(whole, whole.cursor)
                             return
         finally:
+            services.metrics.streams.labels("sse").dec()
+
+    async def _steps(self) -> AsyncGenerator[tuple[int, Step, bool], None]:
+        """Return what is next in each feed: of which it is, and whether it is the last that goes on; ends with the client.
+
+        What comes next in a feed is asked for when what came before is written.
+        """
+        loop = asyncio.get_running_loop()
+        steps = {loop.create_task(place.step()): at for at, place in enumerate(self._places)}
+        try:
+            while steps:
+                done, _ = await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
+                for task in sorted(done, key=steps.__getitem__):
+                    at, step = steps.pop(task), task.result()
+                    if step is None:
+                        return
+                    yield at, step, not steps
+                    if not isinstance(step, Closing):
+                        steps[loop.create_task(self._places[at].step())] = at
+        finally:
             for task in steps:
                 task.cancel()
             await asyncio.gather(*steps, return_exceptions=True)
-            services.metrics.streams.labels("sse").dec()
 
     def _said(self, at: int, step: Taken | Checkpoint | Expiring, told: _Told) -> bytes:
         """Return what one of several feeds has next, and note how far the client is in it then."""
