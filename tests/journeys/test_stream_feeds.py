@@ -140,7 +140,7 @@ async def test_a_connection_of_several_feeds_cut_at_any_byte_resumes_them_all(
                 cursor = stream.cursor or cursor
             cuts += 1
     await posting
-    assert sorted_out(found) == {name_of(each): await each.feed() for each in (one, other)}
+    assert sorted_out(found) == {name_of(each): await each.feed() for each in sites[:2]}
     assert cuts > 10, "hardly anything was cut"
 
 
