@@ -5,7 +5,7 @@
 The entries are posted by the engine and become deliveries by the relay, on PostgreSQL, to three endpoints; then what became of them is
 written by SQL, as if they had been sent: nearly all delivered, one in a hundred given up, a few waiting. A browser without
 a window opens each page, signed in, on the cores that serve it. Printed are medians of the first contentful paint and of
-the server's own time (from the request to the first byte).
+the server's own time (from the request to the first byte); first of a page of one word: what the machine takes to paint at all.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ async def _visit(serving: Serving, people: list[Person], visits: int, only: str)
     async with browsing() as browser, window(browser, url) as full, window(browser, url) as empty:
         for person, seen in zip(people, (full, empty), strict=True):
             await seen.sign_in(person.email, person.password)
-        lines: list[Line] = []
+        nothing = [[await _look(seen.page, f"{url}/healthz") for _ in range(visits)] for seen in (full, empty)]
+        lines = list(_lines("a page of one word", *nothing))
         for name in people[0].pages:
             if only not in name:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, get_args
 
 import msgspec
@@ -52,13 +53,16 @@ async def list_page(visit: Visit) -> Response:
     if searched is not None and is_id(searched) and await _is_delivery(visit, searched):
         return redirect(f"/portal/deliveries/{searched}")
     cursor = asked.get("cursor")
-    found, has_more = await read(visit, asked, None if cursor is None else parse_page_cursor(cursor))
+    (found, has_more), choices = await asyncio.gather(
+        read(visit, asked, None if cursor is None else parse_page_cursor(cursor)),
+        _choices(visit, asked.get("endpoint_id")),
+    )
     return page(
         visit,
         "deliveries.html",
         deliveries=found,
         urls=await endpoint_urls(visit, found),
-        choices=await _choices(visit, asked.get("endpoint_id")),
+        choices=choices,
         asked=asked,
         states=get_args(DeliveryStatus),
         types=sorted(EVENT_TYPES),
@@ -134,16 +138,19 @@ async def delivery_page(visit: Visit) -> Response:
     delivery = await services.log.delivery(site, delivery_id, include_event=True)
     body = _event(delivery)
     envelope = _envelope.decode(body)
+    endpoint, story, attempts = await asyncio.gather(
+        _endpoint(visit, delivery.endpoint_id), story_of(visit, envelope), _attempts(visit, delivery_id)
+    )
     return page(
         visit,
         "delivery.html",
         delivery=delivery,
-        endpoint=await _endpoint(visit, delivery.endpoint_id),
+        endpoint=endpoint,
         envelope=envelope,
         body=body,
-        story=await story_of(visit, envelope),
+        story=story,
         start=began_at(envelope),
-        attempts=await _attempts(visit, delivery_id),
+        attempts=attempts,
         swapped=False,
     )
 

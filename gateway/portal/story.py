@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -37,17 +38,19 @@ class Story:
 
 async def story_of(visit: Visit, envelope: Envelope) -> Story:
     """Return what led to an event."""
-    about = [envelope]
-    entry = None
-    if envelope.resource.type in _ABOUT_ENTRIES:
-        about, entry = await events_of(visit, envelope.resource.id), await _entry(visit, envelope.resource.id)
+    if envelope.resource.type not in _ABOUT_ENTRIES:
+        requests = _requests([envelope, *await _beside(visit, envelope)])
+        return Story(entry=None, accounts={}, made_by=None, told_by=_behind(envelope, requests))
+    about, entry, beside = await asyncio.gather(
+        events_of(visit, envelope.resource.id), _entry(visit, envelope.resource.id), _beside(visit, envelope)
+    )
     first = about[0] if about else envelope
-    beside = [*await _beside(visit, envelope), *([] if first is envelope else await _beside(visit, first))]
-    found = {each.id: each for each in (*about, *beside, envelope)}
-    requests = {each.request_id: each for each in origins_of(list(found.values()))}
+    near = first.id == envelope.id or any(each.id == first.id for each in beside)
+    accounts, before = await asyncio.gather(_accounts(visit, entry), _nothing() if near else _beside(visit, first))
+    requests = _requests([*about, *beside, *before, envelope])
     return Story(
         entry=entry,
-        accounts={} if entry is None else await _accounts(visit, entry),
+        accounts=accounts,
         made_by=None if entry is None else _behind(first, requests),
         told_by=_behind(envelope, requests),
     )
@@ -56,8 +59,7 @@ async def story_of(visit: Visit, envelope: Envelope) -> Story:
 async def events_of(visit: Visit, resource_id: str) -> list[Envelope]:
     """Return the first events about a resource, in the feed's order."""
     wanted = EventFilter(resource_id=resource_id)
-    start, _ = await visit.services.engine.start(visit.site)
-    found, _, _ = await visit.services.engine.read_matching(visit.site, start.sequence, TOLD, wanted)
+    found, _, _ = await visit.services.engine.read_matching(visit.site, 0, TOLD, wanted)
     return _read(found)
 
 
@@ -74,9 +76,20 @@ async def _entry(visit: Visit, entry_id: str) -> Entry | None:
         return None
 
 
-async def _accounts(visit: Visit, entry: Entry) -> dict[str, Account]:
+async def _accounts(visit: Visit, entry: Entry | None) -> dict[str, Account]:
+    if entry is None:
+        return {}
     ids = sorted({line.account_id for line in entry.lines})
     return {each.id: each for each in (await visit.services.engine.ask(visit.site, queries.accounts_named, ids)).value}
+
+
+async def _nothing() -> list[Envelope]:
+    return []
+
+
+def _requests(told: Sequence[Envelope]) -> dict[str, Origin]:
+    found = {each.id: each for each in told}
+    return {each.request_id: each for each in origins_of(list(found.values()))}
 
 
 def _behind(envelope: Envelope, requests: dict[str, Origin]) -> Origin | None:
