@@ -177,8 +177,9 @@ def read_before(
     *,
     type_: str | None = None,
     resource_id: str | None = None,
+    correlation_id: str | None = None,
 ) -> list[FeedEvent]:
-    """Return at most `limit` events with a smaller sequence, the newest first; of one type or one resource if given."""
+    """Return at most `limit` events with a smaller sequence, the newest first; of one type, resource, correlation if given."""
     query = (
         _EVENT.where(events.c.site_id == site_id, events.c.sequence < before)
         .order_by(events.c.sequence.desc())
@@ -188,6 +189,8 @@ def read_before(
         query = query.where(events.c.type == type_)
     if resource_id is not None:
         query = query.where(events.c.resource_id == resource_id)
+    if correlation_id is not None:
+        query = query.where(events.c.correlation_id == correlation_id)
     return [_event(row) for row in conn.execute(query)]
 
 

@@ -256,13 +256,16 @@ class Engine:
         *,
         type_: str | None = None,
         resource_id: str | None = None,
+        correlation_id: str | None = None,
     ) -> tuple[list[FeedEvent], Head]:
         """Return events before a sequence (the newest where there is none), newest first, and the head, from one snapshot."""
 
         def read(conn: Connection) -> tuple[list[FeedEvent], Head]:
             head, earliest = self._place(conn, site, None)
             start = head.sequence + 1 if before is None else before
-            found = feed.read_before(conn, site.id, start, limit, type_=type_, resource_id=resource_id)
+            found = feed.read_before(
+                conn, site.id, start, limit, type_=type_, resource_id=resource_id, correlation_id=correlation_id
+            )
             return [event for event in found if event.sequence > earliest], head
 
         return await self._read(site, read)

@@ -22,6 +22,7 @@ from gateway.problems import Problem
 
 SIGN_IN: Final = "/portal/sign-in"
 HOME: Final = "/portal"
+ENVIRONMENTS: Final = frozenset({"sandbox", "production"})
 FORM_TOKEN: Final = "form_token"  # noqa: S105 - the field's name
 FORM_TOKEN_HEADER: Final = "x-form-token"  # noqa: S105 - the header's name
 
@@ -117,7 +118,10 @@ async def turn(visit: Visit) -> Response:
     try:
         await visit.services.sessions.turn(visit.session, visit.form.text("environment"))
     except SiteUnknown:
-        raise NotFound("environment", visit.form.text("environment")[:20]) from None
+        wanted = visit.form.text("environment")
+        if wanted not in ENVIRONMENTS:
+            raise NotFound("environment", wanted[:20]) from None
+        return page(visit, "no_environment.html", status=404, environment=wanted)
     return redirect(HOME)
 
 

@@ -67,7 +67,7 @@ async def _by_request(visit: Visit, request_id: str) -> str | None:
 
 
 async def _by_reference(visit: Visit, text: str) -> str | None:
-    """Return what has this external id, or else the deliveries with this correlation id."""
+    """Return what has this external id, or else the deliveries or the newest event with this correlation id."""
     engine, site = visit.services.engine, visit.site
     named = Selection(limit=1, equals={"external_id": text})
     entries = (await engine.ask(site, queries.list_entries, named)).value.items
@@ -77,4 +77,7 @@ async def _by_reference(visit: Visit, text: str) -> str | None:
     if accounts:
         return f"/portal/accounts/{accounts[0].id}"
     correlated = await visit.services.log.deliveries(site, DeliveryFilter(correlation_id=text), limit=1)
-    return f"/portal/deliveries?{urlencode({'q': text})}" if correlated.data else None
+    if correlated.data:
+        return f"/portal/deliveries?{urlencode({'q': text})}"
+    events, _ = await engine.events_before(site, None, 1, correlation_id=text)
+    return f"/portal/events/{events[0].id}" if events else None

@@ -210,7 +210,7 @@ async def test_every_page_of_a_furnished_site_can_be_opened(
     ]
     for path in paths:
         answer = await browser.get(path)
-        assert answer.status_code == (303 if path == "/portal/sign-in" else 200), (path, answer.text)
+        assert answer.status_code == (303 if path in {"/portal/sign-in", "/portal/find"} else 200), (path, answer.text)
     older = re.search(r'href="(/portal/deliveries\?cursor=[^"]+)"', (await browser.get("/portal/deliveries")).text)
     assert older is not None
     assert (await browser.get(older[1])).status_code == 200
@@ -299,6 +299,16 @@ async def test_a_token_of_the_explorer_has_the_chosen_scopes_and_ends_with_the_s
     assert (await anonymous.post("/v1/ledgers", json={"name": "x"}, headers=bearer)).status_code == 403
     assert (await browser.post("/portal/sign-out", data=form, headers=SAME_ORIGIN)).status_code == 303
     assert (await anonymous.get("/v1/ledgers", headers=bearer)).status_code == 401
+
+
+async def test_turning_to_an_environment_that_is_not_there_says_how_it_is_made(browser: httpx2.AsyncClient) -> None:
+    """The session looks at what it looked at before."""
+    form = {"form_token": await form_token(browser), "environment": "production"}
+    answer = await browser.post("/portal/environment", data=form, headers=SAME_ORIGIN)
+    assert (answer.status_code, "--environment production" in answer.text) == (404, True)
+    answer = await browser.post("/portal/environment", data={**form, "environment": "<b>"}, headers=SAME_ORIGIN)
+    assert answer.status_code == 404
+    assert form["form_token"] == await form_token(browser)
 
 
 async def test_the_explorer_makes_no_token_for_production(

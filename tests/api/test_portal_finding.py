@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from starlette.types import ASGIApp
 
+from delivery.relay import Relay
 from gateway.portal.deliveries import ENDPOINTS_OFFERED
 from gateway.portal.table import PAGES
 from gledger.parts import Parts
@@ -47,6 +48,14 @@ async def test_any_id_leads_to_what_it_is(browser: httpx2.AsyncClient, site: Ope
     assert asked.headers["location"] == f"/portal/events/{event['id']}"
     named = await browser.get("/portal/find", params={"q": "invoice 7/2026"})
     assert named.headers["location"] == f"/portal/entries/{posted.json()['id']}"
+    await site.client.post("/v1/ledgers", json={"name": "Later"}, headers={"correlation-id": "told-to-nobody"})
+    told = await browser.get("/portal/find", params={"q": "told-to-nobody"})
+    assert told.headers["location"].startswith("/portal/events/")
+    deliveries = await browser.get("/portal/find", params={"q": "order-7&x=1"})
+    assert deliveries.headers["location"].startswith("/portal/events/")
+    await Relay(parts.databases, clock=parts.clock, ids=parts.ids).run(site.site)
+    deliveries = await browser.get("/portal/find", params={"q": "order-7&x=1"})
+    assert deliveries.headers["location"] == "/portal/deliveries?q=order-7%26x%3D1"
     for nothing in (NOWHERE, "nobody", "0189", EVIL):
         answer = await browser.get("/portal/find", params={"q": nothing})
         assert (answer.status_code, "Nothing found" in answer.text) == (404, True), nothing
