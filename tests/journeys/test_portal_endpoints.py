@@ -208,12 +208,22 @@ async def test_a_disabled_endpoint_is_enabled_by_a_ping_whose_answer_is_shown(
         if await state.inner_text() == "disabled":
             break
     await expect(page.locator(".troubles")).to_contain_text("it answered 410 Gone")
+    await sandbox.ask("POST", "/v1/entries", sandbox.entry())
+    await seen.open("/deliveries?status=skipped")
+    await page.locator("#rows .row-link").first.click()
+    await expect(page.locator("#attempts .trouble")).to_contain_text("Replay this when it is enabled again")
+    await page.get_by_role("link", name="Enable the endpoint to replay").click()
     await page.get_by_role("button", name="Enable").click()
     await expect(page.locator(".troubles")).to_contain_text("the ping that was to enable it failed")
     await expect(page.locator("#test-answer .s5")).to_have_text("500")
     await page.get_by_role("button", name="Enable").click()
     await expect(state).to_have_text("active")
     await expect(page.locator("#test-answer .s2")).to_have_text("200")
+    await page.get_by_role("button", name="Replay what it missed").click()
+    missed = int(await page.locator("[data-count]").inner_text())
+    assert missed >= 1
+    await page.get_by_role("button", name=f"Replay {missed}").click()
+    await expect(page.locator("[data-delivered]")).to_have_text(str(missed))
 
 
 async def test_what_holds_up_an_order_is_shown_and_skipped(sandbox: Sandbox, seen: Window, receiver: Receiver) -> None:
