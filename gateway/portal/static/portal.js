@@ -81,6 +81,19 @@
   });
   window.addEventListener("pageshow", () => all("form.filters :disabled").forEach((each) => { each.disabled = false; }));
 
+  // On a phone a filter that says nothing is folded away: what it filters is the page
+  all("main > form.filters[method=get]").forEach((form) => {
+    if (!narrow.matches || window.location.search) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Filter…";
+    button.className = "fold";
+    button.setAttribute("aria-expanded", "false");
+    form.hidden = true;
+    button.addEventListener("click", () => { form.hidden = !form.hidden; button.setAttribute("aria-expanded", String(!form.hidden)); });
+    form.before(button);
+  });
+
   // Keys
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && event.target.matches("[data-search], .find input")) { event.target.blur(); return; }
@@ -365,7 +378,7 @@
     const [times, values, texts] = JSON.parse(place.dataset.plot);
     const few = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
     const utc = (at) => new Date(at * 1000).toISOString();
-    const tick = (at, step) => (step >= 86400 ? utc(at).slice(5, 10) : step >= 60 ? utc(at).slice(11, 16) : step >= 1 ? utc(at).slice(11, 19) : utc(at).slice(17, 23));
+    const tick = (at, step) => (step >= 86400 ? utc(at).slice(5, 10) : step >= 60 ? utc(at).slice(11, 16) : step >= 1 ? utc(at).slice(11, 19) : utc(at).slice(14, 23));
     const axis = { stroke: colour("--dim"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { stroke: colour("--rule") } };
     const size = () => ({ width: place.clientWidth - 20, height: 230 });
     const plot = new uPlot({
