@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Table, and_, func, select
 
 from engine.balances import EMPTY
 from engine.category_audit import verify_categories
+from engine.entry_audit import verify_entries
 from engine.event_audit import verify_business_events
 from engine.feed import read_head
 from engine.feed_audit import verify_feed
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 PAGE: Final = 1_000
 Progress = Callable[[int], None]
+Part = Callable[[Connection, int, Progress], Finding | None]
 _ACCOUNT_TYPES: Final = ("account.created", "account.updated")
 _LEDGER_TYPES: Final = ("ledger.created", "ledger.updated")
 
@@ -56,41 +58,47 @@ class _Data(msgspec.Struct):
 
 def verify(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
     """Return the first thing that is wrong with a site's books, or None; `progress` is told of rows looked at."""
-    for half in HALVES:
-        found = half(conn, site_id, progress)
+    for part in PARTS:
+        found = part(conn, site_id, progress)
         if found is not None:
             return found
     return None
 
 
-def verify_accounts(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
-    """Return the first thing that is wrong with ledgers, accounts, what stands beside them, and lines along their accounts."""
-    known: dict[str, Known] = {}
+def verify_beside(conn: Connection, site_id: int, _: Progress) -> Finding | None:
+    """Return the first thing that is wrong with ledgers, resources and what is searched by."""
     return (
         _verify_ledgers(conn, site_id)
-        or _verify_accounts(conn, site_id, known)
         or _verify_resources(conn, site_id)
         or _verify_due(conn, site_id)
         or _verify_accepted(conn, site_id)
         or _verify_absent(conn, site_id)
-        or verify_lines(conn, site_id, progress, known)
-        or verify_spans(conn, site_id)
         or verify_categories(conn, site_id, lambda _rows: None)
         or verify_business_events(conn, site_id, lambda _rows: None)
         or verify_metadata(conn, site_id)
     )
 
 
-HALVES: Final = (verify_feed, verify_accounts)
-"""Each holds by itself, over a snapshot of its own: whoever has two connections runs both at once."""
+def verify_accounts(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
+    """Return the first thing that is wrong with accounts, with lines along them, or with the spans made of those."""
+    known: dict[str, Known] = {}
+    return (
+        _verify_accounts(conn, site_id, known)
+        or verify_lines(conn, site_id, progress, known)
+        or verify_spans(conn, site_id)
+    )
+
+
+PARTS: Final[Sequence[Part]] = (verify_feed, verify_entries, verify_beside, verify_accounts)
+"""Each holds by itself, over a snapshot of its own: whoever has several connections runs them at once."""
 
 
 def rows_to_look_at(conn: Connection, site_id: int) -> int:
-    """Return how many rows `verify` will tell of: events, and lines as far as the balances tell their number."""
+    """Return how many rows `verify` will tell of: events, and lines, which it looks at twice, as the balances tell their number."""
     changes = select(func.sum(balances.c.lock_version)).where(balances.c.site_id == site_id)
     of_accounts = select(func.count()).where(balances.c.site_id == site_id)
     told = int(conn.execute(changes).scalar() or 0) - conn.execute(of_accounts).scalar_one()
-    return read_head(conn, site_id).sequence + told
+    return read_head(conn, site_id).sequence + 2 * told
 
 
 def _verify_ledgers(conn: Connection, site_id: int) -> Finding | None:

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from auth import store as credentials
-from engine.audit import HALVES, rows_to_look_at
+from engine.audit import PARTS, Part, rows_to_look_at
 from engine.databases import Database, Site
 from engine.errors import SiteUnknown
 from engine.finding import Finding
+from gledger import memory
 from gledger.parts import open_control, open_databases
 from gledger.settings import Settings
 
@@ -22,6 +23,7 @@ async def verify_sites(settings: Settings, organization: str | None, environment
     """Verify the sites that match; return 0 where all is well, 1 where something is wrong or nothing matched."""
     control = open_control(settings, writer=False)
     databases = open_databases(settings, writer=False)
+    memory.settle()
     try:
         found = await control.read(credentials.list_sites)
         sites = [
@@ -60,14 +62,12 @@ async def _verify_one(site: Site, database: Database) -> Finding | None:
         try:
             total = await database.read(lambda conn: rows_to_look_at(conn, site.id), site_id=site.id)
             task = progress.add_task(f"{site.organization}/{site.environment}", total=total)
-            found = await asyncio.gather(
-                *(
-                    database.read(
-                        partial(half, site_id=site.id, progress=partial(progress.advance, task)), site_id=site.id
-                    )
-                    for half in HALVES
-                )
-            )
+            looked_at = partial(progress.advance, task)
+
+            async def ask(part: Part) -> Finding | None:
+                return await database.read(lambda conn: part(conn, site.id, looked_at), site_id=site.id)
+
+            found = await asyncio.gather(*map(ask, PARTS))
             return next((each for each in found if each is not None), None)
         except SiteUnknown:
             return Finding(table="feeds", row=f"site {site.id}", detail="the site has no feed")
