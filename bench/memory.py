@@ -2,7 +2,7 @@
 
 One gateway on a durable PostgreSQL, and a schedule of requests over what a gateway keeps anything of: entries with new keys and
 metadata, batches, reservations, changed accounts, dry runs, balances now and in time, lists by ever other filters. Its
-resident memory is read every second. Printed are the means of ten stretches and the slope of a line through what was read
+resident memory is read again and again. Printed are the means of ten stretches and the slope of a line through what was read
 after the first quarter, in which connections, statements and caches come to their size. The books are verified.
 """
 
@@ -95,11 +95,11 @@ def mixed(bearer: Bearer, ids: list[str]) -> Maker:
 
 
 class Watch:
-    """Reads what a process uses every second, as long as the block lasts."""
+    """Reads what a process uses again and again, as long as the block lasts."""
 
-    def __init__(self, pid: int) -> None:
-        """Take whose."""
-        self._pid = pid
+    def __init__(self, pid: int, every_s: float) -> None:
+        """Take whose, and how often."""
+        self._pid, self._every_s = pid, every_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.found: list[Usage] = []
@@ -115,7 +115,7 @@ class Watch:
     def _run(self) -> None:
         while not self._over.is_set():
             self.found.append(usage(self._pid))
-            self._over.wait(1.0)
+            self._over.wait(self._every_s)
 
 
 def measure(base: Ground, seconds: float, rate_per_s: float) -> list[Line]:
@@ -124,7 +124,7 @@ def measure(base: Ground, seconds: float, rate_per_s: float) -> list[Line]:
         bearer = Bearer(serving.port, base)
         ids = accounts(serving.port, str(bearer), ACCOUNTS)
         make = mixed(bearer, ids)
-        with Watch(serving.pid) as watch:
+        with Watch(serving.pid, min(1.0, seconds / 100)) as watch:
             load: client.Load = uvloop.run(client.paced("127.0.0.1", serving.port, rate_per_s, seconds, make))
     if load.failures:
         raise SystemExit(
