@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from engine.errors import CursorInvalid
 from engine.ids import is_id
+from engine.money import INSTANT_MAX, INSTANT_MIN
 
 HASH_DIGITS: Final = 12
 _FEED: Final = re.compile(r"v1\.([0-9a-f]{1,16})\.(0|[1-9][0-9]{0,18})\.([0-9a-f]{12})\Z")
@@ -20,6 +21,7 @@ _CODE: Final = "c1."
 _CODE_FORM: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]{1,63}\Z")
 _LINE: Final = "l1."
 _PLACE: Final = re.compile(r"(0|[1-9][0-9]{0,17})\Z")
+_EFFECTIVE: Final = "e1."
 _STATEMENT: Final = "s1."
 _TRIAL_BALANCE: Final = "t1."
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})\Z")
@@ -95,6 +97,24 @@ def parse_line_cursor(text: str, length: int) -> LinePlace:
     ):
         raise CursorInvalid("it is no cursor of this list")
     return (*parts[: length - len(numbers)], *map(int, numbers))
+
+
+def effective_cursor(effective_at: int, last_id: str) -> str:
+    """Return the cursor of the page, in a list by effective times, that follows the resource of this time and id."""
+    return f"{_EFFECTIVE}{effective_at}.{last_id}"
+
+
+def parse_effective_cursor(text: str) -> tuple[int, str]:
+    """Read the cursor of a list by effective times; raises CursorInvalid."""
+    number, _, last_id = text.removeprefix(_EFFECTIVE).partition(".")
+    if (
+        not text.startswith(_EFFECTIVE)
+        or not _NUMBER.match(number)
+        or not INSTANT_MIN <= int(number) <= INSTANT_MAX
+        or not is_id(last_id)
+    ):
+        raise CursorInvalid("it is no cursor of a list by effective times")
+    return int(number), last_id
 
 
 class StatementPlace(NamedTuple):

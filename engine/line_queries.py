@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Select, and_, select, true
 
 from engine import listing, store
 from engine.cursors import LinePlace, line_cursor, parse_line_cursor
+from engine.listing import Order
 from engine.queries import BOUNDS, Page
 from engine.rows import LineRow
 from engine.schema import accounts, entries, lines
 from engine.shapes import LedgerLine, ledger_line_of
-
-LOOKED_AT: Final = 2_000
-"""How many lines a step looks at."""
-STEPS: Final = 5
-"""How many steps a page takes at most."""
 
 _KEY: Final = ("entry_id", "version", "position")
 
@@ -53,74 +50,33 @@ class LineSelection:
         return found
 
     @property
-    def key(self) -> tuple[str, ...]:
-        """Return the columns that lines are ordered by."""
-        return _KEY if self.account_id is None else ("account_lock_version",)
-
-    def order(self, columns: Any) -> list[ColumnElement[Any]]:
+    def order(self) -> Order:
         """Return the order of lines."""
-        return [listing.ordered(columns[name], ascending=self.ascending) for name in self.key]
-
-    def place_of(self, row: LineRow) -> LinePlace:
-        """Return where a line stands in the order."""
-        return tuple(row[name] for name in self.key)  # type: ignore[literal-required]
-
-    def later(self, place: LinePlace | None) -> list[ColumnElement[bool]]:
-        """Return the conditions that lines come after a place: the first one is what an index knows."""
-        if place is None:
-            return []
-        columns = [lines.c[name] for name in self.key]
-        first, *_ = columns
-        reached = first >= place[0] if self.ascending else first <= place[0]
-        ways = []
-        for depth, column in enumerate(columns):
-            same = [each == value for each, value in zip(columns[:depth], place, strict=False)]
-            ways.append(and_(*same, *listing.beyond(column, place[depth], ascending=self.ascending)))
-        return [reached, or_(*ways)]
+        return Order(
+            key=_KEY if self.account_id is None else ("account_lock_version",),
+            ascending=self.ascending,
+        )
 
 
 def list_lines(conn: Connection, site_id: int, wanted: LineSelection) -> Page[LedgerLine]:
     """Return a page of lines."""
-    place = None if wanted.cursor is None else parse_line_cursor(wanted.cursor, len(wanted.key))
+    order = wanted.order
+    place = None if wanted.cursor is None else parse_line_cursor(wanted.cursor, len(order.key))
     if wanted.account_id is not None and conn.execute(_owners(conn, site_id, wanted)).first() is None:
         return Page(items=[], next_cursor=None)
-    found: list[LineRow] = []
-    for _ in range(STEPS):
-        rows, place = _step(conn, site_id, wanted, place, wanted.limit + 1 - len(found))
-        found += rows
-        if len(found) > wanted.limit or place is None:
-            break
-    shown = found[: wanted.limit]
-    if len(found) > wanted.limit:
-        place = wanted.place_of(shown[-1])
+    matching = wanted.matching if wanted.equals or wanted.bounds else None
+    following = partial(_next, conn, site_id, wanted)
+    rows, place = listing.looked_through(conn, order, following, matching, place, wanted.limit)
+    shown = [cast("LineRow", row) for row in rows]
     owners = {row["id"]: row for row, _ in store.accounts_by_id(conn, site_id, {row["account_id"] for row in shown})}
     items = [ledger_line_of(row, owners[row["account_id"]]) for row in shown]
     return Page(items=items, next_cursor=None if place is None else line_cursor(place))
 
 
-def _step(
-    conn: Connection, site_id: int, wanted: LineSelection, place: LinePlace | None, limit: int
-) -> tuple[list[LineRow], LinePlace | None]:
-    """Return the next lines that match, and the place up to which was looked: None where nothing comes after it."""
-    choosy = bool(wanted.equals or wanted.bounds)
-    at_once = LOOKED_AT if choosy else limit
-    some = _next(conn, site_id, wanted, place, at_once).subquery()
-    query = select(some).where(*wanted.matching(some.c)).order_by(*wanted.order(some.c)).limit(limit)
-    rows = [cast("LineRow", dict(row)) for row in conn.execute(query).mappings()]
-    if len(rows) == limit:
-        return rows, wanted.place_of(rows[-1])
-    if not choosy:
-        return rows, None
-    end = select(*(some.c[name] for name in wanted.key)).order_by(*wanted.order(some.c)).offset(at_once - 1).limit(1)
-    last = conn.execute(end).first()
-    return rows, None if last is None else tuple(last)
-
-
 def _next(conn: Connection, site_id: int, wanted: LineSelection, place: LinePlace | None, limit: int) -> Select[Any]:
     """Return the query of the next lines of the wanted accounts, each way by its index."""
-    columns = lines.c
-    later = wanted.later(place)
-    here = (columns.site_id == site_id, *later)
+    columns, order = lines.c, wanted.order
+    here = (columns.site_id == site_id, *order.after(columns, place))
     postgresql = conn.dialect.name == "postgresql"
     if wanted.account_id is not None:
         query = select(lines).where(*here, columns.account_id == wanted.account_id)
@@ -128,24 +84,24 @@ def _next(conn: Connection, site_id: int, wanted: LineSelection, place: LinePlac
         # Apart from their order, lest they be looked for in it.
         of_them = select(lines).where(*here, listing.within(columns.account_id, _owners(conn, site_id, wanted)))
         found = of_them.offset(0).subquery() if postgresql else of_them.subquery()
-        return select(found).order_by(*wanted.order(found.c)).limit(limit)
+        return select(found).order_by(*order.by(found.c)).limit(limit)
     elif wanted.ledger_id is not None:
         entry = select(entries.c.id).where(entries.c.site_id == site_id, entries.c.ledger_id == wanted.ledger_id)
         if place is not None:
             entry = entry.where(entries.c.id >= place[0] if wanted.ascending else entries.c.id <= place[0])
         booked = entry.order_by(listing.ordered(entries.c.id, ascending=wanted.ascending)).subquery()
         if postgresql:
-            of_each = select(lines).where(*here, columns.entry_id == booked.c.id).order_by(*wanted.order(columns))
+            of_each = select(lines).where(*here, columns.entry_id == booked.c.id).order_by(*order.by(columns))
             line = of_each.offset(0).lateral()
             query, of_line = select(line).select_from(booked.join(line, true())), line.c
         else:
             joined = booked.join(lines, and_(columns.site_id == site_id, columns.entry_id == booked.c.id))
             query, of_line = select(lines).select_from(joined).where(*here), columns
         first = listing.ordered(booked.c.id, ascending=wanted.ascending)
-        return query.order_by(first, *wanted.order(of_line)[1:]).limit(limit)
+        return query.order_by(first, *order.by(of_line)[1:]).limit(limit)
     else:
         query = select(lines).where(*here)
-    return query.order_by(*wanted.order(columns)).limit(limit)
+    return query.order_by(*order.by(columns)).limit(limit)
 
 
 def _owners(conn: Connection, site_id: int, wanted: LineSelection) -> Select[Any]:

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import ge, gt, le, lt
 from typing import Any, Final, Generic, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, select, union_all
 
 from engine import listing, store
 from engine.balances import Totals
 from engine.category_store import accounts_below
-from engine.cursors import page_cursor, parse_page_cursor, parse_position_cursor
+from engine.cursors import (
+    effective_cursor,
+    page_cursor,
+    parse_effective_cursor,
+    parse_page_cursor,
+    parse_position_cursor,
+)
 from engine.errors import NotFound
-from engine.rows import AccountRow, EntryRow, LedgerRow, LineRow
+from engine.listing import Order, Place
+from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow
 from engine.schema import accounts, entries, ledgers, lines
 from engine.shapes import (
     Account,
@@ -57,6 +65,8 @@ class Selection:
     account_metadata: Mapping[str, str] = field(default_factory=dict)
     ascending: bool = False
     """Whether the oldest come first."""
+    by_effect: bool = False
+    """Whether the order is that of effective times: of entries only."""
 
 
 def ledger(conn: Connection, site_id: int, ledger_id: str) -> Ledger:
@@ -117,9 +127,77 @@ def list_entries(
     account_id: str | None = None,
     category_id: str | None = None,
 ) -> Page[Entry]:
-    """Return a page of entries, only those with a line on an account, or in a category, where one is given."""
+    """Return a page of entries, only those with a line on an account, or in a category, where one is given.
+
+    What no index narrows is looked for among a bounded number of entries, so that a page may hold few and say that there is more.
+    """
     lists = touching(conn, site_id, wanted, account_id, category_id)
-    return page_of(_entries(conn, site_id, selected(conn, entries, site_id, wanted, touching=lists)), wanted)
+    if not wanted.by_effect and (wanted.metadata or lists):
+        return page_of(_entries(conn, site_id, selected(conn, entries, site_id, wanted, touching=lists)), wanted)
+    place: Place | None = None
+    if wanted.cursor is not None:
+        place = parse_effective_cursor(wanted.cursor) if wanted.by_effect else (parse_page_cursor(wanted.cursor),)
+    go_on = partial(following, conn, site_id, wanted, lists)
+    unnarrowed = {*wanted.equals, *wanted.bounds} - _narrowing(wanted)
+    matching = partial(_conditions, wanted) if unnarrowed else None
+    rows, end = listing.looked_through(conn, order_of(wanted), go_on, matching, place, wanted.limit)
+    items = _shown(conn, site_id, [cast("EntryRow", row) for row in rows])
+    if end is None:
+        return Page(items=items, next_cursor=None)
+    return Page(items=items, next_cursor=effective_cursor(*end) if wanted.by_effect else page_cursor(*end))
+
+
+_DEAD: Final = ("archived", "rejected")
+
+
+def _narrowing(wanted: Selection) -> set[str]:
+    """Return what of a selection of entries an index narrows, in its order."""
+    if "external_id" in wanted.equals:
+        return {"external_id"}
+    if wanted.by_effect:
+        return {"effective_at"}
+    return {"status"} if wanted.equals.get("status", "posted") != "posted" else {"ledger_id"}
+
+
+def order_of(wanted: Selection) -> Order:
+    """Return the order of a list of entries."""
+    return Order(key=("effective_at", "id") if wanted.by_effect else ("id",), ascending=wanted.ascending)
+
+
+def following(
+    conn: Connection,
+    site_id: int,
+    wanted: Selection,
+    touching: Sequence[Select[Any]],
+    place: Place | None,
+    limit: int,
+) -> Select[Any]:
+    """Return the query of so many entries after a place, each way by its index."""
+    columns, order, by = entries.c, order_of(wanted), _narrowing(wanted)
+    here = [columns.site_id == site_id, *order.after(columns, place)]
+    gathered = bool(touching or wanted.metadata)
+    if "external_id" in by:
+        of_them = (columns.site_id == site_id, columns.external_id == wanted.equals["external_id"])
+        named = (select(columns.id).where(*of_them, columns.status.in_(some)) for some in (LIVE_STATUSES, _DEAD))
+        here.append(listing.within(columns.id, union_all(*named)))
+        gathered = True
+    elif "status" in by:
+        here += (columns.status == wanted.equals["status"], columns.status != "posted")
+    elif "ledger_id" in by and "ledger_id" in wanted.equals:
+        here.append(columns.ledger_id == wanted.equals["ledger_id"])
+    elif "effective_at" in by:
+        here += [
+            BOUNDS[operator](columns.effective_at, at) for operator, at in wanted.bounds.get("effective_at", {}).items()
+        ]
+    here += (listing.has_line(entries, site_id, accounts_) for accounts_ in touching)
+    if wanted.metadata:
+        here.append(listing.within(columns.id, listing.described(conn, entries, site_id, wanted.metadata)))
+    if not gathered:
+        return select(entries).where(*here).order_by(*order.by(columns)).limit(limit)
+    # Found by themselves and then ordered, lest they be looked for in the order.
+    some = select(entries).where(*here)
+    found = (some.offset(0) if conn.dialect.name == "postgresql" else some).subquery()
+    return select(found).order_by(*order.by(found.c)).limit(limit)
 
 
 def touching(
@@ -145,7 +223,10 @@ def account_row(conn: Connection, site_id: int, account_id: str) -> tuple[Accoun
 
 
 def _entries(conn: Connection, site_id: int, query: Select[Any]) -> list[Entry]:
-    rows = [cast("EntryRow", row) for row in conn.execute(query).mappings()]
+    return _shown(conn, site_id, [cast("EntryRow", row) for row in conn.execute(query).mappings()])
+
+
+def _shown(conn: Connection, site_id: int, rows: Sequence[EntryRow]) -> list[Entry]:
     found = store.lines_of_entries(conn, site_id, ((row["id"], row["lines_version"]) for row in rows)) if rows else {}
     unmoved = [row["id"] for row in rows if row["status"] in {"accepted", "rejected"}]
     accepted = store.acceptances_of(conn, site_id, unmoved) if unmoved else {}
@@ -164,20 +245,24 @@ def selected(
 
     `touching` are accounts: only what has lines on one of each is wanted, by its own id among those of entries.
     """
-    conditions: list[ColumnElement[bool]] = [table.c[name] == value for name, value in wanted.equals.items()]
-    for name, bounds in wanted.bounds.items():
-        conditions += [BOUNDS[operator](table.c[name], value) for operator, value in bounds.items()]
     return listing.page(
         conn,
         table,
         site_id,
-        [*conditions, *narrowed],
+        [*_conditions(wanted, table.c), *narrowed],
         after=None if wanted.cursor is None else parse_page_cursor(wanted.cursor),
         ascending=wanted.ascending,
         limit=wanted.limit + 1,
         pairs=wanted.metadata,
         touching=touching,
     )
+
+
+def _conditions(wanted: Selection, columns: Any) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [columns[name] == value for name, value in wanted.equals.items()]
+    for name, bounds in wanted.bounds.items():
+        found += [BOUNDS[operator](columns[name], value) for operator, value in bounds.items()]
+    return found
 
 
 BOUNDS: Final[Mapping[str, Callable[[Any, int], ColumnElement[bool]]]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}

@@ -43,6 +43,8 @@ IDEMPOTENCY_SLOTS: Final = 16
 """Idempotency keys live in slots by day, so that the index of random keys that a day writes to stays small."""
 
 _LIVE: Final = text("external_id IS NOT NULL AND status IN ('accepted', 'pending', 'posted')")
+_FORMER: Final = text("external_id IS NOT NULL AND status IN ('archived', 'rejected')")
+_UNPOSTED: Final = text("status <> 'posted'")
 _ACTIVE: Final = text("status = 'active'")
 _PURPOSEFUL: Final = text("purpose IS NOT NULL")
 _NAMED: Final = text("external_id IS NOT NULL")
@@ -195,6 +197,11 @@ entries: Final = Table(
     PrimaryKeyConstraint("site_id", "id"),
     Index("uq_entries_external_id", "site_id", "external_id", unique=True, postgresql_where=_LIVE, sqlite_where=_LIVE),
     Index("ix_entries_ledger", "site_id", "ledger_id", "id"),
+    Index("ix_entries_effective", "site_id", "effective_at", "id"),
+    # Most are posted, and are found among all.
+    Index("ix_entries_status", "site_id", "status", "id", postgresql_where=_UNPOSTED, sqlite_where=_UNPOSTED),
+    # Those that hold their external id no more.
+    Index("ix_entries_external_id", "site_id", "external_id", postgresql_where=_FORMER, sqlite_where=_FORMER),
 )
 
 # A change of a pending entry adds a version of its lines; nothing changes or removes a line.

@@ -7,7 +7,7 @@ from typing import Final, get_args
 from engine import fx_shapes, hold_shapes, shapes
 from engine.balances import Direction
 from gateway import bodies, entries, entry_bodies, fx_rates, hold_bodies, holds, ledgers, wire
-from gateway.query import ACCOUNT_METADATA, CREATED, METADATA, PAGED, Parameter
+from gateway.query import ACCOUNT_METADATA, CREATED, CURSOR, LIMIT, METADATA, ORDER_OF_ENTRIES, PAGED, Parameter
 from gateway.route import Route
 
 # The table is laid out by hand: what belongs together stands in one line.
@@ -49,7 +49,7 @@ ENTRIES: Final = (
         method="GET", path="/v1/entries", handler=entries.list_entries, tag="Entries", scope="ledger.read",
         answer=shapes.Entry, page=True, feed_cursor=True,
         query=(
-            *PAGED,
+            LIMIT, CURSOR, ORDER_OF_ENTRIES,
             Parameter(name="ledger_id", kind="id", meaning="Only entries of this ledger."),
             Parameter(name="account_id", kind="id", meaning="Only entries with a line on this account."),
             Parameter(

@@ -58,7 +58,7 @@ class Asked:
     @property
     def ascending(self) -> bool:
         """Tell whether the oldest come first."""
-        return self.values.get("order_by") == OLDEST_FIRST
+        return not self.values.get("order_by", "-").startswith("-")
 
     def selection(self, *equals: str) -> Selection:
         """Return what of a list is wanted; the named parameters are columns that must have the value."""
@@ -70,6 +70,7 @@ class Asked:
             bounds=self.bounds,
             account_metadata=self.account_metadata,
             ascending=self.ascending,
+            by_effect=self.values.get("order_by", "").endswith(EARLIEST_FIRST),
         )
 
 
@@ -85,6 +86,16 @@ ORDER: Final = Parameter(
     kind="choice",
     choices=(OLDEST_FIRST, f"-{OLDEST_FIRST}"),
     meaning="`created_at`: the oldest first; `-created_at`, unless given: the newest first.",
+)
+EARLIEST_FIRST: Final = "effective_at"
+ORDER_OF_ENTRIES: Final = Parameter(
+    name="order_by",
+    kind="choice",
+    choices=(*ORDER.choices, EARLIEST_FIRST, f"-{EARLIEST_FIRST}"),
+    meaning=(
+        "`created_at`: the oldest first; `-created_at`, unless given: the newest first; `effective_at` and `-effective_at`: "
+        "by when they take effect."
+    ),
 )
 PAGED: Final = (LIMIT, CURSOR, ORDER)
 """What every list of what was made one after the other takes."""

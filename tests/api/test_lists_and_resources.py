@@ -106,6 +106,19 @@ async def test_a_list_is_the_same_from_either_end(furnished: Furnished, route: R
     assert await every_page(furnished, path) == newest
 
 
+async def test_entries_are_listed_by_when_they_take_effect(furnished: Furnished) -> None:
+    """Either way and in pages; a cursor is of its order only, and no other list knows this one."""
+    client = furnished.opened.client
+    newest = await every_page(furnished, "/v1/entries")
+    latest = await every_page(furnished, "/v1/entries", order_by="-effective_at")
+    assert latest == sorted(newest, key=lambda each: (each["effective_at"], each["id"]), reverse=True)
+    assert await every_page(furnished, "/v1/entries", order_by="effective_at") == latest[::-1]
+    cursor = (await client.get("/v1/entries", params={"limit": 1})).json()["next_cursor"]
+    refused = await client.get("/v1/entries", params={"order_by": "effective_at", "cursor": cursor})
+    assert (refused.status_code, refused.json()["code"]) == (400, "cursor.invalid")
+    assert (await client.get("/v1/accounts", params={"order_by": "effective_at"})).status_code == 422
+
+
 @pytest.mark.parametrize("route", READS, ids=operation_id)
 async def test_a_resource_that_is_unchanged_is_not_sent_again(furnished: Furnished, route: Route) -> None:
     """By its ETag, weak or strong, or by any; one that shows more than its version is always sent."""

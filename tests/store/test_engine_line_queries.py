@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from engine import line_queries
+from engine import line_queries, listing
 from engine.commands import CreateLedger, PostPending, UpdateEntry
 from engine.databases import Database
 from engine.errors import CursorInvalid
@@ -113,7 +113,7 @@ async def test_lines_are_narrowed_by_what_they_are(
     books: Books, looked_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Amount, direction, status, currency, times; however few match in what a step looks at, each is found once."""
-    monkeypatch.setattr(line_queries, "LOOKED_AT", looked_at)
+    monkeypatch.setattr(listing, "LOOKED_AT", looked_at)
     stage = books.stage
     at = stage.clock.advance(seconds=1)
     late = (await stage.run(entry(books.cash, books.sales, 7, status="pending", effective_at=at + 5)))["id"]
@@ -139,8 +139,8 @@ async def test_lines_are_narrowed_by_what_they_are(
 
 async def test_a_page_looks_only_so_far(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing matches in what was looked at, it is empty and says where to go on."""
-    monkeypatch.setattr(line_queries, "LOOKED_AT", 2)
-    monkeypatch.setattr(line_queries, "STEPS", 2)
+    monkeypatch.setattr(listing, "LOOKED_AT", 2)
+    monkeypatch.setattr(listing, "STEPS", 2)
     wanted = LineSelection(bounds={"amount": {"lt": 2}})
     page = (await books.stage.engine.ask(books.stage.site, line_queries.list_lines, wanted)).value
     assert page.items == []

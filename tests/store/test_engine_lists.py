@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from engine import queries, statements
-from engine.commands import PostPending, UpdateAccount, UpdateEntry
+from engine import listing, queries, statements
+from engine.commands import ArchiveEntry, PostPending, UpdateAccount, UpdateEntry
 from engine.databases import Database
 from engine.errors import CursorInvalid, NotFound
 from engine.events import Diagnostics
 from engine.fold import Submission
 from engine.queries import Page, Selection
 from engine.schema import entries
+from tests.fakes.clock import START_US
 from tests.store.engine_stage import OTHER, Stage, entry, make_stage, outcomes
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
@@ -201,6 +202,138 @@ async def test_what_narrows_a_list_is_read_by_its_index(stage: Stage, narrowed: 
         if "metadata" in narrowed:
             assert f"Backward using {key}" in plan if order == "newest" else f"using {key}" in plan, plan
             assert "Sort" not in plan, plan
+
+
+async def every(stage: Stage, limit: int, **wanted: Any) -> list[str]:
+    """Return all entries of a list, page by page."""
+    shown: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await ask(stage, queries.list_entries, limit=limit, cursor=cursor, **wanted)
+        shown += [each.id for each in page.items]
+        assert len(page.items) <= limit
+        cursor = page.next_cursor
+        if cursor is None:
+            return shown
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+async def test_entries_come_in_the_order_of_their_effective_times(
+    stage: Stage, ascending: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of one time by their ids; whatever they are narrowed by, in pages of any size, however little a step looks at."""
+    cash, sales, other = [await stage.account(kind, metadata={"kind": kind}) for kind in ("asset", "revenue", "asset")]
+    made: list[tuple[int, str]] = []
+    kept: dict[str, list[str]] = {"pending": [], "tagged": [], "other": [], "named": []}
+    for number, days in enumerate((3, -2, 0, 3, -2, -2, 5, 1, 0)):
+        at = START_US + days * 86_400_000_000
+        status = "pending" if number % 3 == 0 else "posted"
+        asked = entry(
+            cash if number % 2 else other, sales, 1, effective_at=at, status=status, external_id=f"x{number}",
+            metadata={"n": str(number % 2)},
+        )  # fmt: skip
+        entry_id = (await stage.run(asked))["id"]
+        made.append((at, entry_id))
+        for name, chosen in (("pending", number % 3 == 0), ("tagged", number % 2), ("other", number % 2 == 0)):
+            kept[name] += [entry_id] * bool(chosen)
+        kept["named"] += [entry_id] * (number == 4)
+    in_order = [entry_id for _, entry_id in sorted(made, reverse=not ascending)]
+    late = [entry_id for at, entry_id in sorted(made, reverse=not ascending) if at >= START_US]
+    monkeypatch.setattr(listing, "LOOKED_AT", 2)
+    for limit in (1, 2, 3, 20):
+        for narrowed, found in (
+            ({}, in_order),
+            ({"bounds": {"effective_at": {"gte": START_US}}}, late),
+            ({"equals": {"status": "pending"}}, [each for each in in_order if each in kept["pending"]]),
+            ({"equals": {"ledger_id": stage.ledger_id}}, in_order),
+            ({"equals": {"external_id": "x4"}}, kept["named"]),
+            ({"equals": {"external_id": "x4", "status": "pending"}}, []),
+            ({"metadata": {"n": "1"}}, [each for each in in_order if each in kept["tagged"]]),
+            ({"metadata": {"n": "1"}, "equals": {"status": "pending"}},
+             [each for each in in_order if each in kept["tagged"] and each in kept["pending"]]),
+        ):  # fmt: skip
+            shown = await every(stage, limit, by_effect=True, ascending=ascending, **narrowed)
+            assert shown == found, (limit, narrowed)
+        mine = Selection(by_effect=True, ascending=ascending, limit=limit)
+        by_account = (await stage.engine.ask(stage.site, queries.list_entries, mine, other)).value
+        assert [each.id for each in by_account.items] == [each for each in in_order if each in kept["other"]][:limit]
+
+
+async def test_an_external_id_is_found_whatever_became_of_its_entries(stage: Stage) -> None:
+    """The one that holds it, and those that gave it up."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    first = (await stage.run(entry(cash, sales, 1, status="pending", external_id="x")))["id"]
+    await stage.run(ArchiveEntry(entry_id=first))
+    second = (await stage.run(entry(cash, sales, 1, external_id="x")))["id"]
+    await stage.run(entry(cash, sales, 1, external_id="y"))
+    found = await ask(stage, queries.list_entries, equals={"external_id": "x"})
+    assert [each.id for each in found.items] == [second, first]
+    archived = await ask(stage, queries.list_entries, equals={"external_id": "x", "status": "archived"})
+    assert [each.id for each in archived.items] == [first]
+    paged = await every(stage, 1, equals={"external_id": "x"}, ascending=True)
+    assert paged == [first, second]
+
+
+async def test_a_page_of_entries_looks_only_so_far(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing matches in what was looked at, it is empty and says where to go on."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    made = [(await stage.run(entry(cash, sales, 1, effective_at=START_US + number)))["id"] for number in range(9)]
+    monkeypatch.setattr(listing, "LOOKED_AT", 2)
+    monkeypatch.setattr(listing, "STEPS", 2)
+    wanted: dict[str, Any] = {"bounds": {"effective_at": {"lt": START_US + 2}}}
+    first = await ask(stage, queries.list_entries, **wanted)
+    assert first.items == []
+    assert first.next_cursor is not None
+    assert await every(stage, 50, **wanted) == [made[1], made[0]]
+    assert (await ask(stage, queries.list_entries, by_effect=True, **wanted)).next_cursor is None
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+@pytest.mark.parametrize(
+    ("narrowed", "key"),
+    [
+        ({}, "pk_entries"),
+        ({"by_effect": True}, "ix_entries_effective"),
+        ({"by_effect": True, "bounds": {"effective_at": {"gte": START_US, "lt": START_US + 9}}}, "ix_entries_effective"),
+        ({"by_effect": True, "equals": {"status": "pending"}}, "ix_entries_effective"),
+        ({"equals": {"status": "pending"}}, "ix_entries_status"),
+        ({"equals": {"status": "posted"}}, "pk_entries"),
+        ({"equals": {"ledger_id": NOBODY}}, "ix_entries_ledger"),
+        ({"equals": {"external_id": "x"}}, "uq_entries_external_id"),
+        ({"equals": {"external_id": "x"}}, "ix_entries_external_id"),
+    ],
+)  # fmt: skip
+async def test_entries_are_read_by_the_index_of_their_order(
+    stage: Stage, narrowed: Any, key: str, *, ascending: bool
+) -> None:
+    """Whatever the planner knows of the tables: no page begins by reading a site, the first one or a later one."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    for number in range(40):
+        await stage.run(entry(cash, sales, 1, effective_at=START_US + number, external_id=f"x{number}"))
+    wanted = Selection(limit=5, ascending=ascending, **narrowed)
+    order = queries.order_of(wanted)
+    for place in (None, order.place_of({"effective_at": START_US + 20, "id": NOBODY})):
+
+        def explain(conn: Connection, place: Any = place) -> str:
+            query = queries.following(conn, stage.site.id, wanted, [], place, 6)
+            word = "EXPLAIN QUERY PLAN " if stage.database.dialect == "sqlite" else "EXPLAIN (COSTS OFF) "
+            text_of = str(query.compile(conn, compile_kwargs={"literal_binds": True})).replace("%%", "%")
+            return "\n".join(str(row) for row in conn.exec_driver_sql(word + text_of))
+
+        plan = await stage.read(explain)
+        if stage.database.dialect == "sqlite" and key.startswith("pk_"):
+            key = "sqlite_autoindex_entries"
+        assert key in plan, plan
+        if "external_id" not in str(narrowed):
+            assert "Sort" not in plan, plan
+            assert "TEMP B-TREE" not in plan, plan
+        assert "Seq Scan" not in plan, plan
+        if place is not None and narrowed.get("by_effect"):
+            assert (
+                "ROW(" in plan
+                or "effective_at,id)" in plan.replace(" ", "")
+                or "(site_id=? AND (effective_at,id)" in plan
+            ), plan
 
 
 async def test_bounds_are_kept_to_the_microsecond(stage: Stage) -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from engine.cursors import (
     FeedPlace,
+    effective_cursor,
     feed_cursor,
     page_cursor,
+    parse_effective_cursor,
     parse_feed_cursor,
     parse_page_cursor,
     parse_position_cursor,
@@ -17,6 +19,7 @@ from engine.cursors import (
 from engine.errors import CursorInvalid
 from engine.events import genesis_hash
 from engine.ids import uuid7
+from engine.money import INSTANT_MAX, INSTANT_MIN
 
 
 @pytest.mark.parametrize("sequence", [0, 1, 42, 2**63 - 1])
@@ -73,3 +76,22 @@ def test_anything_else_is_no_position_cursor(text: str) -> None:
     """A list by number takes no id, and no number that no column holds."""
     with pytest.raises(CursorInvalid):
         parse_position_cursor(text)
+
+
+@pytest.mark.parametrize("at", [INSTANT_MIN, -1, 0, 1_795_277_363_595_481, INSTANT_MAX])
+def test_cursor_of_a_list_by_effective_times_is_read_back(at: int) -> None:
+    """The time and the id, of any instant there is."""
+    last = uuid7(1, 2, 3)
+    assert parse_effective_cursor(effective_cursor(at, last)) == (at, last)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "e1.", "e1.1", "e1.1.", "e1.1.x", f"p1.{uuid7(1, 2, 3)}", f"e1.{uuid7(1, 2, 3)}", f"1.{uuid7(1, 2, 3)}",
+     f"e1.01.{uuid7(1, 2, 3)}", f"e1.{INSTANT_MAX + 1}.{uuid7(1, 2, 3)}", f"e1.{INSTANT_MIN - 1}.{uuid7(1, 2, 3)}",
+     f"e1.1.{uuid7(1, 2, 3)}.2"],
+)  # fmt: skip
+def test_anything_else_is_no_cursor_of_a_list_by_effective_times(text: str) -> None:
+    """Of another list, without a part, beyond any instant."""
+    with pytest.raises(CursorInvalid):
+        parse_effective_cursor(text)

@@ -317,7 +317,24 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "id", name=op.f("pk_entries")),
     )
+    op.create_index("ix_entries_effective", "entries", ["site_id", "effective_at", "id"], unique=False)
+    op.create_index(
+        "ix_entries_external_id",
+        "entries",
+        ["site_id", "external_id"],
+        unique=False,
+        postgresql_where=sa.text("external_id IS NOT NULL AND status IN ('archived', 'rejected')"),
+        sqlite_where=sa.text("external_id IS NOT NULL AND status IN ('archived', 'rejected')"),
+    )
     op.create_index("ix_entries_ledger", "entries", ["site_id", "ledger_id", "id"], unique=False)
+    op.create_index(
+        "ix_entries_status",
+        "entries",
+        ["site_id", "status", "id"],
+        unique=False,
+        postgresql_where=sa.text("status <> 'posted'"),
+        sqlite_where=sa.text("status <> 'posted'"),
+    )
     op.create_index(
         "uq_entries_external_id",
         "entries",
