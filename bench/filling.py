@@ -7,6 +7,7 @@ the last. `gledger verify` tells them from posted ones no more than anybody else
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from threading import Thread
 from typing import Any, Final, NamedTuple, cast
@@ -63,6 +64,7 @@ class _Books:
     def post(self, postings: Sequence[Posting]) -> list[list[tuple[Any, ...]]]:
         """Return the rows of so many postings, those of each table by themselves."""
         written: list[list[tuple[Any, ...]]] = [[], [], []]
+        self.last_at = max(self.last_at, time.time_ns() // 1000 - len(postings))
         for posting in postings:
             self.last_at += 1
             entry = self._entry(posting)
@@ -150,7 +152,9 @@ class _Books:
         return (self.site_id, self.sequence, draft.id, draft.type, entry["id"], self.last_at, body, self.hash, None)
 
 
-def fill(base: Ground, count: int, draw: Callable[[], Posting], told: Callable[[int], None]) -> None:
+def fill(
+    base: Ground, count: int, draw: Callable[[], Posting], told: Callable[[int], None] = lambda _done: None
+) -> None:
     """Fill the books with so many entries, each as it is drawn; `told` hears how many there are.
 
     Nobody else may write meanwhile. Rows are made here while those before them are copied.

@@ -1,6 +1,6 @@
 """What questions about the past cost, by how many lines the account has: `python -m bench.history [--lines 10000 1000000]`.
 
-One account grows to each size in turn, through the engine itself (in batches, on PostgreSQL, in this process); then the
+One account grows to each size in turn, on PostgreSQL, by rows as the program writes them (see `bench.filling`); then the
 spans are made and the time is measured, once, and every question is asked at random moments. Two accounts: one whose
 entries take effect when they are booked, one whose entries take effect at any time of a year. Printed are milliseconds a
 question at each size, and the ratio to the smallest: a logarithm grows from 10,000 to 1,000,000 by half.
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
+from bench.filling import Posting, fill
 from bench.ground import Ground, ground
 from bench.table import Line, percentile, show
 from engine import statements
-from engine.commands import CreateAccount, CreateLedger, LineDraft, PostBatch, PostEntry
+from engine.commands import CreateAccount, CreateLedger
 from engine.databases import Site
 from engine.history import Moment
 from engine.spanning import SpanBuilder
@@ -28,7 +29,6 @@ from gledger.parts import Parts, open_parts
 from gledger.settings import Settings
 
 YEAR_US: Final = 365 * 86_400_000_000
-BATCH: Final = 1000
 ASKED: Final = 60
 
 
@@ -64,7 +64,7 @@ async def measure(base: Ground, sizes: list[int]) -> list[Line]:
             grown = Grown(account_id=account, shuffled=shuffled)
             smallest: dict[str, float] = {}
             for size in sizes:
-                grow_s = await _grow(parts, site, grown, other, size)
+                grow_s = await _grow(parts, base, grown, other, size)
                 started = time.perf_counter()
                 await SpanBuilder(parts.databases).extend(site, account)
                 built_s = time.perf_counter() - started
@@ -86,29 +86,20 @@ async def _account(parts: Parts, site: Site, ledger: str) -> str:
     return (await parts.engine.submit(site, command)).resource_id or ""
 
 
-async def _grow(parts: Parts, site: Site, grown: Grown, other: str, size: int) -> float:
-    """Post until the account has so many lines; return the seconds it took."""
+async def _grow(parts: Parts, base: Ground, grown: Grown, other: str, size: int) -> float:
+    """Fill the books until the account has so many lines; return the seconds it took."""
     started = time.perf_counter()
     random = Random(grown.lines)
     now = parts.clock.now_us()
     grown.first_at = now - YEAR_US if grown.shuffled else grown.first_at or now
-    while grown.lines < size:
-        count = min(BATCH, size - grown.lines)
-        entries = tuple(
-            PostEntry(
-                lines=(_line(grown.account_id, "debit"), _line(other, "credit")),
-                effective_at=now - random.randrange(YEAR_US) if grown.shuffled else None,
-            )
-            for _ in range(count)
-        )
-        await parts.engine.submit(site, PostBatch(entries=entries))
-        grown.lines += count
+
+    def draw() -> Posting:
+        return Posting(grown.account_id, other, 1, now - random.randrange(YEAR_US) if grown.shuffled else None)
+
+    await asyncio.to_thread(fill, base, size - grown.lines, draw)
+    grown.lines = size
     grown.last_at = parts.clock.now_us()
     return time.perf_counter() - started
-
-
-def _line(account_id: str, direction: Any) -> LineDraft:
-    return LineDraft(account=account_id, direction=direction, amount=1, metadata={})
 
 
 def _questions(grown: Grown) -> dict[str, tuple[Callable[..., Any], Callable[[Random], tuple[Any, ...]]]]:

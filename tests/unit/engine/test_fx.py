@@ -15,7 +15,8 @@ from engine.errors import FxRateRequired, NotFound, UnbalancedEntry
 from engine.fx_commands import CreateFxRate
 from engine.fx_errors import FxAmountMismatch, FxRateExpired, FxRateMismatch
 from engine.money import AMOUNT_MAX
-from tests.unit.engine.desk import Desk, line, told
+from tests.fakes.clock import START_US
+from tests.unit.engine.desk import SITE_ID, Desk, line, told
 from tests.unit.engine.test_entries import parts
 
 
@@ -47,6 +48,60 @@ class Bureau(Desk):
 def desk() -> Bureau:
     """Wallets in dollars, euros and yen."""
     return Bureau()
+
+
+def test_a_rate_is_kept_and_told_of_as_it_was_given(desk: Bureau) -> None:
+    """Every member of it, as the first and only version."""
+    made = CreateFxRate(
+        base="USD", quote="EUR", rate="0.92", source="ECB", valid_until=START_US + 1, metadata={"k": "v"}
+    )
+    decision = desk.run(made)
+    rate_id = decision.resource_id or ""
+    assert [(event.type, event.resource_id) for event in decision.events] == [("fx_rate.created", rate_id)]
+    assert desk.books.resource("fx_rate", rate_id) == {
+        "site_id": SITE_ID,
+        "id": rate_id,
+        "base": "USD",
+        "quote": "EUR",
+        "rate": "0.92",
+        "source": "ECB",
+        "valid_until": START_US + 1,
+        "metadata": {"k": "v"},
+        "lock_version": 1,
+        "created_at": START_US,
+        "updated_at": START_US,
+    }
+
+
+@pytest.mark.parametrize(
+    ("dollars", "euros", "told_of"),
+    [
+        ((5, 0), (5, 5), ("USD", 5, 0)),
+        ((5, 0), (4, 0), ("USD", 5, 0)),
+        ((5, 5), (0, 4), ("USD", 0, 0)),
+        ((0, 5), (0, 4), ("EUR", 0, 4)),
+    ],
+)
+def test_a_currency_must_pay_for_the_other(
+    desk: Bureau, dollars: tuple[int, int], euros: tuple[int, int], told_of: tuple[str, int, int]
+) -> None:
+    """One has more debits and the other more credits, or both are balanced; else it says what is open of the first."""
+    lines = [
+        line(account, direction, amount)
+        for account, amounts in ((desk.usd, dollars), (desk.eur, euros))
+        for direction, amount in zip(("debit", "credit"), amounts, strict=True)
+        if amount
+    ]
+    rate = desk.rate("USD", "EUR", "1")
+    with pytest.raises(UnbalancedEntry) as refused:
+        desk.run(PostEntry(lines=tuple(lines), fx_rate_id=rate))
+    assert (refused.value.currency, refused.value.debits, refused.value.credits) == told_of
+
+
+def test_the_smallest_unit_is_exchanged(desk: Bureau) -> None:
+    """One for one."""
+    entry = desk.exchange(desk.rate("USD", "EUR", "1"), (desk.usd, 1), (desk.eur, 1))
+    assert [each["amount"] for each in entry["lines"]] == [1, 1, 1, 1]
 
 
 def test_each_currency_is_balanced_through_its_clearing_account(desk: Bureau) -> None:
@@ -127,7 +182,7 @@ def test_rates_that_do_not_fit_are_refused(desk: Bureau) -> None:
     rate = desk.rate("USD", "EUR", "1", valid_until=desk.now_us + 1)
     with pytest.raises(FxRateRequired):
         desk.exchange(None, (desk.usd, 5), (desk.eur, 5))
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound) as unknown:
         desk.exchange("nobody", (desk.usd, 5), (desk.eur, 5))
     with pytest.raises(FxRateMismatch):
         desk.exchange(rate, (desk.usd, 5), (desk.yen, 5))
@@ -139,6 +194,7 @@ def test_rates_that_do_not_fit_are_refused(desk: Bureau) -> None:
     desk.now_us += 1
     with pytest.raises(FxRateExpired):
         desk.exchange(rate, (desk.usd, 5), (desk.eur, 5))
+    assert unknown.value.pointer == "/fx_rate_id"
 
 
 def test_both_sides_of_one_direction_are_no_exchange(desk: Bureau) -> None:

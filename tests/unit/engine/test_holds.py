@@ -67,6 +67,16 @@ def available(desk: Desk, account: str) -> int:
     return desk.books.totals(account).available("credit")
 
 
+def test_what_is_released_is_held_no_more_and_captured_no_more(desk: Desk, wallet: str, merchant: str) -> None:
+    """After a part was captured: that part stays what was captured."""
+    held = hold(desk, wallet, merchant, 60)
+    desk.run(CaptureHold(hold_id=held, amount=20, final=False))
+    released = told(desk.run(ReleaseHold(hold_id=held)))
+    assert [(each["captured"], each["held"]) for each in released["lines"]] == [(20, 0), (20, 0)]
+    untouched = told(desk.run(ReleaseHold(hold_id=hold(desk, wallet, merchant, 10))))
+    assert [(each["captured"], each["held"]) for each in untouched["lines"]] == [(0, 0), (0, 0)]
+
+
 def test_hold_reserves_and_says_so(desk: Desk, wallet: str, merchant: str) -> None:
     """Its entry's event comes first, then its own; a week is what it lasts."""
     held = PostEntry(lines=entry(wallet, merchant, 60).lines, status="pending", held=True, external_id="o1")
@@ -161,7 +171,7 @@ def test_no_more_is_captured_than_is_held(desk: Desk, wallet: str, merchant: str
     desk.run(CaptureHold(hold_id=hold_id, amount=50))
     with pytest.raises(CaptureExceeds) as exceeds:
         desk.run(CaptureHold(hold_id=hold_id, amount=11))
-    assert exceeds.value.held == 10
+    assert (exceeds.value.held, exceeds.value.pointer) == (10, "/amount")
 
 
 def test_capture_never_fails_for_want_of_funds(desk: Desk, wallet: str, merchant: str) -> None:

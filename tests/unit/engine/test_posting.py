@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from engine.commands import ArchiveEntry, PostEntry, PostPending, RecordFact, UpdateEntry
+from engine.commands import ArchiveEntry, PostEntry, PostPending, RecordFact, Tend, UpdateEntry, Validate
 from tests.unit.engine.desk import Desk, batch, entry, line, told
 
 
@@ -164,3 +164,13 @@ def test_deciding_changes_nothing_it_was_given(desk: Desk) -> None:
         assert first.totals == second.totals
         after = (desk.books.entry(made), [dict(row) for row in desk.books.lines(made)], desk.books.totals(cash))
         assert msgspec.json.encode(after) == msgspec.json.encode(before)
+
+
+def test_what_is_no_resource_has_no_version(desk: Desk) -> None:
+    """A dry run, a fact, now and again, and what is due."""
+    cash, sales = desk.account("asset"), desk.account("revenue")
+    fact = RecordFact(key="k", type="endpoint.failing", resource_type="endpoint", resource_id=cash, data=b"{}")
+    for command in (Validate(command=entry(cash, sales, 1)), fact, fact, Tend()):
+        decision = desk.run(command)
+        assert decision.lock_version is None
+        assert (decision.resource_id is None) == (command is not fact)
