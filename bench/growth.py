@@ -1,9 +1,9 @@
 """What posting and balance reads cost with ten million entries stored, beside empty books: `python -m bench.growth`.
 
-    python -m bench.growth [--entries 10000000] [--seconds 5] [--rounds 5] [--accounts 1000]
+    python -m bench.growth [--entries 1000000 10000000] [--seconds 5] [--rounds 5] [--accounts 1000]
 
 Two durable PostgreSQL servers, each with a gateway of its own: one with as many accounts and no entry, one that was filled
-(see `bench.filling`). Every case runs on both in turns within each round; medians count, and of the ratio the goal is 0.9. The
+(see `bench.filling`) to each size. Every case runs on both in turns within each round; medians count, and of the ratio the goal is 0.9. The
 books are verified where there are a million entries at most, and with `--verify` however many there are.
 """
 
@@ -93,36 +93,43 @@ def filled(base: Ground, ids: list[str], count: int) -> None:
     print(f"{count:,} entries, {size}, filled in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def opened(base: Ground, count: int) -> list[str]:
-    """Open so many accounts through a gateway that ends again: nobody has the books in memory when they are filled."""
-    with base.gateway() as serving:
-        return accounts(serving.port, token(serving.port, base.credentials), count)
-
-
-def measure(seconds: float, rounds: int, entries: int, count: int, *, verified: bool) -> list[Line]:
-    """Fill one side, ask both in turns, check the books, and return medians."""
-    cases = [Case(name=name, connections=many, make=make, weight=weight) for name, many, make, weight in CASES]
+def measure(sizes: list[int], seconds: float, rounds: int, count: int, *, verified: bool) -> None:
+    """Fill one side to each size, ask both in turns, and show the medians; at last check the books."""
     with ExitStack() as held:
         bases = [held.enter_context(ground(RATE_LIMIT_PER_S="0")) for _ in range(2)]
-        ids = [opened(base, count) for base in bases]
-        filled(bases[1], ids[1], entries)
-        if verified:
-            bases[1].verify()
-        sides = []
-        for base, known in zip(bases, ids, strict=True):
-            port = held.enter_context(base.gateway()).port
-            sides.append(Side(port=port, bearer=token(port, base.credentials), ids=known))
-        print(f"load average {load_average()}", flush=True)
-        for number in range(rounds):
-            for case in cases:
-                for full in (False, True) if number % 2 == 0 else (True, False):
-                    case.run(sides[full], seconds, full=full)
-        print(f"load average {load_average()}", flush=True)
+        ports = [held.enter_context(base.gateway()).port for base in bases]
+        sides = [_side(base, port, count) for base, port in zip(bases, ports, strict=True)]
+        there = 0
+        for size in sizes:
+            # The gateway finds another head than the one it remembers, and reads again.
+            filled(bases[1], sides[1].ids, size - there)
+            there = size
+            if verified or size <= VERIFIED_MAX:
+                bases[1].verify()
+            show(f"{size:,} entries stored, beside none", compared(bases, ports, sides, seconds, rounds))
         bases[0].verify()
+
+
+def _side(base: Ground, port: int, count: int) -> Side:
+    bearer = token(port, base.credentials)
+    return Side(port=port, bearer=bearer, ids=accounts(port, bearer, count))
+
+
+def compared(bases: list[Ground], ports: list[int], sides: list[Side], seconds: float, rounds: int) -> list[Line]:
+    """Ask both sides in turns and return medians."""
+    cases = [Case(name=name, connections=many, make=make, weight=weight) for name, many, make, weight in CASES]
+    for side, base, port in zip(sides, bases, ports, strict=True):
+        side.bearer = token(port, base.credentials)
+    print(f"load average {load_average()}", flush=True)
+    for number in range(rounds):
+        for case in cases:
+            for full in (False, True) if number % 2 == 0 else (True, False):
+                case.run(sides[full], seconds, full=full)
+    print(f"load average {load_average()}", flush=True)
     lines = []
     for case in cases:
         empty, full_ = (statistics.median(case.rates[each]) for each in (False, True))
-        lines.append(Line(name=case.name, value=full_, unit="/s", baseline=empty, target=None))
+        lines.append(Line(name=case.name, value=full_, unit="/s", baseline=empty))
         lines.append(Line(name=f"{case.name}: full / empty", value=full_ / empty, unit="x", target=WITHIN))
         empty, full_ = (statistics.median(case.p99s_ms[each]) for each in (False, True))
         lines.append(Line(name=f"{case.name}: p99", value=full_, unit="ms", baseline=empty))
@@ -132,15 +139,15 @@ def measure(seconds: float, rounds: int, entries: int, count: int, *, verified: 
 def main() -> None:
     """Measure as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--entries", type=int, default=10_000_000)
+    parser.add_argument(
+        "--entries", type=int, nargs="+", default=[10_000_000], help="how many entries there are, in turn"
+    )
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--accounts", type=int, default=1_000)
     parser.add_argument("--verify", action="store_true", help="verify the books however large they are")
     given = parser.parse_args()
-    verified = given.verify or given.entries <= VERIFIED_MAX
-    lines = measure(given.seconds, given.rounds, given.entries, given.accounts, verified=verified)
-    show(f"{given.entries:,} entries stored, beside none", lines)
+    measure(sorted(given.entries), given.seconds, given.rounds, given.accounts, verified=given.verify)
 
 
 if __name__ == "__main__":
