@@ -36,6 +36,7 @@ _Row = dict[str, Any]
 class _Event(NamedTuple):
     """An event of an entry."""
 
+    resource_id: str
     created_at: int
     type: str
     body: bytes
@@ -44,6 +45,7 @@ class _Event(NamedTuple):
 class _Line(NamedTuple):
     """A version of a line as it is stored; its metadata is a text."""
 
+    entry_id: str
     version: int
     position: int
     id: str
@@ -84,6 +86,23 @@ class _Stored(NamedTuple):
     row: EntryRow
     lines: Sequence[_Line]
     acceptance: ResourceRow | None
+
+    def version(self, number: int) -> Sequence[_Line]:
+        """Return a version of its lines."""
+        if self.lines and self.lines[0].version == self.lines[-1].version == number:
+            return self.lines
+        return [line for line in self.lines if line.version == number]
+
+
+class _At(NamedTuple):
+    """When an entry took effect before an event and after it, and when its lines were made: None where it brought none.
+
+    What they take back took effect when the entry did before.
+    """
+
+    before: str
+    effective_at: str
+    created_at: int | None
 
 
 class _Page(NamedTuple):
@@ -142,22 +161,36 @@ def _follow(stored: _Stored, told: Sequence[_Event]) -> Finding:
         said = _told(seen.data)
         fresh = _is_fresh(event, said, seen)
         version += fresh
-        same = number == len(told) and _is_last(stored, version, seen)
-        found = _wrong_version(stored, version, before, said, event.created_at if fresh else None, compared=same)
-        if found is not None:
-            return found
+        present = stored.version(version)
+        same = number == len(told) and _is_last(stored, present, seen)
+        at = _At(before, said.effective_at, event.created_at if fresh else None)
+        detail = _wrong_among(present, at)
+        if detail is None and version > 1 and not _taken_back(present, stored.lines):
+            detail = "what they take back was not there"
+        if detail is None and not same and said.status not in UNMOVED and not _are(present, said.lines):
+            detail = "they are not what the event says"
+        if detail is not None:
+            return _wrong_lines(stored.row["id"], version, detail)
+        if not same and said.status == "accepted" and _accepted(stored) != _lines(said.lines):
+            return _wrong_entry(stored.row["id"], "what it was accepted with is not what the event says")
         before = said.effective_at
     return _wrong_at_last(stored, version, same=same)
 
 
-def _is_last(stored: _Stored, version: int, seen: _Envelope) -> bool:
+def _is_last(stored: _Stored, present: Sequence[_Line], seen: _Envelope) -> bool:
     """Tell whether an event says what is stored of the entry, with this version of its lines."""
     unmoved = stored.row["status"] in UNMOVED
     shown = entry_of(stored.row, (), stored.acceptance if unmoved else None)
     if not unmoved:
-        shown.lines.extend(_shown(stored.lines, version))
+        shown.lines.extend(_shown(present))
     # The bytes of a row are the event's; metadata of several pairs may be in another order.
     return encode(shown) == bytes(seen.data) or shown == _entry(seen.data)
+
+
+def _are(present: Sequence[_Line], told: msgspec.Raw) -> bool:
+    """Tell whether lines are those that an event tells of."""
+    shown = _shown(present)
+    return encode(shown) == bytes(told) or shown == _lines(told)
 
 
 def _is_fresh(event: _Event, said: _Told, seen: _Envelope) -> bool:
@@ -168,46 +201,24 @@ def _is_fresh(event: _Event, said: _Told, seen: _Envelope) -> bool:
     return moves_lines(event.type, said.status, previous)
 
 
-def _shown(stored: Sequence[_Line], version: int) -> list[Line]:
+def _shown(present: Sequence[_Line]) -> list[Line]:
     """Return a version of an entry's lines as its event shows them."""
     return [
         Line(
-            id_,
-            account_id,
-            direction,
-            amount,
-            currency,
-            status,
-            {} if metadata == "{}" else _document(metadata),
-            totals[4],
-            balances_of(Totals(*totals), normal_balance),
+            line.id,
+            line.account_id,
+            line.direction,
+            line.amount,
+            line.currency,
+            line.status,
+            {} if line.metadata == "{}" else _document(line.metadata),
+            line.account_lock_version,
+            # The totals stand side by side.
+            balances_of(Totals(*line[11:16]), line.normal_balance),
         )
-        for of, _, id_, account_id, direction, amount, currency, normal_balance, status, metadata, *totals, _, _ in stored
-        if of == version and status != "discarded"
+        for line in present
+        if line.status != "discarded"
     ]
-
-
-def _wrong_version(
-    stored: _Stored, version: int, before: str, said: _Told, created_at: int | None, *, compared: bool
-) -> Finding | None:
-    """Compare a version of an entry's lines with the event that it came with, but for what was `compared` already.
-
-    `created_at` is None where the event brought no new one. What they take back took effect when the entry did before.
-    """
-    entry_id = stored.row["id"]
-    present = [line for line in stored.lines if line.version == version]
-    detail = _wrong_among(present, before, said.effective_at, created_at)
-    if detail is None and version > 1 and not _taken_back(present, stored.lines):
-        detail = "what they take back was not there"
-    if detail is None and not compared and said.status not in UNMOVED:
-        shown = _shown(stored.lines, version)
-        if encode(shown) != bytes(said.lines) and shown != _lines(said.lines):
-            detail = "they are not what the event says"
-    if detail is not None:
-        return _wrong_lines(entry_id, version, detail)
-    if not compared and said.status == "accepted" and _accepted(stored) != _lines(said.lines):
-        return _wrong_entry(entry_id, "what it was accepted with is not what the event says")
-    return None
 
 
 def _wrong_at_last(stored: _Stored, version: int, *, same: bool) -> Finding:
@@ -227,16 +238,16 @@ def _accepted(stored: _Stored) -> list[Line]:
     return entry_of(then, [], stored.acceptance).lines
 
 
-def _wrong_among(present: Sequence[_Line], before: str, effective_at: str, created_at: int | None) -> str | None:
+def _wrong_among(present: Sequence[_Line], at: _At) -> str | None:
     sums: dict[str, int] = {}
     for position, line in enumerate(present):
         discarded = line.status == "discarded"
         if line.position != position:
             return "their places are not in order"
-        if created_at is not None:
-            if format_instant(line.effective_at) != (before if discarded else effective_at):
+        if at.created_at is not None:
+            if format_instant(line.effective_at) != (at.before if discarded else at.effective_at):
                 return "their times are not the entry's"
-            if line.created_at != created_at:
+            if line.created_at != at.created_at:
                 return "their time is not that of their event"
         if not discarded:
             signed = line.amount if line.direction == "debit" else -line.amount
@@ -265,9 +276,9 @@ def _text(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 _ENTRIES: Final = _plain(entries, "site_id")
-_LINES: Final = select(*(_text(column) for column in lines.c["entry_id", *_Line._fields]))
+_LINES: Final = select(*(_text(column) for column in lines.c[_Line._fields]))
 _ACCEPTANCES: Final = _plain(acceptances, "site_id")
-_EVENTS: Final = select(_text(events.c.resource_id), events.c.created_at, events.c.type, events.c.body)
+_EVENTS: Final = select(*(_text(column) for column in events.c[_Event._fields]))
 # By a part of the type, which no index is of: all events of a stretch of ids are next to each other in the index by resource.
 _OF_ENTRY: Final = func.substr(events.c.type, 1, 6) == "entry."
 
@@ -291,12 +302,12 @@ def _pages(conn: Connection, site_id: int) -> Iterator[_Page]:
 def _stretch(conn: Connection, site_id: int, found: Mapping[str, _Row], after: str | None, until: str | None) -> _Page:
     told: dict[str, list[_Event]] = defaultdict(list)
     query = _within(_EVENTS, events, events.c.resource_id, site_id, after, until).where(_OF_ENTRY)
-    for resource_id, *event in conn.execute(query.order_by(events.c.resource_id, events.c.sequence)):
-        told[resource_id].append(_Event(*event))
+    for event in map(_Event._make, conn.execute(query.order_by(events.c.resource_id, events.c.sequence))):
+        told[event.resource_id].append(event)
     its_lines: dict[str, list[_Line]] = defaultdict(list)
     query = _within(_LINES, lines, lines.c.entry_id, site_id, after, until)
-    for entry_id, *line in conn.execute(query.order_by(lines.c.entry_id, lines.c.version, lines.c.position)):
-        its_lines[entry_id].append(_Line._make(line))
+    for line in map(_Line._make, conn.execute(query.order_by(lines.c.entry_id, lines.c.version, lines.c.position))):
+        its_lines[line.entry_id].append(line)
     query = _within(_ACCEPTANCES, acceptances, acceptances.c.id, site_id, after, until)
     accepted = {row["id"]: row for row in _rows(conn, query, acceptances)}
     return _Page(found, told, its_lines, accepted)

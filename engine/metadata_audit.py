@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, not_, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select, true, tuple_
 
 from engine.columns import metadata
 from engine.finding import Finding
@@ -42,9 +42,11 @@ def _verify_owner(conn: Connection, site_id: int, table: Table) -> Finding | Non
     ends = select(*place).where(*here).order_by(*place).offset(_PAGE - 1).limit(1)
     end: Any = None
     while True:
-        later = () if end is None else (_beyond(end, place),)
+        # Compared as a whole, as the key knows them: one by one they would be looked for from the first pair on.
+        later = () if end is None else (tuple_(*place) > _typed(end, place),)
         end = conn.execute(ends.where(*later)).first()
-        found = conn.execute(stray.where(*later, *(() if end is None else (not_(_beyond(end, place)),)))).first()
+        until = () if end is None else (tuple_(*place) <= _typed(end, place),)
+        found = conn.execute(stray.where(*later, *until)).first()
         if found is not None:
             detail = f"among {table.name}: it has no {found.key!r} of this value"
             return Finding(table="metadata_pairs", row=found.id, detail=detail)
@@ -58,10 +60,8 @@ def _verify_owner(conn: Connection, site_id: int, table: Table) -> Finding | Non
     return None
 
 
-def _beyond(end: Any, place: tuple[ColumnElement[Any], ...]) -> ColumnElement[bool]:
-    key, value, id_ = place
-    later = or_(value > end.value, and_(value == end.value, id_ > end.id))
-    return or_(key > end.key, and_(key == end.key, later))
+def _typed(end: Any, place: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+    return tuple_(*(literal(value, column.type) for value, column in zip(end, place, strict=True)))
 
 
 def _said(conn: Connection, table: Table) -> Select[Any]:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from gateway.query import CURSOR, LIMIT, METADATA, PAGED
+from gateway.query import CURSOR, LIMIT, METADATA, ORDER
 from gateway.route import Route
 from gateway.routes import ROUTES
 from openapi.build import build
@@ -67,7 +67,8 @@ def test_a_list_is_in_pages_and_says_where_to_follow_the_feed_from(route: Route)
         return
     assert LIMIT.name in names
     assert names & {CURSOR.name, "after"}
-    assert set(PAGED) <= set(route.query) or route.path in OWN_ORDER
+    choices = {choice for each in route.query if each.name == ORDER.name for choice in each.choices}
+    assert ({CURSOR, LIMIT} <= set(route.query) and set(ORDER.choices) <= choices) or route.path in OWN_ORDER
     assert METADATA in route.query or "metadata" not in fields_of(route) or route.path in NO_METADATA
     made = {"created_at"} <= fields_of(route) and route.path.count("/") == 2
     assert not made or "created_at" in names or route.path in OWN_ORDER or route.scope != "ledger.read"
