@@ -3,7 +3,8 @@
     python -m bench.growth [--entries 1000000 10000000] [--seconds 5] [--rounds 5] [--accounts 1000]
 
 Two durable PostgreSQL servers, each with a gateway of its own: one with as many accounts and no entry, one that was filled
-(see `bench.filling`) to each size. Every case runs on both in turns within each round; medians count, and of the ratio the goal is 0.9. The
+(see `bench.filling`) to each size. Every case runs on both in turns within each round; medians count, and of the ratio the goal is 0.9.
+Beside rates stands what a request costs the gateway and PostgreSQL together, which says more where others work too. The
 books are verified where there are a million entries at most, and with `--verify` however many there are.
 """
 
@@ -21,9 +22,9 @@ from typing import Final
 from bench import client
 from bench.entries import bulk, post_for, single
 from bench.filling import Posting, fill
-from bench.ground import Ground, accounts, ground, token
+from bench.ground import Ground, Serving, accounts, ground, token
 from bench.table import Line, Target, show
-from bench.usage import load_average
+from bench.usage import family_processor_s, load_average
 
 VERIFIED_MAX: Final = 1_000_000
 WITHIN: Final = Target(goal=0.9, bound=0.9, side="least")
@@ -35,8 +36,13 @@ class Side:
     """One of the two: where it serves, and who asks there for which accounts."""
 
     port: int
+    pids: tuple[int, ...]
     bearer: str
     ids: list[str]
+
+    def processor_s(self) -> float:
+        """Return what its gateway and its database have spent."""
+        return sum(map(family_processor_s, self.pids))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,12 +53,15 @@ class Case:
     connections: int
     make: Callable[[Side], Maker]
     weight: int = 1
+    costs_us: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     rates: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     p99s_ms: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
 
     def run(self, side: Side, seconds: float, *, full: bool) -> None:
         """Ask for so long."""
+        before = side.processor_s()
         load = post_for(side.port, self.connections, seconds, self.make(side))
+        self.costs_us[full].append((side.processor_s() - before) / (load.done * self.weight) * 1e6)
         self.rates[full].append(load.rate * self.weight)
         self.p99s_ms[full].append(load.percentile_ms(0.99))
 
@@ -97,8 +106,7 @@ def measure(sizes: list[int], seconds: float, rounds: int, count: int, *, verifi
     """Fill one side to each size, ask both in turns, and show the medians; at last check the books."""
     with ExitStack() as held:
         bases = [held.enter_context(ground(RATE_LIMIT_PER_S="0")) for _ in range(2)]
-        ports = [held.enter_context(base.gateway()).port for base in bases]
-        sides = [_side(base, port, count) for base, port in zip(bases, ports, strict=True)]
+        sides = [_side(base, held.enter_context(base.gateway()), count) for base in bases]
         there = 0
         for size in sizes:
             # The gateway finds another head than the one it remembers, and reads again.
@@ -106,20 +114,21 @@ def measure(sizes: list[int], seconds: float, rounds: int, count: int, *, verifi
             there = size
             if verified or size <= VERIFIED_MAX:
                 bases[1].verify()
-            show(f"{size:,} entries stored, beside none", compared(bases, ports, sides, seconds, rounds))
+            show(f"{size:,} entries stored, beside none", compared(bases, sides, seconds, rounds))
         bases[0].verify()
 
 
-def _side(base: Ground, port: int, count: int) -> Side:
-    bearer = token(port, base.credentials)
-    return Side(port=port, bearer=bearer, ids=accounts(port, bearer, count))
+def _side(base: Ground, serving: Serving, count: int) -> Side:
+    bearer = token(serving.port, base.credentials)
+    pids = (serving.pid, base.postgres.pid or 0)
+    return Side(port=serving.port, pids=pids, bearer=bearer, ids=accounts(serving.port, bearer, count))
 
 
-def compared(bases: list[Ground], ports: list[int], sides: list[Side], seconds: float, rounds: int) -> list[Line]:
+def compared(bases: list[Ground], sides: list[Side], seconds: float, rounds: int) -> list[Line]:
     """Ask both sides in turns and return medians."""
     cases = [Case(name=name, connections=many, make=make, weight=weight) for name, many, make, weight in CASES]
-    for side, base, port in zip(sides, bases, ports, strict=True):
-        side.bearer = token(port, base.credentials)
+    for side, base in zip(sides, bases, strict=True):
+        side.bearer = token(side.port, base.credentials)
     print(f"load average {load_average()}", flush=True)
     for number in range(rounds):
         for case in cases:
@@ -133,6 +142,8 @@ def compared(bases: list[Ground], ports: list[int], sides: list[Side], seconds: 
         lines.append(Line(name=f"{case.name}: full / empty", value=full_ / empty, unit="x", target=WITHIN))
         empty, full_ = (statistics.median(case.p99s_ms[each]) for each in (False, True))
         lines.append(Line(name=f"{case.name}: p99", value=full_, unit="ms", baseline=empty))
+        empty, full_ = (statistics.median(case.costs_us[each]) for each in (False, True))
+        lines.append(Line(name=f"{case.name}: processor for each", value=full_, unit="µs", baseline=empty))
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -34,6 +35,19 @@ def usage(pid: int) -> Usage:
         processor_s=(int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND,
         at_s=time.monotonic(),
     )
+
+
+def family_processor_s(pid: int) -> float:
+    """Return the processor seconds that a process and its children have spent, those too that have ended."""
+    total = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            fields = file.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            if int(file.parent.name) == pid:
+                total += sum(map(int, fields[11:15]))
+            elif int(fields[1]) == pid:
+                total += int(fields[11]) + int(fields[12])
+    return total / _TICKS_A_SECOND
 
 
 def load_average() -> str:
