@@ -149,8 +149,11 @@ def claim(
             continue
         rows = waiting[endpoint.id]
         if endpoint.ordering_from and any_unfinished(conn, site_id, endpoint.id, endpoint.ordering_from):
+            # A replay of what was sent before stands outside; what a catch-up appended does not.
             rows = [
-                row for row in rows if row.endpoint_sequence <= endpoint.ordering_from or row.trigger != "scheduled"
+                row
+                for row in rows
+                if row.endpoint_sequence <= endpoint.ordering_from or (row.trigger != "scheduled" and row.attempts)
             ]
         elif endpoint.ordering_from:
             endpoint = now.changed[endpoint.id] = replace(endpoint, ordering_from=0)  # noqa: PLW2901 - it is the same endpoint

@@ -147,6 +147,36 @@ async def test_a_catch_up_takes_its_turn_by_its_numbers(jobs: Jobs, receiver: Re
     assert (await jobs.see(replay)).delivered == 4
 
 
+async def test_a_catch_up_waits_for_what_was_numbered_before_order_was_asked_for(
+    jobs: Jobs, receiver: Receiver
+) -> None:
+    """It has later numbers; a replay of what was delivered has not, and goes."""
+    await jobs.stage.commit("entry.posted", "entry.posted")
+    endpoint = await jobs.stage.endpoint(receiver.url("/hook"), max_in_flight=64)
+    hold = asyncio.Event()
+    receiver.script("/hook", OK, Reply(hold=hold), OK)
+    await jobs.stage.commit("entry.posted")
+    await jobs.stage.deliver()
+    await jobs.stage.commit("entry.posted")
+    await jobs.stage.relay_all()
+    dispatcher = jobs.stage.dispatcher()
+    dispatcher.wake(SITE, endpoint.id)
+    await receiver.wait_for_count(2)
+    await jobs.stage.change(endpoint, ordering="ordered")
+    await jobs.begin(catch_up={"endpoint_id": endpoint.id})
+    await jobs.queue_all()
+    await jobs.begin(filter={"endpoint_id": endpoint.id, "sequence_to": 3, "status": ["delivered"]})
+    await jobs.queue_all()
+    dispatcher.wake(SITE, endpoint.id)
+    await receiver.wait_for_count(3)
+    assert arrived(receiver) == [1, 2, 1]
+    hold.set()
+    await dispatcher.idle()
+    assert endpoint.id in (await jobs.stage.sweeper.run(SITE)).endpoints
+    await jobs.stage.deliver()
+    assert arrived(receiver) == [1, 2, 1, 3, 4]
+
+
 async def test_what_waits_for_its_turn_counts_as_queued_ahead(jobs: Jobs, receiver: Receiver) -> None:
     """A replay queues no more than it may have waiting, so that a cancellation is soon felt; the rest follows."""
     count = BACKLOG + 50
