@@ -93,14 +93,9 @@ def amount(minor: int, exponent: int, currency: str = "") -> str:
     return f"{sign}{grouped}{fraction}{' ' + currency if currency else ''}"
 
 
-def breakable(text: str) -> Markup:
-    """Return a long amount that may be broken between its groups of digits and nowhere else."""
-    return Markup(",<wbr>").join(text.split(","))
-
-
-def dotted(text: str) -> Markup:
-    """Return a name with dots that may be broken behind them and nowhere else."""
-    return Markup(".<wbr>").join(text.split("."))
+def breakable(text: str, after: str = ",") -> Markup:
+    """Return a text that may be broken after a character, as a long amount between its groups of digits."""
+    return Markup("{}<wbr>").format(after).join(text.split(after))
 
 
 def highlight(document: bytes | str) -> Markup:
@@ -170,7 +165,6 @@ def _environment() -> Environment:
     made.filters |= {
         "amount": amount,
         "breakable": breakable,
-        "dotted": dotted,
         "highlight": highlight,
         "short": short,
         "instant": format_instant,
