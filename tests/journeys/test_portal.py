@@ -48,6 +48,7 @@ async def test_a_failure_appears_is_understood_and_is_replayed(
     await sandbox.ask("POST", "/v1/entries", sandbox.entry(), correlation_id="journey-1")
     row = page.locator("#rows tr", has=page.get_by_text("entry.posted")).first
     await expect(row.locator(".state")).to_have_text("retrying")
+    await expect(page.locator("#rows tr.fresh")).to_have_count(1)
     await page.keyboard.press("j")
     await page.keyboard.press("Enter")
     await expect(page.locator("#attempts .state").first).to_have_text("retrying")

@@ -134,8 +134,7 @@
         known.delete(row.id);
         const box = old.querySelector("input:checked");
         if (box) row.querySelector("input").checked = true;
-        const parts = (each) => all("td", each).map((cell) => cell.innerHTML).join();
-        if (parts(old) === parts(row)) shown = old; else { row.classList.add("fresh"); old.replaceWith(row); }
+        if (old.dataset.version === row.dataset.version) shown = old; else { row.classList.add("fresh"); old.replaceWith(row); }
         if (old === active && shown === row) row.querySelector(".row-link").focus();
       } else if (known.size || at) row.classList.add("fresh");
       if (target.children[at] !== shown) target.insertBefore(shown, target.children[at] || null);
