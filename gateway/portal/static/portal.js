@@ -384,7 +384,7 @@
       ...size(),
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
       series: [{ label: "UTC", value: (_, at) => (at === null ? "–" : utc(at).slice(0, 19).replace("T", " ")) }, { label: place.dataset.plotUnit, value: (_, value, __, at) => texts[at] ?? "–", stroke: colour("--accent"), width: 2, fill: `${colour("--accent")}22`, paths: uPlot.paths.stepped({ align: 1 }) }],
-      axes: [{ ...axis, values: (_, found, __, ___, step) => found.map((at) => tick(at, step)) }, { ...axis, size: 64, values: (_, found) => found.map((each) => few.format(each)) }],
+      axes: [{ ...axis, space: 80, values: (_, found, __, ___, step) => found.map((at) => tick(at, step)) }, { ...axis, size: 64, values: (_, found) => found.map((each) => few.format(each)) }],
     }, [times, values], place);
     window.addEventListener("resize", () => plot.setSize(size()));
   }));
