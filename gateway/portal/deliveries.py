@@ -63,6 +63,7 @@ async def list_page(visit: Visit) -> Response:
         deliveries=found,
         urls=await endpoint_urls(visit, found),
         choices=choices,
+        offered=ENDPOINTS_OFFERED,
         asked=asked,
         states=get_args(DeliveryStatus),
         types=sorted(EVENT_TYPES),
