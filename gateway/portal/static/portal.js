@@ -91,7 +91,8 @@
     button.setAttribute("aria-expanded", "false");
     form.hidden = true;
     button.addEventListener("click", () => { form.hidden = !form.hidden; button.setAttribute("aria-expanded", String(!form.hidden)); });
-    form.before(button);
+    // Not `before`: a field of that name would stand in its place.
+    form.insertAdjacentElement("beforebegin", button);
   });
 
   // Keys
