@@ -30,7 +30,7 @@ class Template:
     """A text that was read: pieces that stand as they are, and expressions between them, of so many nodes together."""
 
     parts: tuple[str | Expression, ...]
-    nodes: int
+    nodes: int = 0
 
     def paths(self) -> Iterator[Path]:
         """Return the paths of all expressions."""
