@@ -33,6 +33,7 @@ _ACCOUNT_FILTERS: Final = (
 )
 _ENTRY_FILTERS: Final = (
     Parameter(name="ledger_id", kind="id", meaning="Only entries of this ledger."),
+    Parameter(name="account_id", kind="id", meaning="Only entries with a line on this account."),
     Parameter(name="status", kind="choice", choices=get_args(EntryStatus), meaning="Only of this status."),
     Parameter(name="external_id", kind="text", meaning="Only entries with this external id."),
 )
@@ -40,6 +41,7 @@ _ENTRY_FILTERS: Final = (
 
 _HOLD_FILTERS: Final = (
     Parameter(name="ledger_id", kind="id", meaning="Only holds of this ledger."),
+    Parameter(name="account_id", kind="id", meaning="Only holds with a line on this account."),
     Parameter(name="status", kind="choice", choices=get_args(HoldStatus), meaning="Only of this status."),
     Parameter(name="external_id", kind="text", meaning="Only holds with this external id."),
 )
@@ -107,7 +109,8 @@ async def entries_page(visit: Visit) -> Response:
     """List entries, the newest first; the filter is in the address."""
     asked = visit.asked(*_ENTRY_FILTERS, CURSOR)
     wanted = asked.selection("ledger_id", "status", "external_id")
-    found = (await visit.services.engine.ask(visit.site, queries.list_entries, wanted)).value
+    account_id = asked.get("account_id")
+    found = (await visit.services.engine.ask(visit.site, queries.list_entries, wanted, account_id)).value
     return page(
         visit,
         "entries.html",
@@ -142,7 +145,7 @@ async def holds_page(visit: Visit) -> Response:
     """List holds, the newest first; the filter is in the address."""
     asked = visit.asked(*_HOLD_FILTERS, CURSOR)
     wanted = asked.selection("ledger_id", "status", "external_id")
-    found = (await visit.services.engine.ask(visit.site, list_holds, wanted)).value
+    found = (await visit.services.engine.ask(visit.site, list_holds, wanted, asked.get("account_id"))).value
     return page(
         visit,
         "holds.html",

@@ -162,3 +162,25 @@ def test_what_events_do_not_prove_is_not_told() -> None:
     assert operation_of([_envelope("entry.rejected", {})]) is None
     assert operation_of([_envelope("balance.threshold_crossed", {})]) is None
     assert operation_of([_envelope("entry.posted", at)]) == Operation(method="POST", path="/v1/entries", status=201)
+
+
+async def test_from_a_balance_to_what_is_behind_it(browser: httpx2.AsyncClient, site: OpenSite, parts: Parts) -> None:
+    """Pending and held lead to the entries and holds of this account alone, and to those that are still open."""
+    made = await furnish(site, parts)
+    third = made["accounts"][2]
+    lines = [
+        {"account_id": third, "direction": "credit", "amount": 7},
+        {"account_id": made["accounts"][3], "direction": "debit", "amount": 7},
+    ]
+    pending = (await site.client.post("/v1/entries", json={"lines": lines, "status": "pending"})).json()["id"]
+    holds = [(await site.client.post("/v1/holds", json={"lines": lines})).json()["id"] for _ in range(2)]
+    await site.client.post(f"/v1/holds/{holds[0]}/release")
+    page = (await browser.get(f"/portal/accounts/{third}")).text
+    for path, there, not_there in (
+        (f"/portal/entries?account_id={third}&status=pending", [pending, holds[1]], [holds[0], made["entries"][0]]),
+        (f"/portal/holds?account_id={third}&status=open", [holds[1]], [holds[0], pending, made["holds"][0]]),
+    ):
+        assert path.replace("&", "&amp;") in page
+        text = (await browser.get(path)).text
+        assert [f'data-href="/portal/entries/{each}"' in text for each in there] == [True] * len(there)
+        assert [f'data-href="/portal/entries/{each}"' in text for each in not_there] == [False] * len(not_there)
