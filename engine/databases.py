@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 OPEN_FILES_MAX: Final = 256
 _SET_SITE: Final = "SELECT set_config('gledger.site_id', $1, true)"
-_KEEP_PLANS: Final = "SELECT set_config('gledger.site_id', $1, true), set_config('plan_cache_mode', $2, true)"
+_STAY_IN_SITE: Final = "SELECT set_config('gledger.site_id', $1, false)"
 _SESSION_SETTINGS: Final = {
     "application_name": "gledger",
     "lock_timeout": "10s",
@@ -41,6 +41,9 @@ _SESSION_SETTINGS: Final = {
     "enable_seqscan": "off",
     "jit": "off",
 }
+# For statements that look up by whole keys alone: planning them again would cost more than running them.
+_SINGLE_SETTINGS: Final = _SESSION_SETTINGS | {"plan_cache_mode": "force_generic_plan"}
+_STAYS_IN: Final = "gledger.site_id"
 
 # SQLSTATE classes: connection exception, insufficient resources, operator intervention, transaction rollback.
 _OUTAGE_CLASSES: Final = frozenset({"08", "53", "57", "40"})
@@ -62,11 +65,18 @@ class Site:
 class Database:
     """One database: runs functions over a connection, each in a transaction of its own."""
 
-    def __init__(self, dialect: Literal["sqlite", "postgresql"], writer: AsyncEngine, reader: AsyncEngine) -> None:
+    def __init__(
+        self,
+        dialect: Literal["sqlite", "postgresql"],
+        writer: AsyncEngine,
+        reader: AsyncEngine,
+        single: AsyncEngine | None = None,
+    ) -> None:
         """Use `Database.open`."""
         self.dialect: Final = dialect
         self._writer = writer
         self._reader = reader
+        self._single = single
         # SQLite has one writing connection: whoever waits for it waits here, in order, without a timeout.
         self._turn = asyncio.Lock() if dialect == "sqlite" else None
 
@@ -80,54 +90,49 @@ class Database:
         if parsed.get_backend_name() == "sqlite":
             read = _sqlite_engine(url, pool_size=4, query_only=True)
             return cls("sqlite", _sqlite_engine(url, pool_size=1, query_only=False) if writer else read, read)
-        engine = create_async_engine(
-            parsed.set(drivername="postgresql+asyncpg"),
-            pool_size=pool_size,
-            max_overflow=pool_size,
-            pool_timeout=10,
-            pool_pre_ping=False,
-            json_serializer=_encode_json,
-            json_deserializer=msgspec.json.decode,
-            connect_args={"server_settings": _SESSION_SETTINGS, "timeout": 5, "command_timeout": 35},
-        )
+        engine = _postgresql_engine(parsed, pool_size, pool_size, _SESSION_SETTINGS)
         reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        return cls("postgresql", engine, reader)
+        single = _postgresql_engine(parsed, max(2, pool_size // 2), 0, _SINGLE_SETTINGS)
+        return cls("postgresql", engine, reader, single.execution_options(isolation_level="AUTOCOMMIT"))
 
     async def read(self, run: Callable[[Connection], T], *, site_id: int | None = None) -> T:
         """Run a function that only reads, over one snapshot."""
         async with self._reader.connect() as connection:
             return await connection.run_sync(self._inside, run, site_id)
 
-    async def write(
-        self, run: Callable[[Connection], T], *, site_id: int | None = None, keeps_plans: bool = False
-    ) -> T:
-        """Run a function in one transaction: committed when it returns, rolled back when it raises.
-
-        `keeps_plans` is for statements that are right whatever the statistics say: they are planned once for a connection.
-        """
+    async def write(self, run: Callable[[Connection], T], *, site_id: int | None = None) -> T:
+        """Run a function in one transaction: committed when it returns, rolled back when it raises."""
         if self._turn is None:
-            return await self._write(run, site_id, keeps_plans=keeps_plans)
+            return await self._write(run, site_id)
         async with self._turn:
             return await self._write(run, site_id)
+
+    async def write_once(self, run: Callable[[Connection], T], *, site_id: int) -> T:
+        """Run a function that makes one statement, which is a transaction of its own: one journey instead of four.
+
+        The statement has to be right whatever the statistics say: it is planned once for a connection. The connections stay in
+        the site they were last used for.
+        """
+        if self._single is None:
+            return await self.write(run, site_id=site_id)
+        async with self._single.connect() as connection:
+            return await connection.run_sync(_stay, run, site_id)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._writer.dispose()
         await self._reader.dispose()
+        if self._single is not None:
+            await self._single.dispose()
 
-    async def _write(self, run: Callable[[Connection], T], site_id: int | None, *, keeps_plans: bool = False) -> T:
+    async def _write(self, run: Callable[[Connection], T], site_id: int | None) -> T:
         async with self._writer.begin() as connection:
-            return await connection.run_sync(self._inside, run, site_id, keeps_plans=keeps_plans)
+            return await connection.run_sync(self._inside, run, site_id)
 
-    def _inside(
-        self, connection: Connection, run: Callable[[Connection], T], site_id: int | None, *, keeps_plans: bool = False
-    ) -> T:
+    def _inside(self, connection: Connection, run: Callable[[Connection], T], site_id: int | None) -> T:
         """Enter the site, in a statement of its own, and run the function."""
         if self.dialect == "postgresql" and site_id is not None:
-            if keeps_plans:
-                connection.exec_driver_sql(_KEEP_PLANS, (str(site_id), "force_generic_plan"))
-            else:
-                connection.exec_driver_sql(_SET_SITE, (str(site_id),))
+            connection.exec_driver_sql(_SET_SITE, (str(site_id),))
         return run(connection)
 
 
@@ -202,6 +207,30 @@ def is_outage(error: BaseException) -> bool:
         return True
     state = getattr(error.orig, "sqlstate", None) or ""
     return error.connection_invalidated or state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES
+
+
+def _stay(connection: Connection, run: Callable[[Connection], T], site_id: int) -> T:
+    """Enter the site if the session is not in it yet, and run the function."""
+    if connection.info.get(_STAYS_IN) != site_id:
+        connection.info.pop(_STAYS_IN, None)
+        connection.exec_driver_sql(_STAY_IN_SITE, (str(site_id),))
+        connection.info[_STAYS_IN] = site_id
+    return run(connection)
+
+
+def _postgresql_engine(url: URL, pool_size: int, overflow: int, settings: dict[str, str]) -> AsyncEngine:
+    return create_async_engine(
+        url.set(drivername="postgresql+asyncpg"),
+        pool_size=pool_size,
+        max_overflow=overflow,
+        pool_timeout=10,
+        pool_pre_ping=False,
+        # The connection used last is the likeliest to be in the site already, and to know its statements.
+        pool_use_lifo=True,
+        json_serializer=_encode_json,
+        json_deserializer=msgspec.json.decode,
+        connect_args={"server_settings": settings, "timeout": 5, "command_timeout": 35},
+    )
 
 
 def _sqlite_engine(url: str, *, pool_size: int, query_only: bool) -> AsyncEngine:

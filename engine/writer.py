@@ -222,7 +222,7 @@ class Writer:
             return None
         decided.append(ahead.result)
         try:
-            await self._database.write(ahead.write, site_id=self._run.site.id, keeps_plans=True)
+            await self._database.write_once(ahead.write, site_id=self._run.site.id)
         except (Outrun, IntegrityError):
             # Nothing of it was written: it is decided again on what is true.
             decided.clear()

@@ -146,7 +146,24 @@ def reply(
 
 
 def _parse(body: bytes) -> Document:
-    """Read JSON; raises RecursionError where it is nested deeper than Python goes, whoever looks at it first."""
+    """Read JSON; raises RecursionError where it is nested deeper than Python goes, whoever looks at it first.
+
+    Where nothing is escaped every quotation mark begins or ends a text. A field that stands twice is kept once, so then the
+    canonical bytes have fewer of them: as many mean that nothing was lost. Whatever else it is, is looked at closely.
+    """
+    if b"\\" not in body:
+        try:
+            value = _decode(body)
+            canonical = _canonical(value)
+        except (msgspec.MsgspecError, OverflowError, UnicodeError):
+            return _parse_closely(body)
+        if canonical.count(b'"') == body.count(b'"'):
+            return Document(value, canonical)
+    return _parse_closely(body)
+
+
+def _parse_closely(body: bytes) -> Document:
+    """Read JSON, noting every field that stands twice, and say what is wrong with it if anything is."""
     twice: list[str] = []
     try:
         value = json.loads(
@@ -206,6 +223,9 @@ def _number(text: str) -> float | int:
     if value in {float("inf"), float("-inf")}:
         raise ValueError(f"{text} is out of range")
     return int(value) if value.is_integer() and abs(value) <= _EXACT_MAX else value
+
+
+_decode: Final = msgspec.json.Decoder(float_hook=_number).decode
 
 
 def _no_constant(name: str) -> Any:

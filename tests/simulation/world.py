@@ -168,11 +168,9 @@ class SimulatedDatabase(Database):
         """Run a function that only reads."""
         return await self.write(run, site_id=site_id)
 
-    async def write(
-        self, run: Callable[[Connection], T], *, site_id: int | None = None, keeps_plans: bool = False
-    ) -> T:
+    async def write(self, run: Callable[[Connection], T], *, site_id: int | None = None) -> T:
         """Run a function in one transaction; what went wrong on the way back does not undo it."""
-        del site_id, keeps_plans
+        del site_id
         await self._world.point()
         self._away()
         with self._world.books.begin() as connection:

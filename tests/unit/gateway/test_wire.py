@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +60,38 @@ def test_json_is_read_as_what_it_says(value: Any) -> None:
     document = parse(json.dumps(value))
     assert document.value == value
     assert json.loads(document.canonical) == value
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of these fields; raises ValueError where one stands twice."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("twice")
+    return dict(pairs)
+
+
+def refuse(constant: str) -> None:
+    """Refuse NaN and the infinities, which are Python's JSON and nobody else's."""
+    raise ValueError(constant)
+
+
+@given(VALUES, st.booleans(), st.data())
+def test_what_was_cut_and_pasted_is_read_as_python_reads_it_or_refused_with_it(
+    value: Any, escaped: bool, draw: st.DataObject
+) -> None:
+    """Whatever is left out, repeated or moved: what is no JSON, or has a field twice, is refused, and nothing else is."""
+    text = json.dumps(value, ensure_ascii=escaped)
+    places = sorted(draw.draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=2)))
+    piece = text[places[0] : places[1]]
+    at = draw.draw(st.integers(0, len(text)))
+    text = draw.draw(st.sampled_from([text, text[: places[0]] + text[places[1] :], text[:at] + piece + text[at:]]))
+    try:
+        expected = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+        msgspec.json.encode(expected)
+    except (ValueError, OverflowError):
+        with pytest.raises(Problem):
+            parse(text)
+    else:
+        assert parse(text).value == expected
 
 
 @given(VALUES, st.data(), st.sampled_from([None, 1, "\t"]), st.booleans())
