@@ -87,7 +87,7 @@ class Fold:
         self._start = head
         self._sequence, self._hash = head.sequence, head.hash
         self._holds_due_at = head.holds_due_at
-        self._now = now
+        self._now = self._told_at = now
         self._answered = answered
         self._read = read
         self._occasion = Occasion(site_id=run.site.id, now_us=now, ids=run.ids, describe=run.describe)
@@ -97,17 +97,26 @@ class Fold:
 
     @property
     def head(self) -> Head:
-        """Return the head after what was folded so far, at the batch's own time, also where it makes no event."""
+        """Return the head after what was folded so far, at its last event's time; where it makes none, at the batch's own."""
         return replace(
             self._start,
             sequence=self._sequence,
             hash=self._hash,
-            last_at=self._now,
+            last_at=self._told_at if self.changes.events else self._now,
             holds_due_at=self._holds_due_at,
             accepted=self.books.accepted,
             # A key that is recorded without an event must be seen too by whoever decided on this head.
             fence=self._start.fence + (1 if self.remembered and not self.changes.events else 0),
         )
+
+    def go_on(self, now_us: int) -> None:
+        """Let time have passed since what was folded so far; it never runs back."""
+        self._now = now_us
+        self._occasion = replace(self._occasion, now_us=now_us)
+
+    def is_due(self) -> bool:
+        """Tell whether the time of a hold is over."""
+        return self._holds_due_at is not None and self._holds_due_at <= self._now
 
     def result(self, outcomes: list[Outcome], known: Head) -> BatchResult:
         """Return what the batch came to that was decided on the known head."""
@@ -170,6 +179,8 @@ class Fold:
         self.changes.add(decision, self.books)
         self.books.apply(decision)
         sequence, previous = self._sequence, self._hash
+        if decision.events:
+            self._told_at = self._now
         site = self._run.site
         for draft in decision.events:
             sequence += 1

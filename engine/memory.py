@@ -1,7 +1,8 @@
 """What a writer remembers of its site from batch to batch, so that it need not be read again: true while the head is. Pure.
 
 Whoever changes the books moves the head. So what was true when the writer left it is true as long as the head in the database
-is the one remembered here; who finds another one has to forget everything.
+is the one remembered here; who finds another one has to forget everything. While a batch is written that was decided ahead, it
+is remembered as if it were: the next one is decided on it, and is written after it or not at all.
 """
 
 from __future__ import annotations
@@ -47,9 +48,12 @@ class Memory:
         self.head = None
         self._young, self._old, self._named, self._ledgers = {}, {}, {}, {}
 
-    def recall(self, needs: Needs) -> tuple[Books, Needs]:
-        """Return what is remembered of the needs, and the needs that are left to read."""
-        books, left = Books(), needs.copy()
+    def recall(self, needs: Needs, books: Books | None = None) -> tuple[Books, Needs]:
+        """Return what is remembered of the needs, and the needs that are left to read.
+
+        It is told to books where some are given; what they know already of accounts stays as it is there.
+        """
+        books, left = books or Books(), needs.copy()
         for external_id in needs.account_external_ids:
             if external_id in self._named:
                 left.account_external_ids.discard(external_id)
@@ -57,6 +61,8 @@ class Memory:
         wanted, found = left.accounts, []
         left.accounts = set()
         for account_id in wanted:
+            if books.account(account_id) is not None:
+                continue
             known = self._account(account_id)
             if known is None:
                 left.accounts.add(account_id)

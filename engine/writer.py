@@ -1,7 +1,8 @@
 """The writer of a site: whatever waits is one batch is one transaction (group commit).
 
-No timer: the next batch gathers while this one commits. Several processes may each have a writer for the same site; they
-take turns on the site's row. The outcome of a transaction whose commit was cut off is looked up, never guessed.
+No timer: the next batch gathers while this one commits, and is decided then, as far as it can be decided ahead. Several processes
+may each have a writer for the same site; they take turns on the site's row. The outcome of a transaction whose commit was cut off
+is looked up, never guessed.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from engine import feed
-from engine.ahead import Outrun, decide_ahead
+from engine.ahead import Draft, Outrun
 from engine.batch import run_batch
 from engine.clock import Clock
 from engine.databases import Database, Site, is_outage
 from engine.errors import BooksCorrupt, EngineError, IdempotencyInProgress, Overloaded, Refused, Unavailable
+from engine.feed import Head
 from engine.fold import BatchResult, BatchRun, Committed, Outcome, Submission
 from engine.memory import Memory
 
@@ -68,6 +70,11 @@ class Writer:
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[str, int] = {}
         self._flusher: asyncio.Task[None] | None = None
+        self._draft: Draft | None = None
+        self._drafted: list[_Waiting] = []
+        self._sent: Draft | None = None
+        self._drafting = False
+        self._stuck = False
         self._corrupt: BooksCorrupt | None = None
 
     async def submit(self, submission: Submission) -> Committed:
@@ -88,6 +95,8 @@ class Writer:
         loop = asyncio.get_running_loop()
         if self._flusher is None:
             self._flusher = loop.create_task(self._flush())
+        elif self._sent is not None:
+            self._decide_soon()
         # One timer and one future: a timeout's context and a shield cost as much as the decision does.
         patience = loop.call_later(WAIT_S, _lose_patience, waiting.future)
         try:
@@ -131,29 +140,97 @@ class Writer:
 
     async def _flush(self) -> None:
         try:
-            while self._waiting:
-                batch = self._take()
+            while self._waiting or self._drafted:
+                self._stuck = False
+                self._decide_waiting()
+                batch, draft = self._next()
+                if not batch:
+                    continue
                 try:
                     self._check_not_corrupt()
-                    await self._commit(batch)
+                    await self._commit(batch, draft)
                 except Exception as error:  # noqa: BLE001 - whatever happened, everyone who waits is told
                     self._fail(batch, error)
         finally:
             self._flusher = None
 
-    def _take(self) -> list[_Waiting]:
+    def _decide_soon(self) -> None:
+        """Decide what waits at the end of this turn of the loop, all that came in it together."""
+        if not (self._drafting or self._stuck):
+            self._drafting = True
+            asyncio.get_running_loop().call_soon(self._decide_meanwhile)
+
+    def _decide_meanwhile(self) -> None:
+        self._drafting = False
+        if self._sent is not None:
+            self._decide_waiting()
+
+    def _decide_waiting(self) -> None:
+        """Decide what waits, as much of it as makes a batch and can be decided ahead: on top of what is being written."""
+        memory, head = self._memory, self._memory_head()
+        if memory is None or head is None or self._wary or self._stuck:
+            return
+        if self._draft is None:
+            self._draft = self._begin(memory, head)
+        batch = self._take(self._drafted)
+        if not batch:
+            return
+        taken = 0
+        try:
+            taken = self._draft.take([each.submission for each in batch])
+        except Exception as error:  # noqa: BLE001 - behind the lock it happens again, and is told to whom it concerns
+            self._log_dropped(error)
+            self._put_back(batch)
+            self._drop_draft()
+            self._stuck = True
+        else:
+            self._drafted += batch[:taken]
+            self._put_back(batch[taken:])
+            self._stuck = taken < len(batch)
+
+    def _begin(self, memory: Memory, head: Head) -> Draft:
+        return Draft(memory, head, self._run, self._clock, self._sent)
+
+    def _drop_draft(self) -> None:
+        """Let nothing of what was decided and is not on its way have been decided."""
+        self._put_back(self._drafted)
+        self._draft, self._drafted = None, []
+
+    def _put_back(self, batch: Sequence[_Waiting]) -> None:
+        self._waiting.extendleft(each for each in reversed(batch) if not each.future.done())
+
+    def _next(self) -> tuple[list[_Waiting], tuple[Draft, BatchResult] | None]:
+        """Return the next batch: what was decided ahead, if all who wait for it still do, or what waits, undecided."""
+        draft, batch = self._draft, self._drafted
+        if draft is not None and not any(each.future.done() for each in batch):
+            try:
+                result = draft.result()
+            except EngineError as error:
+                self._log_dropped(error)
+            else:
+                if result is not None:
+                    self._draft, self._drafted = None, []
+                    return batch, (draft, result)
+        self._drop_draft()
+        return self._take([]), None
+
+    def _log_dropped(self, error: Exception) -> None:
+        _log.warning("draft.dropped", site_id=self._run.site.id, commands=len(self._drafted), error=str(error))
+
+    def _take(self, begun: Sequence[_Waiting]) -> list[_Waiting]:
+        """Return those who wait, as many as the batch that was begun has room for."""
         batch: list[_Waiting] = []
-        weight = 0
-        while self._waiting and len(batch) < BATCH_COMMANDS_MAX:
+        weight = sum(each.submission.command.weight for each in begun)
+        while self._waiting and len(begun) + len(batch) < BATCH_COMMANDS_MAX:
             weight += self._waiting[0].submission.command.weight
-            if batch and weight > BATCH_LINES_MAX:
+            if (begun or batch) and weight > BATCH_LINES_MAX:
                 break
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: list[_Waiting], draft: tuple[Draft, BatchResult] | None = None) -> None:
         try:
-            answered, result = await self._run_once(batch)
+            answered, result = await self._run_once(batch, draft)
         except EngineError:
             raise
         except Exception as error:
@@ -173,14 +250,22 @@ class Writer:
         if result.first_event_id is not None:
             self._on_commit(self._run.site, result.head.sequence)
 
-    async def _run_once(self, batch: list[_Waiting]) -> tuple[list[_Waiting], BatchResult]:
+    async def _run_once(
+        self, batch: list[_Waiting], draft: tuple[Draft, BatchResult] | None
+    ) -> tuple[list[_Waiting], BatchResult]:
         """Run a batch until it is known to have happened exactly once; who gave up meanwhile is not run again."""
         attempt = 0
         while True:
             attempt += 1
             decided: list[BatchResult] = []
             try:
-                return batch, await self._transact([each.submission for each in batch], decided)
+                if draft is not None and await self._send(*draft, decided):
+                    return batch, draft[1]
+                expected = self._memory_head() if draft is None else draft[1].known
+                result = await self._write_behind_lock([each.submission for each in batch], decided)
+                if expected is not None and expected != result.known:
+                    self._wary = WARY_BATCHES
+                return batch, result
             except Exception as error:
                 # Whatever a driver says of a commit, and however it says it: only the feed tells whether it happened.
                 if decided and await self._happened(decided[0]):
@@ -191,51 +276,60 @@ class Writer:
                 if attempt >= ATTEMPTS_MAX:
                     raise Unavailable("The database did not answer.") from error
                 await asyncio.sleep(_PAUSE_S * attempt)
-                batch = [each for each in batch if not each.future.done()]
+                batch, draft = [each for each in batch if not each.future.done()], None
 
-    async def _transact(self, submissions: Sequence[Submission], decided: list[BatchResult]) -> BatchResult:
-        """Commit a batch: ahead of the lock where everything it needs is remembered, behind it otherwise."""
-        memory = self._memory
-        if memory is None:
-            return await self._write_behind_lock(submissions, decided)
+    async def _send(self, draft: Draft, result: BatchResult, decided: list[BatchResult]) -> bool:
+        """Write a batch that was decided ahead, and tell whether that was still right: nothing of it is written if not.
+
+        It is remembered as if it were written already, so that the next one can be decided on top of it meanwhile.
+        """
+        self._remember(result)
+        decided.append(result)
+        self._sent = draft
+        if self._waiting:
+            self._decide_soon()
         try:
-            result = await self._write_ahead(memory, submissions, decided)
-            if result is None:
-                result = await self._write_behind_lock(submissions, decided)
-        except BaseException:
+            await self._database.write_once(draft.write, site_id=self._run.site.id)
+        except BaseException as error:
             # Whatever became of it: what is remembered may be of a head that is not there.
-            memory.forget()
-            raise
-        if memory.head is not None and memory.head != result.known:
-            self._wary = WARY_BATCHES
-        memory.learn(result.books, result.known, result.head)
-        return result
-
-    async def _write_ahead(
-        self, memory: Memory, submissions: Sequence[Submission], decided: list[BatchResult]
-    ) -> BatchResult | None:
-        if self._wary:
-            self._wary -= 1
-            return None
-        ahead = decide_ahead(memory, self._run, submissions, self._clock)
-        if ahead is None:
-            return None
-        decided.append(ahead.result)
-        try:
-            await self._database.write_once(ahead.write, site_id=self._run.site.id)
-        except (Outrun, IntegrityError):
-            # Nothing of it was written: it is decided again on what is true.
+            self._forget()
+            if not isinstance(error, Outrun | IntegrityError):
+                raise
             decided.clear()
-            return None
-        return ahead.result
+            return False
+        finally:
+            self._sent = None
+        return True
 
     async def _write_behind_lock(self, submissions: Sequence[Submission], decided: list[BatchResult]) -> BatchResult:
+        """Commit a batch that is decided on what is true under the site's lock."""
+
         def batch(conn: Connection) -> BatchResult:
             result = run_batch(conn, self._run, submissions, self._clock, self._memory)
             decided.append(result)
             return result
 
-        return await self._database.write(batch, site_id=self._run.site.id)
+        self._wary = max(self._wary - 1, 0)
+        try:
+            result = await self._database.write(batch, site_id=self._run.site.id)
+        except BaseException:
+            self._forget()
+            raise
+        self._remember(result)
+        return result
+
+    def _memory_head(self) -> Head | None:
+        return None if self._memory is None else self._memory.head
+
+    def _remember(self, result: BatchResult) -> None:
+        if self._memory is not None:
+            self._memory.learn(result.books, result.known, result.head)
+
+    def _forget(self) -> None:
+        """Know nothing any more, and let what was decided on it be undecided."""
+        if self._memory is not None:
+            self._memory.forget()
+        self._drop_draft()
 
     async def _happened(self, result: BatchResult) -> bool:
         """Tell whether a transaction whose commit was cut off took effect: its first event is there, or never will be.

@@ -11,9 +11,12 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from engine.ahead import Draft
 from engine.batch import run_batch
+from engine.clock import Clock
 from engine.databases import Database
 from engine.errors import Refused
+from engine.feed import Head
 from engine.fold import BatchResult, BatchRun, Outcome, Submission
 from engine.memory import Memory
 from engine.writer import Writer
@@ -94,18 +97,34 @@ class Written:
 
 
 class _Rewinding(Writer):
-    """A writer that draws the ids of a batch again which was decided ahead for nothing: as the other ways draw them once."""
+    """A writer that draws the ids again which were drawn ahead for nothing: as the other ways draw them once."""
 
-    async def _write_ahead(
-        self, memory: Memory, submissions: Sequence[Submission], decided: list[BatchResult]
-    ) -> BatchResult | None:
-        ids = self._run.ids
-        assert isinstance(ids, SequentialIds)
-        drawn = ids.drawn
-        result = await super()._write_ahead(memory, submissions, decided)
-        if result is None:
-            ids.drawn = drawn
-        return result
+    def _begin(self, memory: Memory, head: Head) -> Draft:
+        return _RewindingDraft(memory, head, self._run, self._clock, self._sent)
+
+    async def _send(self, draft: Draft, result: BatchResult, decided: list[BatchResult]) -> bool:
+        assert isinstance(draft, _RewindingDraft)
+        sent = await super()._send(draft, result, decided)
+        if not sent:
+            draft.ids.drawn = draft.drawn_before
+        return sent
+
+
+class _RewindingDraft(Draft):
+    """A batch that gives back the ids of what it does not take."""
+
+    def __init__(self, memory: Memory, head: Head, run: BatchRun, clock: Clock, before: Draft | None = None) -> None:
+        super().__init__(memory, head, run, clock, before)
+        assert isinstance(run.ids, SequentialIds)
+        self.ids = run.ids
+        self.drawn_before = run.ids.drawn
+
+    def _decide(self, submission: Submission) -> bool:
+        drawn = self.ids.drawn
+        taken = super()._decide(submission)
+        if not taken:
+            self.ids.drawn = drawn
+        return taken
 
 
 class Told:

@@ -31,7 +31,7 @@ from engine.errors import DuplicateEntry, IdempotencyKeyReused, InsufficientFund
 from engine.fold import BatchResult, BatchRun, Submission
 from engine.memory import Memories, Memory
 from tests.fakes.clock import START_US, SequentialIds
-from tests.store.engine_stage import SITE, Stage, entry, key, make_stage, outcomes
+from tests.store.engine_stage import SITE, Stage, entry, key, make_stage, outcomes, until
 
 ROUNDS = 40
 
@@ -186,6 +186,83 @@ async def test_more_accounts_than_are_remembered(stage: Stage, monkeypatch: pyte
         debit, credit = chance.sample(accounts, 2)
         await engine.submit(stage.site, entry(debit, credit, 1))
     assert await stage.verify() is None
+
+
+@pytest.fixture
+def gate(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """What batches that were decided ahead wait for before they are written."""
+    opened = asyncio.Event()
+    write_once = stage.database.write_once
+
+    async def written_later(run: Callable[[Connection], Any], *, site_id: int) -> Any:
+        await opened.wait()
+        return await write_once(run, site_id=site_id)
+
+    monkeypatch.setattr(stage.database, "write_once", written_later)
+    return opened
+
+
+async def test_time_goes_on_while_a_batch_is_decided(stage: Stage, gate: asyncio.Event) -> None:
+    """What comes later is later; who is refused last leaves no time behind."""
+    till, sales = await stage.account("asset", allow_negative=False), await stage.account("revenue")
+    writer = stage.engine._writers[stage.site.id]
+    asked = [asyncio.ensure_future(stage.submit(entry(till, sales, 1)))]
+    await until(lambda: writer._sent is not None)
+    for number in range(3):
+        asked.append(asyncio.ensure_future(stage.submit(entry(till, sales, 1))))
+        await until(lambda number=number: len(writer._drafted) == number + 1)  # type: ignore[misc]
+        stage.clock.advance(seconds=1)
+    asked.append(asyncio.ensure_future(stage.submit(entry(sales, till, 9))))
+    await until(lambda: len(writer._waiting) == 1)
+    gate.set()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(answers[-1], InsufficientFunds)
+    times = [each.created_at for each in await stage.events()][-4:]
+    assert [later - times[0] for later in times] == [0, 0, 1_000_000, 2_000_000]
+    assert (await stage.posted(till), await stage.verify()) == (4, None)
+
+
+async def test_hold_whose_time_comes_while_a_batch_is_decided_expires_before_what_comes_after(
+    stage: Stage, gate: asyncio.Event
+) -> None:
+    """What it reserved is free for the entry that came after it, and not for the one before."""
+    till, sales = await stage.account("asset", allow_negative=False), await stage.account("revenue")
+    writer = stage.engine._writers[stage.site.id]
+    gate.set()
+    await stage.submit(entry(till, sales, 11))
+    reserved = entry(sales, till, 10, status="pending", held=True)
+    await stage.submit(CreateHold(entry=reserved, expires_at=stage.clock.now_us() + 5_000_000))
+    gate.clear()
+    first = asyncio.ensure_future(stage.submit(entry(till, sales, 1)))
+    await until(lambda: writer._sent is not None)
+    stage.clock.advance(seconds=6)
+    after = asyncio.ensure_future(stage.submit(entry(sales, till, 12)))
+    await until(lambda: len(writer._waiting) == 1)
+    gate.set()
+    await asyncio.gather(first, after)
+    assert (await stage.posted(till), await stage.verify()) == (0, None)
+
+
+async def test_nothing_stands_of_what_was_decided_on_a_batch_that_came_too_late(
+    stage: Stage, gate: asyncio.Event, behind_lock: list[int]
+) -> None:
+    """Another process wrote before it: both batches are decided again, on what is true."""
+    till, sales = await stage.account("asset", allow_negative=False), await stage.account("revenue")
+    gate.set()
+    await stage.submit(entry(till, sales, 11))
+    gate.clear()
+    writer, behind_lock[:] = stage.engine._writers[stage.site.id], []
+    first = asyncio.ensure_future(stage.submit(entry(till, sales, 1), key("first")))
+    await until(lambda: writer._sent is not None)
+    rest = [asyncio.ensure_future(stage.submit(entry(sales, till, 5), key(f"{each}"))) for each in range(2)]
+    await until(lambda: len(writer._drafted) == 2)
+    taken = stage.another(ahead=False)
+    await taken.submit(stage.site, entry(sales, till, 11))
+    gate.set()
+    answers = await asyncio.gather(first, *rest, return_exceptions=True)
+    assert [type(each) for each in answers[1:]] == [InsufficientFunds] * 2
+    assert behind_lock == [1, 1, 2]
+    assert (await stage.posted(till), await stage.verify()) == (1, None)
 
 
 async def test_both_ways_come_to_the_same(site_database: Database) -> None:

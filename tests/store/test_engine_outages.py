@@ -57,6 +57,8 @@ async def waits_for_a_lock(owner: asyncpg.Connection) -> int:
     found: list[int] = []
 
     async def look() -> bool:
+        # Within a transaction what was seen first is seen again.
+        await owner.execute("SELECT pg_stat_clear_snapshot()")
         query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         found.extend(row["pid"] for row in await owner.fetch(query))
         return bool(found)
@@ -72,24 +74,68 @@ async def check_posted_once(stage: Stage, cash: str, answers: list[bytes], amoun
     assert await stage.verify() is None
 
 
-async def test_connection_cut_before_the_commit_is_sent(stage: Stage, wire: Wire) -> None:
+both_ways = pytest.mark.parametrize(("ahead", "last_word"), [(False, b"COMMIT"), (True, b"entry.posted")])
+"""Behind the lock the commit is the last that the database hears of a batch; ahead of it the one statement that writes it."""
+
+
+async def knows(stage: Stage, cash: str, sales: str, *, ahead: bool) -> None:
+    """Let the stage's engine be one that decides this way, and has posted to these accounts already."""
+    stage.engine = stage.another(ahead=ahead)
+    await stage.submit(entry(cash, sales, 1))
+    await stage.submit(entry(sales, cash, 1))
+
+
+@both_ways
+async def test_connection_cut_before_the_commit_is_sent(
+    stage: Stage, wire: Wire, *, ahead: bool, last_word: bytes
+) -> None:
     """The transaction is gone; it is run again."""
     cash, sales = await stage.accounts("asset", "revenue")
-    wire.cut_before = lambda chunk: b"COMMIT" in chunk
+    await knows(stage, cash, sales, ahead=ahead)
+    wire.cut_before = lambda chunk: last_word in chunk
     done = await asyncio.gather(*(stage.submit(entry(cash, sales, 5)) for _ in range(3)))
     assert wire.cut_before is None
     await check_posted_once(stage, cash, [each.body for each in done], 5)
 
 
-async def test_connection_cut_after_the_commit_was_done(stage: Stage, wire: Wire) -> None:
+@both_ways
+async def test_connection_cut_after_the_commit_was_done(
+    stage: Stage, wire: Wire, *, ahead: bool, last_word: bytes
+) -> None:
     """The transaction happened and nobody was told: it is found, and not run again."""
     cash, sales = await stage.accounts("asset", "revenue")
-    wire.cut_after = lambda chunk: b"COMMIT" in chunk
+    await knows(stage, cash, sales, ahead=ahead)
+    wire.cut_after = lambda chunk: last_word in chunk
     told = len(stage.commits)
     done = await asyncio.gather(*(stage.submit(entry(cash, sales, 5)) for _ in range(3)))
     assert wire.cut_after is None
     await check_posted_once(stage, cash, [each.body for each in done], 5)
     assert len(stage.commits) == told + 1
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_connection_cut_while_the_next_batch_is_decided_on_top(
+    stage: Stage, wire: Wire, owner: asyncpg.Connection, *, happened: bool
+) -> None:
+    """Whether the one before it happened or not: what was decided on it is posted after it, once."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    await knows(stage, cash, sales, ahead=True)
+    writer = stage.engine._writers[SITE.id]
+    wire.cut_after = (lambda chunk: b"entry.posted" in chunk) if happened else None
+    async with owner.transaction():
+        await owner.execute("SELECT 1 FROM feeds FOR UPDATE")
+        asked = [asyncio.ensure_future(stage.submit(entry(cash, sales, 5), key("first")))]
+        pid = await waits_for_a_lock(owner)
+        asked += [asyncio.ensure_future(stage.submit(entry(cash, sales, 5), key(f"{each}"))) for each in range(9)]
+        # The second one asks for the first one's key.
+        asked.append(asyncio.ensure_future(stage.submit(entry(cash, sales, 5), key("first"))))
+        await until(lambda: len(writer._drafted) == 10)
+        if not happened:
+            await owner.execute("SELECT pg_terminate_backend($1)", pid)
+    *done, again = await asyncio.gather(*asked)
+    assert (again.body, again.replayed) == (done[0].body, True)
+    assert (len({each.body for each in done}), await stage.posted(cash)) == (10, 50)
+    assert await stage.verify() is None
 
 
 async def test_command_without_an_event_survives_a_lost_commit(stage: Stage, wire: Wire) -> None:
@@ -101,9 +147,11 @@ async def test_command_without_an_event_survives_a_lost_commit(stage: Stage, wir
     assert (await stage.submit(UpdateLedger(ledger_id=stage.ledger_id, name="Main"), key("k"))).body == done.body
 
 
-async def test_connection_cut_at_every_message(stage: Stage, wire: Wire) -> None:
+@pytest.mark.parametrize(("ahead", "cuts"), [(False, 8), (True, 6)])
+async def test_connection_cut_at_every_message(stage: Stage, wire: Wire, *, ahead: bool, cuts: int) -> None:
     """Whatever was the last that arrived, or the last that was answered: once, and answered."""
     cash, sales = await stage.accounts("asset", "revenue")
+    await knows(stage, cash, sales, ahead=ahead)
     answers: list[bytes] = []
     for answered in (False, True):
         for place in range(6):
@@ -111,7 +159,7 @@ async def test_connection_cut_at_every_message(stage: Stage, wire: Wire) -> None
             plan = lambda _chunk, place=place, seen=seen: next(seen) == place  # noqa: E731 - a cut is a question
             wire.cut_before, wire.cut_after = (None, plan) if answered else (plan, None)
             answers.append((await stage.submit(entry(cash, sales, 5), key(f"{answered}{place}"))).body)
-    assert wire.cuts >= 8
+    assert wire.cuts >= cuts
     wire.cut_before = wire.cut_after = None
     await check_posted_once(stage, cash, answers, 5)
 
