@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from delivery.errors import InvalidOrdering
-from delivery.order_keys import check_ordering, order_keys
+from delivery.order_keys import check_ordering, order_keys, own_keys
 from engine.filters import About
 
 
@@ -61,6 +61,14 @@ def test_metadata_goes_by_its_value_before_and_after_a_change() -> None:
 def test_same_value_under_another_key_is_another_key() -> None:
     """An account and a ledger with one id do not wait for each other."""
     assert not keys("account", about("x")) & keys("ledger", about(ledgers=("x",)))
+
+
+def test_a_replay_has_the_same_keys_of_its_own() -> None:
+    """What shares a key shares it within a replay too; with what is new, or with another replay, it shares none."""
+    one, other = keys("account", about("x", "y")), keys("account", about("y"))
+    assert len(own_keys("r1", one)) == 2
+    assert own_keys("r1", one) & own_keys("r1", other)
+    assert not own_keys("r1", one) & (one | own_keys("r2", one))
 
 
 @pytest.mark.parametrize(("ordering", "key"), [("ordered_by", None), ("ordered", "account"), ("parallel", "account")])
