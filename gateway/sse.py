@@ -125,10 +125,11 @@ class EventStream(EventSourceResponse):
                             continue
                         # What ends for its credential ends alone; all else is the connection's end.
                         alone = not step.reconnect
+                        cursor = told.move(at, step.cursor)
                         if alone:
-                            yield _block(step, told.cursor())
+                            yield _block(step, cursor)
                         if last or not alone:
-                            whole = replace(step, subscription=UNSET, cursor=told.cursor())
+                            whole = replace(step, subscription=UNSET, cursor=cursor)
                             yield b"retry: %d\n" % step.retry_ms + _block(whole, whole.cursor)
                             return
         finally:
