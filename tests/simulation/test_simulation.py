@@ -24,6 +24,8 @@ from tests.simulation.scenario import simulate
 from tests.simulation.world import Books
 
 SEEDS = 24
+FOUND = (114,)
+"""Seeds that found something once: a feed's last word that was ahead of its place in the id."""
 BITES_WITHIN = 1000
 
 
@@ -50,6 +52,12 @@ def test_no_promise_is_broken(books: Books, first: int) -> None:
     outcomes = [simulate(seed, books) for seed in range(first, first + 6)]
     assert [(each.seed, each.broken) for each in outcomes if each.broken] == []
     assert sum(each.kills for each in outcomes) > 0
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_a_seed_found_once_stays_mended(books: Books, seed: int) -> None:
+    """The story that told of it has no broken promise any more."""
+    assert simulate(seed, books).broken == []
 
 
 def test_same_seed_is_the_same_story(books: Books) -> None:
