@@ -20,10 +20,13 @@ from gateway.portal.rendering import page, redirect
 from gateway.portal.visit import Visit
 from gateway.query import Parameter
 
-REQUEST_SLACK_US: Final = 5_000_000
-"""How much earlier than its request's id an event may be: clocks of gateways differ a little."""
+REQUEST_SLACK_US: Final = 1_000_000
+"""How much earlier than its request's id an event may be: ids go on where a clock was set back."""
+REQUEST_SPAN_US: Final = 60_000_000
+"""How long after its request an event may be and still be found."""
 REQUEST_EVENTS: Final = 1_000
-"""How many events from a request's instant on are looked at for it."""
+REQUEST_LOOKS: Final = 10
+"""How many events are looked at for a request at once, and how often."""
 _ASKED: Final = Parameter(name="q", kind="text", meaning="An id, an external id, a correlation id or a request id.")
 
 
@@ -59,11 +62,18 @@ async def _by_request(visit: Visit, request_id: str) -> str | None:
     at = drawn_at(request_id)
     if at is None:
         return None
-    engine, site = visit.services.engine, visit.site
-    place, _ = await engine.place_at(site, max(0, parse_instant(at) - REQUEST_SLACK_US))
-    found, _ = await engine.read_after(site, place.sequence, REQUEST_EVENTS)
-    told = f'"request_id":"{request_id}"'.encode()
-    return next((f"/portal/events/{each.id}" for each in found if told in each.body), None)
+    engine, site, at_us = visit.services.engine, visit.site, parse_instant(at)
+    place, _ = await engine.place_at(site, max(0, at_us - REQUEST_SLACK_US))
+    after, told = place.sequence, f'"request_id":"{request_id}"'.encode()
+    for _ in range(REQUEST_LOOKS):
+        found, _ = await engine.read_after(site, after, REQUEST_EVENTS)
+        for each in found:
+            if told in each.body:
+                return f"/portal/events/{each.id}"
+        if len(found) < REQUEST_EVENTS or found[-1].created_at > at_us + REQUEST_SPAN_US:
+            break
+        after = found[-1].sequence
+    return None
 
 
 async def _by_reference(visit: Visit, text: str) -> str | None:
