@@ -187,8 +187,6 @@ def _lines_between(
 
     Lines that took effect when they were booked are in the order of the account's versions, the others in an index of their own.
     """
-    low = version_by(conn, site_id, account_id, place.at, place.upto)
-    high = version_by(conn, site_id, account_id, stretch.end, place.upto)
     behind: list[ColumnElement[bool]] = [
         lines.c.site_id == site_id,
         lines.c.account_id == account_id,
@@ -197,17 +195,6 @@ def _lines_between(
             and_(lines.c.effective_at == place.at, lines.c.account_lock_version > place.version),
         ),
     ]
-    at_once = (
-        select(lines)
-        .where(
-            *behind,
-            lines.c.effective_at == lines.c.created_at,
-            lines.c.account_lock_version > low,
-            lines.c.account_lock_version <= high,
-        )
-        .order_by(lines.c.account_lock_version)
-        .limit(stretch.limit + 1)
-    )
     shifted = (
         select(lines)
         .where(
@@ -220,7 +207,22 @@ def _lines_between(
         .order_by(lines.c.effective_at, lines.c.account_lock_version)
         .limit(stretch.limit + 1)
     )
-    found = [cast("LineRow", row) for query in (at_once, shifted) for row in conn.execute(query).mappings()]
+    found = [cast("LineRow", row) for row in conn.execute(shifted).mappings()]
+    # Beyond the last of a full page nothing is looked for: of lines that were all booked later there may be a million.
+    end = found[-1]["effective_at"] + 1 if len(found) > stretch.limit else stretch.end
+    low, high = (version_by(conn, site_id, account_id, at, place.upto) for at in (place.at, end))
+    at_once = (
+        select(lines)
+        .where(
+            *behind,
+            lines.c.effective_at == lines.c.created_at,
+            lines.c.account_lock_version > low,
+            lines.c.account_lock_version <= high,
+        )
+        .order_by(lines.c.account_lock_version)
+        .limit(stretch.limit + 1)
+    )
+    found += [cast("LineRow", row) for row in conn.execute(at_once).mappings()]
     found.sort(key=lambda row: (row["effective_at"], row["account_lock_version"]))
     return found[: stretch.limit + 1]
 
