@@ -22,20 +22,19 @@ import uvicorn
 from sqlalchemy import text
 from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from auth.minting import Minting
 from auth.server import OAuthEndpoints
 from delivery.figures import Figures
 from delivery.inspector import Inspectors
 from gateway.app import build
-from gateway.call import CUT, Services, StreamSettings
+from gateway.call import Services, StreamSettings
 from gateway.metrics import Metrics
 from gateway.tailers import Tailers
 from gledger import memory
 from gledger.limiter import RateLimiter
 from gledger.parts import Parts, open_parts
+from gledger.protocols import HttpProtocol, SocketProtocol
 from gledger.settings import Settings
 from gledger.wakeups import WakeUp
 
@@ -138,28 +137,6 @@ class Gateway:
         return {"control_database": answer == 1}
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, which lets an application break its connection off: a WebSocket takes the state over from here."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Take the connection."""
-        self.app_state = {**self.app_state, CUT: transport.abort}
-        super().connection_made(transport)
-
-
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, which also answers what websockets cannot read as a request: uvicorn left it waiting for ever."""
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes; a request line or a header that is too long is refused."""
-        super().data_received(data)
-        if self.conn.handshake_exc is not None and not self.handshake_initiated:
-            self.transport.write(
-                b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-            )
-            self.transport.close()
-
-
 class Server(uvicorn.Server):
     """A uvicorn server that tells its streams to end as soon as it is told to."""
 
@@ -233,7 +210,7 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http=Protocol,
+        http=HttpProtocol,
         loop="uvloop",
         ws=SocketProtocol,
         ws_per_message_deflate=False,
