@@ -78,7 +78,7 @@ async def curl(target: Target) -> list[bytes]:
     while len(found) < target.count:
         process = await asyncio.create_subprocess_exec(
             "curl", "--silent", "--no-buffer", "--noproxy", "*", "--header", f"Last-Event-ID: {cursor}",
-            *(f"--header={name}: {value}" for name, value in target.headers.items()), target.stream(),
+            *(part for name, value in target.headers.items() for part in ("--header", f"{name}: {value}")), target.stream(),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None
