@@ -30,6 +30,8 @@ from engine.memory import Memory
 
 BATCH_COMMANDS_MAX: Final = 256
 BATCH_LINES_MAX: Final = 4_000
+STEP_LINES_MAX: Final = 200
+"""How many lines are decided ahead in one go, before it is looked whether the database is free: some milliseconds."""
 WAITING_MAX: Final = 8_192
 WAIT_S: Final = 10.0
 ATTEMPTS_MAX: Final = 4
@@ -142,7 +144,10 @@ class Writer:
         try:
             while self._waiting or self._drafted:
                 self._stuck = False
-                self._decide_waiting()
+                # The loop may have much to do: what it brings in this turn goes along, and a batch costs what it costs.
+                await asyncio.sleep(0)
+                if not self._drafted:
+                    self._decide_waiting()
                 batch, draft = self._next()
                 if not batch:
                     continue
@@ -155,26 +160,24 @@ class Writer:
             self._flusher = None
 
     def _decide_soon(self) -> None:
-        """Decide what waits at the end of this turn of the loop, all that came in it together."""
+        """Decide what waits at the end of this turn of the loop, with all that came in it."""
         if not (self._drafting or self._stuck):
             self._drafting = True
             asyncio.get_running_loop().call_soon(self._decide_meanwhile)
 
     def _decide_meanwhile(self) -> None:
         self._drafting = False
-        if self._sent is not None:
-            self._decide_waiting()
+        if self._sent is not None and self._decide_waiting() and self._waiting:
+            self._decide_soon()
 
-    def _decide_waiting(self) -> None:
-        """Decide what waits, as much of it as makes a batch and can be decided ahead: on top of what is being written."""
+    def _decide_waiting(self) -> bool:
+        """Decide some of what waits, if it can be decided ahead: on top of what is being written. Tell whether any was."""
         memory, head = self._memory, self._memory_head()
         if memory is None or head is None or self._wary or self._stuck:
-            return
+            return False
         if self._draft is None:
             self._draft = self._begin(memory, head)
-        batch = self._take(self._drafted)
-        if not batch:
-            return
+        batch = self._take(self._drafted, STEP_LINES_MAX)
         taken = 0
         try:
             taken = self._draft.take([each.submission for each in batch])
@@ -187,6 +190,7 @@ class Writer:
             self._drafted += batch[:taken]
             self._put_back(batch[taken:])
             self._stuck = taken < len(batch)
+        return taken > 0
 
     def _begin(self, memory: Memory, head: Head) -> Draft:
         return Draft(memory, head, self._run, self._clock, self._sent)
@@ -212,18 +216,18 @@ class Writer:
                     self._draft, self._drafted = None, []
                     return batch, (draft, result)
         self._drop_draft()
-        return self._take([]), None
+        return self._take([], BATCH_LINES_MAX), None
 
     def _log_dropped(self, error: Exception) -> None:
         _log.warning("draft.dropped", site_id=self._run.site.id, commands=len(self._drafted), error=str(error))
 
-    def _take(self, begun: Sequence[_Waiting]) -> list[_Waiting]:
-        """Return those who wait, as many as the batch that was begun has room for."""
+    def _take(self, begun: Sequence[_Waiting], lines_max: int) -> list[_Waiting]:
+        """Return those who wait, so many lines of them, and not more than the batch that was begun has room for."""
         batch: list[_Waiting] = []
-        weight = sum(each.submission.command.weight for each in begun)
+        lines, room = 0, BATCH_LINES_MAX - sum(each.submission.command.weight for each in begun)
         while self._waiting and len(begun) + len(batch) < BATCH_COMMANDS_MAX:
-            weight += self._waiting[0].submission.command.weight
-            if (begun or batch) and weight > BATCH_LINES_MAX:
+            lines += self._waiting[0].submission.command.weight
+            if ((begun or batch) and lines > room) or (batch and lines > lines_max):
                 break
             batch.append(self._waiting.popleft())
         return batch
