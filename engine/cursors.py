@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from engine.errors import CursorInvalid
 from engine.ids import is_id
-from engine.money import INSTANT_MAX, INSTANT_MIN
+from engine.money import AMOUNT_MAX, INSTANT_MAX, INSTANT_MIN
 
 HASH_DIGITS: Final = 12
 _FEED: Final = re.compile(r"v1\.([0-9a-f]{1,16})\.(0|[1-9][0-9]{0,18})\.([0-9a-f]{12})\Z")
@@ -140,7 +140,7 @@ def parse_statement_cursor(text: str) -> StatementPlace:
     if (
         not text.startswith(_STATEMENT)
         or len(numbers) != len(StatementPlace._fields)
-        or not all(_NUMBER.match(number) for number in numbers)
+        or not all(map(_is_stored_number, numbers))
     ):
         raise CursorInvalid("it is no cursor of a statement")
     return StatementPlace(*map(int, numbers))
@@ -167,7 +167,7 @@ def parse_trial_balance_cursor(text: str) -> TrialBalancePlace:
     """Read the cursor of a trial balance; raises CursorInvalid."""
     last_id, *rest = text.removeprefix(_TRIAL_BALANCE).split(".")
     sums = [_SUM.match(each) for each in rest[1:]]
-    if not text.startswith(_TRIAL_BALANCE) or not is_id(last_id) or not rest or not _NUMBER.match(rest[0]):
+    if not text.startswith(_TRIAL_BALANCE) or not is_id(last_id) or not rest or not _is_stored_number(rest[0]):
         raise CursorInvalid("it is no cursor of a trial balance")
     found: dict[tuple[str, int], tuple[int, int, int, int]] = {}
     for match in sums:
@@ -176,6 +176,11 @@ def parse_trial_balance_cursor(text: str) -> TrialBalancePlace:
         exponent, debits, credits_, debit, credit = map(int, match.groups()[1:])
         found[match.group(1), exponent] = (debits, credits_, debit, credit)
     return TrialBalancePlace(last_id, int(rest[0]), found)
+
+
+def _is_stored_number(text: str) -> bool:
+    """Tell whether the text is a number that a column can hold: one of 64 bits."""
+    return _NUMBER.match(text) is not None and -AMOUNT_MAX - 1 <= int(text) <= AMOUNT_MAX
 
 
 def parse_position_cursor(text: str) -> int:

@@ -137,6 +137,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Open the parts of a process that serves, and close them at the end."""
     if settings.master_key is None:
         raise SettingsError(("GLEDGER_MASTER_KEY must be set: 32 random bytes in base64",))
+    if not settings.redis_url:
+        raise SettingsError(("GLEDGER_REDIS_URL must be set: redis://host:port/0",))
     clock, ids = SystemClock(), Ids()
     registry = CollectorRegistry()
     for collect in (ProcessCollector, PlatformCollector, GCCollector):

@@ -8,6 +8,7 @@ import pytest
 
 from engine.cursors import (
     FeedPlace,
+    StatementPlace,
     effective_cursor,
     feed_cursor,
     page_cursor,
@@ -15,6 +16,9 @@ from engine.cursors import (
     parse_feed_cursor,
     parse_page_cursor,
     parse_position_cursor,
+    parse_statement_cursor,
+    parse_trial_balance_cursor,
+    statement_cursor,
 )
 from engine.errors import CursorInvalid
 from engine.events import genesis_hash
@@ -95,3 +99,17 @@ def test_anything_else_is_no_cursor_of_a_list_by_effective_times(text: str) -> N
     """Of another list, without a part, beyond any instant."""
     with pytest.raises(CursorInvalid):
         parse_effective_cursor(text)
+
+
+@pytest.mark.parametrize("number", ["9" * 19, str(2**63), str(-(2**63) - 1), "", "1e3", "٣"])
+def test_number_that_no_column_can_hold_is_in_no_cursor(number: str) -> None:
+    """A database would refuse it with words of its own."""
+    place = StatementPlace(2**63 - 1, -(2**63), 0, 0, 0, 0, 1)
+    assert parse_statement_cursor(statement_cursor(place)) == place
+    for index in range(len(place)):
+        parts = [str(each) for each in place]
+        parts[index] = number
+        with pytest.raises(CursorInvalid):
+            parse_statement_cursor("s1." + ".".join(parts))
+    with pytest.raises(CursorInvalid):
+        parse_trial_balance_cursor(f"t1.{uuid7(1, 2, 3)}.{number}")
