@@ -209,7 +209,7 @@ class Writer:
         if draft is not None and not any(each.future.done() for each in batch):
             try:
                 result = draft.result()
-            except EngineError as error:
+            except Exception as error:  # noqa: BLE001 - as in deciding
                 self._log_dropped(error)
             else:
                 if result is not None:
