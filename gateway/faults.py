@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, get_args, get_origin
+import re
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
 from engine.errors import Fault
 
 FAULTS_MAX: Final = 100
+_SHOWN_MAX: Final = 60
+_TYPES: Final = re.compile(r"`([a-z |]+)`")
+_LENGTH: Final = re.compile(r" of length (<=|>=|==) ([0-9]+)")
+_BOUNDS: Final = {"<=": "at most", ">=": "at least", "==": "exactly"}
+_NAMES: Final = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "a boolean",
+    "object": "an object",
+    "array": "an array",
+}
 
 
 def find_faults(value: Any, expected: Any) -> list[Fault]:
@@ -70,7 +84,7 @@ def _walk(value: Any, expected: Any, pointer: str, faults: list[Fault]) -> None:
     try:
         msgspec.convert(value, expected)
     except msgspec.ValidationError as error:
-        faults.append(_fault(str(error), value, pointer))
+        faults.append(_fault(str(error), value, pointer, _choices(expected)))
 
 
 def _walk_struct(value: dict[str, Any], struct: type[msgspec.Struct], pointer: str, faults: list[Fault]) -> None:
@@ -109,7 +123,16 @@ def _item_of(expected: Any) -> Any:
     return None
 
 
-def _fault(message: str, value: Any, pointer: str) -> Fault:
+def _choices(expected: Any) -> list[str]:
+    """Return the words that a type allows, none where it is no choice of words."""
+    if get_origin(expected) is Literal:
+        return [str(each) for each in get_args(expected)]
+    if get_origin(expected) in {Annotated, Union, UnionType}:
+        return [word for each in get_args(expected) for word in _choices(each)]
+    return []
+
+
+def _fault(message: str, value: Any, pointer: str, choices: list[str]) -> Fault:
     """Name what msgspec found: its words, where inside the value, under a code of ours."""
     words, _, where = message.partition(" - at `")
     if where:
@@ -134,6 +157,18 @@ def _fault(message: str, value: Any, pointer: str) -> Fault:
         code = "validation.out_of_range"
     elif words.startswith(("Invalid enum value", "Invalid value")) or "matching regex" in words:
         code = "validation.invalid_value"
+        if choices and words.startswith("Invalid enum value"):
+            words = f"{str(value)[:_SHOWN_MAX]!r} is not one of {', '.join(choices)}"
     else:
         code = "validation.invalid_type"
-    return Fault(code=code, pointer=pointer, detail=words.replace("`", "'") + ".")
+    return Fault(code=code, pointer=pointer, detail=f"{_plainly(words)}.")
+
+
+def _plainly(words: str) -> str:
+    """Return msgspec's words without Python's names for what JSON has."""
+    named = _TYPES.sub(lambda found: " or ".join(_NAMES.get(each, each) for each in found[1].split(" | ")), words)
+    unit = "character" if "a string" in named else "item"
+    bounded = _LENGTH.sub(
+        lambda found: f" of {_BOUNDS[found[1]]} {found[2]} {unit if found[2] == '1' else f'{unit}s'}", named
+    )
+    return bounded.replace("matching regex", "that matches")

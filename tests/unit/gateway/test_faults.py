@@ -96,6 +96,25 @@ def test_a_fault_has_the_code_of_its_kind(value: Any, faults: list[tuple[str, st
     assert [(fault.code, fault.pointer) for fault in find_faults(value, LedgerCreate)] == faults
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"lines": 5}, "Expected an array, got an integer."),
+        ({"lines": []}, "Expected an array of at least 2 items."),
+        ({"description": "x" * 2000}, "Expected a string of at most 1000 characters."),
+        ({"description": False}, "Expected a string or null, got a boolean."),
+        ({"external_id": ""}, "Expected a string of at least 1 character."),
+        ({"status": "done" * 1000}, f"'{'done' * 15}' is not one of posted, pending."),
+        ({"metadata": {"k": 1.5}}, "Expected a string, got a number."),
+        ({"metadata": {str(n): "" for n in range(51)}}, "Expected an object of at most 50 items."),
+    ],
+)
+def test_a_fault_says_what_is_taken_in_the_words_of_json(body: dict[str, Any], detail: str) -> None:
+    """Who reads it knows no Python, and learns what to send instead."""
+    assert [fault.detail for fault in find_faults({"lines": [{}, {}]} | body, EntryCreate) if "/0" not in fault.pointer
+            and "/1" not in fault.pointer] == [detail]  # fmt: skip
+
+
 def test_a_value_that_is_not_one_of_the_choices_is_invalid() -> None:
     """Also where a pattern says what the choices are."""
     body = {"ledger_id": "x", "name": "a", "type": "cash", "currency": "usd"}
