@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from engine import store
 from engine.books import Books
 from engine.clock import Clock
-from engine.commands import AcceptEntry, Command, CreateHold, PostBatch, PostEntry, needs_of
+from engine.commands import AcceptEntry, Command, CreateHold, PostBatch, PostEntry, ReverseEntry, needs_of
 from engine.errors import Refused
 from engine.feed import Head
 from engine.fold import BatchResult, BatchRun, Fold, Outcome, Submission
@@ -106,7 +106,9 @@ def _can_be_ahead(command: Command) -> bool:
     """Tell whether a command may be decided on what is remembered, if that is all it needs."""
     if isinstance(command, PostBatch) and command.mode == "independent":
         # It tells why items were refused, and stores that: a name that is taken must not go unseen behind another reason.
-        return not any(isinstance(item, PostEntry) and item.external_id is not None for item in command.entries)
+        return not any(
+            isinstance(item, PostEntry | ReverseEntry) and item.external_id is not None for item in command.entries
+        )
     return isinstance(command, _AHEAD)
 
 

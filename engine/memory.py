@@ -58,19 +58,21 @@ class Memory:
             if external_id in self._named:
                 left.account_external_ids.discard(external_id)
                 left.accounts.add(self._named[external_id])
-        wanted, found = left.accounts, []
+        wanted, found, rows = left.accounts, [], []
         left.accounts = set()
         for account_id in wanted:
-            if books.account(account_id) is not None:
-                continue
-            known = self._account(account_id)
-            if known is None:
-                left.accounts.add(account_id)
-            else:
+            row = books.account(account_id)
+            if row is None:
+                known = self._account(account_id)
+                if known is None:
+                    left.accounts.add(account_id)
+                    continue
                 found.append(known)
+                row = known[0]
+            rows.append(row)
         books.learn(accounts=found)
         if needs.periods:
-            left.ledgers = left.ledgers.union(account["ledger_id"] for account, _ in found)
+            left.ledgers = left.ledgers.union(row["ledger_id"] for row in rows)
         books.learn(ledgers=[self._ledgers[each] for each in left.ledgers if each in self._ledgers])
         left.ledgers = left.ledgers.difference(self._ledgers)
         return books, left

@@ -19,9 +19,10 @@ from engine.errors import Refused
 from engine.feed import Head
 from engine.fold import BatchResult, BatchRun, Outcome, Submission
 from engine.memory import Memory
-from engine.writer import Writer
+from engine.writer import STEP_LINES_MAX, Writer
 from tests.fakes.clock import FakeClock, SequentialIds
 
+_STEP = 3
 T = TypeVar("T")
 Transact = Callable[[Callable[[Connection], T]], T]
 
@@ -97,7 +98,10 @@ class Written:
 
 
 class _Rewinding(Writer):
-    """A writer that draws the ids again which were drawn ahead for nothing: as the other ways draw them once."""
+    """A writer that draws the ids again which were drawn ahead for nothing, as the other ways draw them once; in short steps."""
+
+    def _take(self, begun: Sequence[Any], lines_max: int) -> list[Any]:
+        return super()._take(begun, min(lines_max, _STEP) if lines_max == STEP_LINES_MAX else lines_max)
 
     def _begin(self, memory: Memory, head: Head) -> Draft:
         return _RewindingDraft(memory, head, self._run, self._clock, self._sent)

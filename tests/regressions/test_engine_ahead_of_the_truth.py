@@ -7,14 +7,16 @@ import asyncio
 import pytest
 from sqlalchemy import Connection, text
 
+from engine import writer as writer_module
 from engine.batch import run_batch
-from engine.commands import PostBatch, PostEntry
+from engine.commands import AcceptEntry, PostBatch, PostEntry, ReverseEntry, UpdateLedger
 from engine.databases import Database
+from engine.entry_errors import PeriodClosed
 from engine.errors import DuplicateEntry, IdempotencyKeyReused
 from engine.events import Diagnostics
 from engine.fold import BatchRun, Submission
 from tests.databases import PostgresDatabase
-from tests.fakes.clock import FakeClock
+from tests.fakes.clock import START_US, FakeClock
 from tests.store.engine_stage import Stage, entry, key, line, make_stage, outcomes, until
 
 _DAY_US = 86_400_000_000
@@ -89,6 +91,40 @@ async def test_external_id_that_is_taken_is_named_before_funds_that_are_gone(sta
     batch = PostBatch(mode="independent", entries=(paid, entry(till, sales, 1)))
     answer = await engine.submit(stage.site, batch)
     assert b"order-1" in answer.body.partition(b"committed")[0]
+
+
+@both_ways
+async def test_external_id_of_a_reversal_is_named_before_a_period_that_is_closed(stage: Stage, *, ahead: bool) -> None:
+    """Also where what is reversed is an earlier item of the same batch."""
+    engine = stage.another(ahead=ahead)
+    cash, sales = await stage.accounts("asset", "revenue")
+    await engine.submit(stage.site, entry(cash, sales, 1, external_id="taken"))
+    stage.clock.advance(seconds=3600)
+    closed_until = START_US + 1_800_000_000
+    await engine.submit(stage.site, UpdateLedger(ledger_id=stage.ledger_id, closed_until=closed_until))
+    back = ReverseEntry(entry_id="local:a", external_id="taken", effective_at=START_US)
+    batch = PostBatch(entries=(entry(cash, sales, 1), back), names=("a", None), mode="independent")
+    answer = await engine.submit(stage.site, batch)
+    assert b"DuplicateEntry" in answer.body
+
+
+async def test_period_is_closed_for_what_is_decided_on_accounts_that_are_known_already(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry of now brought the accounts without their ledger, and what came after it was dated back into a closed period."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    stage.clock.advance(seconds=3600)
+    await stage.run(UpdateLedger(ledger_id=stage.ledger_id, closed_until=START_US + 1_800_000_000))
+    await stage.submit(entry(cash, sales, 1))
+    monkeypatch.setattr(writer_module, "STEP_LINES_MAX", 1)
+    earlier = entry(cash, sales, 7, effective_at=START_US)
+    answers = await outcomes(
+        *(stage.submit(each) for each in (entry(cash, sales, 1), entry(cash, sales, 1), earlier)),
+        stage.submit(PostBatch(entries=(earlier,))),
+        stage.submit(AcceptEntry(entry=earlier)),
+    )
+    assert [type(each) for each in answers[2:4]] == [PeriodClosed] * 2
+    assert await stage.posted(cash) == 3
 
 
 @both_ways
