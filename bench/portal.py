@@ -220,6 +220,10 @@ def _person(serving: Serving, credentials: dict[str, Any]) -> Person:
         "an entry": f"/entries/{entry['id']}",
         "holds": "/holds",
         "replays": "/replays",
+        "stream console": "/console",
+        "keys and clients": "/keys",
+        "inspectors": "/inspectors",
+        "API explorer": "/explorer",
     }
     return Person(email=credentials["admin_email"], password=credentials["admin_password"], pages=pages)
 
