@@ -43,11 +43,11 @@ def test_an_event_is_one_json_object_in_one_line(output: io.StringIO) -> None:
 
 def test_the_standard_librarys_loggers_come_out_the_same_way(output: io.StringIO) -> None:
     """A library's line is JSON too, with what it was given."""
-    logging.getLogger("some.library").warning("lost %s", "it", extra={"peer": "p"})
+    logging.getLogger("another.package").warning("lost %s", "it", extra={"peer": "p"})
     event = json.loads(output.getvalue())
     assert (event["event"], event["logger"], event["level"], event["peer"]) == (
         "lost it",
-        "some.library",
+        "another.package",
         "warning",
         "p",
     )
