@@ -1,23 +1,25 @@
-"""Posting: `POST /v1/entries` over HTTP on PostgreSQL, durable, all features on, beside two baselines of the same run.
+"""Posting: `POST /v1/entries` over HTTP on PostgreSQL, durable, all features on, beside three baselines of the same run.
 
     python -m bench.posting [--seconds 5] [--rounds 3]
 
-Singles stand beside the same gateway whose transactions hold one command, bulk beside what the database alone takes of the
-same statements. All cases run in turns within each round; medians count. SQLite, as `gledger dev` has it, is for the record.
+Singles stand beside the same gateway whose transactions hold one command, and beside a handler behind the same server that
+does nothing; bulk beside what the database alone takes of the same statements. All cases run in turns within each round; medians count. SQLite, as `gledger dev` has it, is for the record.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from bench.entries import BULK, bulk, post_for, single
-from bench.ground import Ground, accounts, embedded, ground, token
+from bench.ground import Ground, accounts, clean_environment, embedded, ground, running, token, wait_until
 from bench.limit import batch_limit
 from bench.table import Line, Target, latency, rate, show
+from tests.servers import free_port
 
 ACCOUNTS = 200
 
@@ -57,11 +59,15 @@ def measure(base: Ground, seconds: float, rounds: int) -> list[Line]:
     with ExitStack() as held:
         port = held.enter_context(base.gateway()).port
         plain = held.enter_context(base.gateway(module="bench.one_by_one")).port
+        empty = free_port()
+        held.enter_context(running([sys.executable, "-m", "bench.empty_post", str(empty)], clean_environment()))
+        wait_until(empty, "/v1/entries")
         bearer = token(port, base.credentials)
         ids = accounts(port, bearer, ACCOUNTS)
         spread = lambda: single(bearer, ids)  # noqa: E731 - a name for a case's requests
         cases = (
             Case(name="one transaction per posting, 64 connections", port=plain, connections=64, make=spread),
+            Case(name="a handler that does nothing, 64 connections", port=empty, connections=64, make=spread),
             Case(name="single, 1 connection", port=port, connections=1, make=spread),
             Case(name="single, 64 connections", port=port, connections=64, make=spread),
             Case(name="single, 128 connections", port=port, connections=128, make=spread),
@@ -87,8 +93,11 @@ def measure(base: Ground, seconds: float, rounds: int) -> list[Line]:
 
 
 def _lines(cases: tuple[Case, ...], limit: float) -> list[Line]:
-    plain, one, many, more, hot, bulked = cases
-    found = [Line(name=plain.name, value=plain.rate, unit="postings/s")]
+    plain, empty, one, many, more, hot, bulked = cases
+    found = [
+        Line(name=each.name, value=each.rate, unit=unit)
+        for each, unit in ((plain, "postings/s"), (empty, "requests/s"))
+    ]
     for case, target in ((one, None), (many, rate(5_000)), (more, None)):
         found.append(Line(name=case.name, value=case.rate, unit="postings/s", baseline=plain.rate, target=target))
         found.append(
@@ -105,6 +114,12 @@ def _lines(cases: tuple[Case, ...], limit: float) -> list[Line]:
         *found,
         Line(
             name="64 connections / one transaction per posting", value=many.rate / plain.rate, unit="x", target=rate(5)
+        ),
+        Line(
+            name="64 connections / a handler that does nothing",
+            value=many.rate / empty.rate,
+            unit="x",
+            target=rate(0.25),
         ),
         Line(name=hot.name, value=hot.rate, unit="postings/s", baseline=many.rate),
         Line(name="hot account / spread accounts", value=hot.rate / many.rate, unit="x", target=within),
