@@ -6,11 +6,11 @@ It never begins or commits; the writer does. Refused commands leave no trace in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from engine import business_events, feed, idempotency, store

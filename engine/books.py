@@ -7,7 +7,8 @@ them went well and dropped when one did not.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from engine.balances import Totals
 from engine.events import EventDraft
@@ -25,8 +26,7 @@ from engine.rows import (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class Decision:
+class Decision(Struct, kw_only=True):
     """What a command amounts to: the rows as they will stand, the events, and the answer to whoever asked."""
 
     answer: bytes
@@ -35,16 +35,16 @@ class Decision:
     events: list[EventDraft]
     ledger: LedgerRow | None = None
     account: AccountRow | None = None
-    opened: list[AccountRow] = field(default_factory=list)
+    opened: list[AccountRow] = []
     """Accounts that the books open for themselves."""
-    entries: list[EntryRow] = field(default_factory=list)
-    lines: list[LineRow] = field(default_factory=list)
-    totals: dict[str, Totals] = field(default_factory=dict)
+    entries: list[EntryRow] = []
+    lines: list[LineRow] = []
+    totals: dict[str, Totals] = {}
     fact: str | None = None
-    resources: list[tuple[str, ResourceRow]] = field(default_factory=list)
-    category_totals: dict[str, Totals] = field(default_factory=dict)
-    placed: dict[tuple[str, str], bool] = field(default_factory=dict)
-    linked: dict[tuple[str, str], bool] = field(default_factory=dict)
+    resources: list[tuple[str, ResourceRow]] = []
+    category_totals: dict[str, Totals] = {}
+    placed: dict[tuple[str, str], bool] = {}
+    linked: dict[tuple[str, str], bool] = {}
 
     def absorb(self, later: Decision) -> None:
         """Take in what was decided after this one and on top of it: the answer stays, all that happens is both."""

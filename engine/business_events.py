@@ -8,10 +8,10 @@ accounts that its variables look for, the accounts of the lines. Where a step fi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from msgspec import Raw
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from engine import entries as entry_rules
 from engine import rendering
@@ -224,8 +224,7 @@ def _account_at(reference: str, books: Books) -> AccountRow | None:
     return None if account_id is None else books.account(account_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sought:
+class _Sought(Struct, frozen=True, kw_only=True):
     """What a variable's query came to: how it is said to a person, and what to ask for."""
 
     words: str

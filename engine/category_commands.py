@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from dataclasses import field as default
 from typing import Literal
+
+from msgspec import field as default
 
 from engine.balances import Direction, Limit
 from engine.needs import ALONE, Light, Needs, tell_currency
@@ -13,8 +13,7 @@ MonitorField = Literal["available", "pending", "posted", "lock_version"]
 Operator = Literal["lt", "lte", "eq", "gte", "gt"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateCategory(Light):
+class CreateCategory(Light, frozen=True, kw_only=True):
     """Open a category of accounts in one currency, of one ledger only where one is named."""
 
     name: str
@@ -36,8 +35,7 @@ class CreateCategory(Light):
         tell_currency(needs, self.currency)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateCategory(Light):
+class UpdateCategory(Light, frozen=True, kw_only=True):
     """Change what a category is called and what it may come to; None leaves a thing as it is."""
 
     category_id: str
@@ -53,8 +51,7 @@ class UpdateCategory(Light):
         needs.categories.add(self.category_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceAccount(Light):
+class PlaceAccount(Light, frozen=True, kw_only=True):
     """Put an account into a category, or take it out."""
 
     category_id: str
@@ -68,8 +65,7 @@ class PlaceAccount(Light):
         needs.accounts.add(self.account_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkCategory(Light):
+class LinkCategory(Light, frozen=True, kw_only=True):
     """Put a category with all that is in it into another, or take it out."""
 
     category_id: str
@@ -88,8 +84,7 @@ class LinkCategory(Light):
         return ALONE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateMonitor(Light):
+class CreateMonitor(Light, frozen=True, kw_only=True):
     """Watch a balance, or the version, of an account or of a category."""
 
     subject: Literal["account", "account_category"]
@@ -105,8 +100,7 @@ class CreateMonitor(Light):
         (needs.accounts if self.subject == "account" else needs.categories).add(self.subject_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OnMonitor(Light):
+class _OnMonitor(Light, frozen=True, kw_only=True):
     monitor_id: str
     if_match: int | None = None
 
@@ -115,8 +109,7 @@ class _OnMonitor(Light):
         needs.resource("balance_monitor", self.monitor_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateMonitor(_OnMonitor):
+class UpdateMonitor(_OnMonitor, frozen=True, kw_only=True):
     """Change what a monitor watches for or is called; None leaves a thing as it is."""
 
     field: MonitorField | None = None
@@ -127,6 +120,5 @@ class UpdateMonitor(_OnMonitor):
     metadata: dict[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveMonitor(_OnMonitor):
+class ArchiveMonitor(_OnMonitor, frozen=True, kw_only=True):
     """Stop watching, for good."""

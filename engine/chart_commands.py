@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import field
 
 from engine.balances import Direction, Limit
 from engine.needs import Light, Needs, tell_currency
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateLedger(Light):
+class CreateLedger(Light, frozen=True, kw_only=True):
     """Open a ledger."""
 
     name: str
@@ -23,8 +23,7 @@ class CreateLedger(Light):
         _tell_entity(needs, self.entity_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateLedger(Light):
+class UpdateLedger(Light, frozen=True, kw_only=True):
     """Change a ledger's name, description or metadata; None leaves them as they are."""
 
     ledger_id: str
@@ -44,8 +43,7 @@ class UpdateLedger(Light):
         _tell_entity(needs, self.entity_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateAccount(Light):
+class CreateAccount(Light, frozen=True, kw_only=True):
     """Open an account in a ledger; the normal balance follows the type, the entity the ledger, where none is given."""
 
     ledger_id: str
@@ -73,8 +71,7 @@ class CreateAccount(Light):
         _tell_entity(needs, self.entity_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateAccount(Light):
+class UpdateAccount(Light, frozen=True, kw_only=True):
     """Change what an account is called and what it may come to; None leaves a thing as it is."""
 
     account_id: str
@@ -98,8 +95,7 @@ class UpdateAccount(Light):
         _tell_entity(needs, self.entity_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloseAccount(Light):
+class CloseAccount(Light, frozen=True, kw_only=True):
     """Close an account that is empty: it takes no more lines."""
 
     account_id: str

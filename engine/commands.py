@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from operator import eq, ge, gt, le, lt
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from engine.balances import Direction
 from engine.category_commands import (
@@ -37,8 +38,7 @@ EXTERNAL: Final = "external_id:"
 _OPERATORS: Final[dict[str, Callable[[int, int], bool]]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le, "eq": eq}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class Condition(Struct, frozen=True, kw_only=True):
     """What a balance has to be once the entry is made: its amount in minor units against a value."""
 
     balance: Literal["available", "pending", "posted"]
@@ -50,8 +50,7 @@ class Condition:
         return _OPERATORS[self.operator](amount, self.value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineDraft:
+class LineDraft(Struct, frozen=True, kw_only=True):
     """A line to be posted: an account by id or `external_id:…`, a direction, an amount in minor units.
 
     `lock_version` is demanded of the account before the entry, `conditions` of its balances after it.
@@ -65,8 +64,7 @@ class LineDraft:
     conditions: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinePart:
+class LinePart(Struct, frozen=True, kw_only=True):
     """So much of a line that exists, in minor units."""
 
     line_id: str
@@ -81,8 +79,7 @@ def _tell_accounts(needs: Needs, lines: Iterable[LineDraft]) -> None:
             needs.accounts.add(line.account)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostEntry:
+class PostEntry(Struct, frozen=True, kw_only=True):
     """Post a balanced entry, or reserve it as pending; `effective_at` is its own time where none is given."""
 
     lines: tuple[LineDraft, ...]
@@ -90,7 +87,7 @@ class PostEntry:
     description: str | None = None
     effective_at: int | None = None
     external_id: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = {}
     fx_rate_id: str | None = None
     held: bool = False
     """Whether it is the entry of a hold."""
@@ -111,8 +108,7 @@ class PostEntry:
         return len(self.lines)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptEntry:
+class AcceptEntry(Struct, frozen=True, kw_only=True):
     """Accept an entry to be posted later, in the order of acceptance."""
 
     entry: PostEntry
@@ -127,8 +123,7 @@ class AcceptEntry:
         return self.entry.weight
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validate:
+class Validate(Struct, frozen=True, kw_only=True):
     """Find out what a command would come to, and leave everything as it is."""
 
     command: PostEntry | PostBatch | CreateHold | PostBusinessEvent
@@ -143,8 +138,7 @@ class Validate:
         return self.command.weight
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostBatch:
+class PostBatch(Struct, frozen=True, kw_only=True):
     """Post several entries and deal with earlier ones: all of it or nothing, or each for itself.
 
     `names` are what later items call the entries of earlier ones by, one for each item where any has one.
@@ -165,8 +159,7 @@ class PostBatch:
         return sum(entry.weight for entry in self.entries)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OnEntry:
+class _OnEntry(Struct, frozen=True, kw_only=True):
     entry_id: str
     if_match: int | None = None
 
@@ -182,33 +175,30 @@ class _OnEntry:
         return 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostPending(_OnEntry):
+class PostPending(_OnEntry, frozen=True, kw_only=True):
     """Post a pending entry, at its effective time unless another is given."""
 
     effective_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostPart(_OnEntry):
+class PostPart(_OnEntry, frozen=True, kw_only=True):
     """Post a part of a pending entry; the rest stays pending, or is released."""
 
     parts: tuple[LinePart, ...]
     release_rest: bool = False
     description: str | None = None
     effective_at: int | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReverseEntry(_OnEntry):
+class ReverseEntry(_OnEntry, frozen=True, kw_only=True):
     """Post the mirror image of a posted entry, or of a part of it; now, unless another effective time is given."""
 
     parts: tuple[LinePart, ...] | None = None
     description: str | None = None
     effective_at: int | None = None
     external_id: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = {}
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
@@ -217,13 +207,11 @@ class ReverseEntry(_OnEntry):
             needs.entry_external_ids.add(self.external_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveEntry(_OnEntry):
+class ArchiveEntry(_OnEntry, frozen=True, kw_only=True):
     """Give a pending entry up: what it reserved is free again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateEntry(_OnEntry):
+class UpdateEntry(_OnEntry, frozen=True, kw_only=True):
     """Change an entry's description or metadata, whatever its status; a pending one's lines and effective time too.
 
     None leaves a thing as it is.
@@ -247,8 +235,7 @@ class UpdateEntry(_OnEntry):
         return 4 if self.lines is None else 2 * len(self.lines)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateHold:
+class CreateHold(Struct, frozen=True, kw_only=True):
     """Reserve funds until a time, a week from now unless given; the entry is one that is pending and held."""
 
     entry: PostEntry
@@ -264,8 +251,7 @@ class CreateHold:
         return self.entry.weight
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OnHold:
+class _OnHold(Struct, frozen=True, kw_only=True):
     hold_id: str
     if_match: int | None = None
 
@@ -281,8 +267,7 @@ class _OnHold:
         return 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaptureHold(_OnHold):
+class CaptureHold(_OnHold, frozen=True, kw_only=True):
     """Post what a hold reserves: all of it, one amount where it has two lines, or parts; `final` frees the rest."""
 
     amount: int | None = None
@@ -290,21 +275,18 @@ class CaptureHold(_OnHold):
     final: bool = False
     description: str | None = None
     effective_at: int | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseHold(_OnHold):
+class ReleaseHold(_OnHold, frozen=True, kw_only=True):
     """Free what a hold reserves."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpireHold(_OnHold):
+class ExpireHold(_OnHold, frozen=True, kw_only=True):
     """Free what a hold reserves whose time is over: the books do it themselves, before anything else."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostAccepted(Light):
+class PostAccepted(Light, frozen=True, kw_only=True):
     """Post or reject an accepted entry on these accounts: the books do it themselves when they are tended."""
 
     entry_id: str
@@ -317,13 +299,11 @@ class PostAccepted(Light):
         needs.periods = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tend(Light):
+class Tend(Light, frozen=True, kw_only=True):
     """Do what the books have to do of themselves by now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordFact(Light):
+class RecordFact(Light, frozen=True, kw_only=True):
     """Put a fact that is not the ledger's own into the feed; the same key twice makes one event."""
 
     key: str

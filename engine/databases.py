@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 import msgspec
+from msgspec import Struct
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -53,8 +53,7 @@ _SQLITE_OUTAGES: Final = frozenset({5, 6, 10, 13, 14})
 _OUTAGE_STATES: Final = frozenset({"55P03", "25P03"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class Site(Struct, frozen=True, kw_only=True):
     """One organization in one environment: the unit of isolation."""
 
     id: int

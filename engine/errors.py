@@ -63,11 +63,10 @@ EngineError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True):
     """One thing that is wrong and where: a code, a JSON pointer (RFC 6901) into the request, a sentence."""
 
     code: str

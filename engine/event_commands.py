@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from engine.definitions import Definition
 from engine.needs import Needs
@@ -14,14 +13,13 @@ HANDLER: str = "event_handler"
 BUSINESS_EVENT: str = "business_event"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateEventHandler:
+class CreateEventHandler(Struct, frozen=True, kw_only=True):
     """Make an event handler; it is active from then on."""
 
     name: str
     definition: Definition
     description: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = {}
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know."""
@@ -34,8 +32,7 @@ class CreateEventHandler:
         return 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateEventHandler:
+class UpdateEventHandler(Struct, frozen=True, kw_only=True):
     """Change an event handler, which makes a version of it; what is left UNSET stays.
 
     `definition` has the members of a Definition that change.
@@ -45,7 +42,7 @@ class UpdateEventHandler:
     name: str | UnsetType = UNSET
     description: str | UnsetType | None = UNSET
     metadata: dict[str, str] | UnsetType = UNSET
-    definition: dict[str, Any] = field(default_factory=dict)
+    definition: dict[str, Any] = {}
     if_match: int | None = None
 
     def tell(self, needs: Needs) -> None:
@@ -60,8 +57,7 @@ class UpdateEventHandler:
         return 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwitchEventHandler:
+class SwitchEventHandler(Struct, frozen=True, kw_only=True):
     """Let an event handler match no more events, or match them again."""
 
     handler_id: str
@@ -78,19 +74,18 @@ class SwitchEventHandler:
         return 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostBusinessEvent:
+class PostBusinessEvent(Struct, frozen=True, kw_only=True):
     """Let the one active handler that matches turn a business event into its entries, all of them or none.
 
     `custom_data` is JSON as it will be stored.
     """
 
     name: str
-    custom_data: dict[str, Any] = field(default_factory=dict)
+    custom_data: dict[str, Any] = {}
     description: str | None = None
     effective_at: int | None = None
     external_id: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = {}
 
     def tell(self, needs: Needs) -> None:
         """Add the rows this command has to know first; what its handler names is asked for when that is known."""
@@ -104,8 +99,7 @@ class PostBusinessEvent:
         return 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TryEventHandler:
+class TryEventHandler(Struct, frozen=True, kw_only=True):
     """Say what a handler would be, and what a sample event would come to if it were the only one; change nothing."""
 
     handler: CreateEventHandler

@@ -7,12 +7,11 @@ all of it, and not when the first event comes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, cast
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from engine import resources
 from engine.books import Books, Decision
@@ -53,8 +52,7 @@ ACCOUNT_FIELDS: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class Query(Struct, frozen=True, kw_only=True):
     """How a variable finds its account: by one text, or by metadata."""
 
     field: str
@@ -62,8 +60,7 @@ class Query:
     pairs: tuple[tuple[str, Template], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class Demand(Struct, frozen=True, kw_only=True):
     """What a line demands of a balance of its account after the entry, with the template of the value."""
 
     balance: Balance
@@ -71,8 +68,7 @@ class Demand:
     value: Template
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinePlan:
+class LinePlan(Struct, frozen=True, kw_only=True):
     """The templates of one line."""
 
     account: Template
@@ -83,8 +79,7 @@ class LinePlan:
     demands: tuple[Demand, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryPlan:
+class EntryPlan(Struct, frozen=True, kw_only=True):
     """The templates of one entry; those that are None are not there."""
 
     lines: tuple[LinePlan, ...]
@@ -96,8 +91,7 @@ class EntryPlan:
     metadata: tuple[tuple[str, Template], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handler:
+class Handler(Struct, frozen=True, kw_only=True):
     """A definition that was read."""
 
     conditions: EventCondition

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from engine.money import format_instant
 
@@ -110,8 +110,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     diagnostics: Diagnostics | msgspec.UnsetType = msgspec.UNSET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventDraft:
+class EventDraft(Struct, frozen=True, kw_only=True):
     """A fact that was decided and has no place in the feed yet; `data` and `previous` are encoded JSON."""
 
     id: str
@@ -123,8 +122,7 @@ class EventDraft:
     batch: BatchPlace | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedEvent:
+class FeedEvent(Struct, frozen=True, kw_only=True):
     """An event at its place in the feed; `body` is the envelope's bytes, `created_at` in microseconds."""
 
     sequence: int

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from engine.event_errors import TemplateInvalid, ValueUnusable
 
@@ -41,30 +42,26 @@ _SEGMENT: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(Struct, frozen=True):
     """A number as it is written."""
 
     value: Fraction
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(Struct, frozen=True):
     """A way to a value: the names and places to go through, and how it is written."""
 
     segments: tuple[str, ...]
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Negative:
+class Negative(Struct, frozen=True):
     """The opposite of an expression."""
 
     operand: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """Two expressions and what joins them."""
 
     operator: str
@@ -72,8 +69,7 @@ class Operation:
     right: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A function of expressions."""
 
     function: str

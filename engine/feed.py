@@ -6,10 +6,10 @@ Everything that follows a site reads `read_after`: streams, webhooks, lists, rep
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from msgspec import Struct
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from engine.cursors import feed_cursor, parse_feed_cursor
@@ -47,8 +47,7 @@ _EVENT = select(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Struct, frozen=True, kw_only=True):
     """Where a feed ends: its last sequence, that event's hash and time, and the feed's epoch.
 
     No hold of the site expires before `holds_due_at`; so many entries were accepted, so many of them dealt with. What was

@@ -7,14 +7,13 @@ only where a filter asks for it. `needles` are byte strings that every matching 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class About(Struct, frozen=True, kw_only=True):
     """What an event is about: its resource, the accounts and ledgers it touches, the metadata it has and had."""
 
     resource_type: str
@@ -24,8 +23,7 @@ class About:
     metadata: tuple[dict[str, object], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventFilter:
+class EventFilter(Struct, frozen=True, kw_only=True):
     """What lets an event through: everything that is given must hold, and so must `also`, the filter this one narrows."""
 
     types: frozenset[str] | None = None

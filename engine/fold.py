@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine import business_events
 from engine.balances import Totals
@@ -23,8 +24,7 @@ from engine.occasion import Occasion, plainly
 from engine.posting import decide
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Submission(Struct, frozen=True, kw_only=True):
     """A command with what it came with: the client's idempotency key, and where to find its request in the logs."""
 
     command: Command
@@ -32,8 +32,7 @@ class Submission:
     diagnostics: Diagnostics
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Committed:
+class Committed(Struct, frozen=True, kw_only=True):
     """What a command came to: the answer's bytes, the resource, its version; `replayed` when it was done before."""
 
     body: bytes
@@ -45,8 +44,7 @@ class Committed:
 Outcome = Committed | Refused
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchResult:
+class BatchResult(Struct, frozen=True, kw_only=True):
     """The outcomes in the order of the submissions, the batch's first event if it has one, and the books as they stand then.
 
     `known` is the head that the batch was decided on, `head` the one that it leaves.
@@ -59,8 +57,7 @@ class BatchResult:
     books: Books
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRun:
+class BatchRun(Struct, frozen=True, kw_only=True):
     """What stays the same from batch to batch of a site."""
 
     site: Site

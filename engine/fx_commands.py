@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import field
 
 from engine.needs import Light
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateFxRate(Light):
+class CreateFxRate(Light, frozen=True, kw_only=True):
     """Note what one unit of the base currency is in the quote currency, as decimal text; for ever where no end is given."""
 
     base: str

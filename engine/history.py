@@ -7,9 +7,9 @@ What was recorded up to a version stands in that version's line. What took effec
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Select, case, func, select, union_all
 
 from engine.balances import EMPTY, Totals
@@ -32,8 +32,7 @@ from engine.sql import among
 _SMALL: Final = 1 << SPAN_BITS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class Moment(Struct, frozen=True, kw_only=True):
     """Which past is asked for: what took effect by `as_of`, of what was recorded by `known_at` or by a version.
 
     Instants are in microseconds and inclusive; None does not narrow. Of `known_at` and `version` at most one is given.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 from sqlalchemy import Connection, delete, select
 
 from engine.errors import IdempotencyKeyReused
@@ -16,16 +16,14 @@ _DAY_US: Final = 86_400_000_000
 RETENTION_DAYS_MAX: Final = IDEMPOTENCY_SLOTS - 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdempotencyKey:
+class IdempotencyKey(Struct, frozen=True, kw_only=True):
     """A client's key and the SHA-256 fingerprint of its request: method, path and canonical body."""
 
     key: str
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """What a request was answered: the body's bytes, the resource it names and that resource's version."""
 
     body: bytes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine import effects
 from engine.books import Decision
@@ -72,8 +74,7 @@ def changed_row(entry: EntryRow, occasion: Occasion, *, lines: bool = False) -> 
     return changed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Told(Struct, frozen=True, kw_only=True):
     """An entry as it stands now, and the event that says so."""
 
     entry: EntryRow

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar
 
+from msgspec import Struct
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -43,24 +43,21 @@ class Place(NamedTuple):
     cursor: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """How long things are kept: idempotency records, and how far back the feed is served (None: to its start)."""
 
     idempotency_days: int = 7
     feed_retention_days: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered(Generic[T]):
+class Answered(Struct, Generic[T], frozen=True, kw_only=True):
     """An answer, and the feed cursor of the very snapshot it was read from: follow the feed from there."""
 
     value: T
     feed_cursor: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedPage:
+class FeedPage(Struct, frozen=True, kw_only=True):
     """Some events in order, the place after the last one that was looked at, and whether more wait."""
 
     events: list[FeedEvent]

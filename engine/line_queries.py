@@ -8,10 +8,10 @@ number of lines: where few match it may hold few of them, or none, and still say
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, cast
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Select, and_, select, true
 
 from engine import listing, store
@@ -25,8 +25,7 @@ from engine.shapes import LedgerLine, ledger_line_of
 _KEY: Final = ("entry_id", "version", "position")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineSelection:
+class LineSelection(Struct, frozen=True, kw_only=True):
     """Which lines are wanted: of which accounts, and which of theirs.
 
     `equals` are columns of a line, `bounds` map its amount, effective_at and created_at to operators and their values.
@@ -38,9 +37,9 @@ class LineSelection:
     account_id: str | None = None
     entity_id: str | None = None
     ledger_id: str | None = None
-    account_metadata: Mapping[str, str] = field(default_factory=dict)
-    equals: Mapping[str, str] = field(default_factory=dict)
-    bounds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    account_metadata: Mapping[str, str] = {}
+    equals: Mapping[str, str] = {}
+    bounds: Mapping[str, Mapping[str, int]] = {}
 
     def matching(self, columns: Any) -> list[ColumnElement[bool]]:
         """Return the conditions on lines that are looked at."""

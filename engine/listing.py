@@ -7,9 +7,9 @@ Joined in its own way, the planner may read all of a site to find the few that a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import Struct
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
@@ -40,8 +40,7 @@ Place = tuple[Any, ...]
 """Where a page ends: the last row's values of the columns that the list is ordered by."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """The columns that a list is ordered by, all of them one way: with each other they tell every row apart."""
 
     key: tuple[str, ...]

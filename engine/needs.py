@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
 from typing import Final
+
+from msgspec import Struct
 
 from engine.iso_4217 import CURRENCIES
 
@@ -11,8 +12,7 @@ ALONE: Final = 1_000_000
 """The weight of a command that is decided in a batch of its own: more than a batch takes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountsWith:
+class AccountsWith(Struct, frozen=True, kw_only=True):
     """The question which open accounts have these pairs in their metadata, in one ledger if it is named; so many at most."""
 
     pairs: tuple[tuple[str, str], ...]
@@ -20,32 +20,31 @@ class AccountsWith:
     limit: int = 2
 
 
-@dataclass(slots=True, kw_only=True)
-class Needs:
+class Needs(Struct, kw_only=True):
     """The rows that a batch of commands has to read, gathered from all of them."""
 
-    ledgers: set[str] = field(default_factory=set)
-    accounts: set[str] = field(default_factory=set)
-    account_external_ids: set[str] = field(default_factory=set)
-    account_codes: set[tuple[str, str]] = field(default_factory=set)
+    ledgers: set[str] = set()
+    accounts: set[str] = set()
+    account_external_ids: set[str] = set()
+    account_codes: set[tuple[str, str]] = set()
     """Codes by the ledgers in which it matters who has them."""
-    codes_beside: set[tuple[str, str]] = field(default_factory=set)
+    codes_beside: set[tuple[str, str]] = set()
     """Codes by accounts in whose ledgers it matters who has them."""
-    accounts_with: set[AccountsWith] = field(default_factory=set)
-    entries: set[str] = field(default_factory=set)
-    entry_external_ids: set[str] = field(default_factory=set)
-    facts: set[str] = field(default_factory=set)
+    accounts_with: set[AccountsWith] = set()
+    entries: set[str] = set()
+    entry_external_ids: set[str] = set()
+    facts: set[str] = set()
     periods: bool = False
     """Whether the ledgers of the accounts are wanted too, to see up to when they are closed."""
-    handled_names: set[str] = field(default_factory=set)
+    handled_names: set[str] = set()
     """The names of business events whose handlers are wanted: the active ones that may match an event of the name."""
     purposeful: bool = False
     """Whether of the accounts' ledgers those accounts are wanted that the books use for themselves."""
-    exchanging: set[str] = field(default_factory=set)
+    exchanging: set[str] = set()
     """The ledgers of which those accounts are wanted, where it is known which ones they are."""
-    resources: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    categories: set[str] = field(default_factory=set)
-    links: list[tuple[str, str, bool]] = field(default_factory=list)
+    resources: dict[tuple[str, str], set[str]] = {}
+    categories: set[str] = set()
+    links: list[tuple[str, str, bool]] = []
 
     def exchange(self, rate_id: str) -> None:
         """Ask for an exchange rate, and for the accounts that exchanges pass through."""
@@ -58,15 +57,15 @@ class Needs:
 
     def add(self, other: Needs) -> None:
         """Take in what others need too."""
-        for each in fields(Needs):
-            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+        for field in self.__struct_fields__:
+            mine, theirs = getattr(self, field), getattr(other, field)
             if isinstance(mine, dict):
                 for name, values in theirs.items():
                     mine.setdefault(name, set()).update(values)
             elif isinstance(mine, list):
                 mine += theirs
             else:
-                setattr(self, each.name, mine | theirs)
+                setattr(self, field, mine | theirs)
 
     def follows_accounts(self) -> bool:
         """Tell whether some of what is needed follows from the accounts that are read, and is read with them."""
@@ -88,18 +87,18 @@ class Needs:
     def beyond(self, other: Needs) -> Needs:
         """Return the rows that are needed here and not there."""
         left = Needs()
-        for each in fields(Needs):
-            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+        for field in self.__struct_fields__:
+            mine, theirs = getattr(self, field), getattr(other, field)
             if isinstance(mine, dict):
                 rest = {name: values - theirs.get(name, set()) for name, values in mine.items()}
-                setattr(left, each.name, {name: values for name, values in rest.items() if values})
+                setattr(left, field, {name: values for name, values in rest.items() if values})
             elif isinstance(mine, set):
-                setattr(left, each.name, mine - theirs)
+                setattr(left, field, mine - theirs)
         return left
 
     def __bool__(self) -> bool:
         """Tell whether anything is needed."""
-        return any(getattr(self, each.name) for each in fields(Needs))
+        return any(getattr(self, field) for field in self.__struct_fields__)
 
 
 def tell_currency(needs: Needs, currency: str) -> None:
@@ -108,8 +107,7 @@ def tell_currency(needs: Needs, currency: str) -> None:
         needs.resource("currency", currency, "code")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Light:
+class Light(Struct, frozen=True, kw_only=True):
     """A command that touches a row or two."""
 
     def tell(self, needs: Needs) -> None:

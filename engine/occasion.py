@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from engine.errors import Refused
 from engine.ids import IdSource
@@ -17,8 +17,7 @@ def plainly(refused: Refused) -> bytes:
     return msgspec.json.encode({"code": type(refused).__name__, "detail": refused.detail, "errors": [fault]})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Occasion:
+class Occasion(Struct, frozen=True, kw_only=True):
     """The site, the batch's instant in microseconds, where ids come from, and how a refusal is told to a client."""
 
     site_id: int

@@ -6,11 +6,11 @@ Lists are newest first by id, or oldest first, in keyset pages that stay stable 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from operator import ge, gt, le, lt
 from typing import Any, Final, Generic, TypeVar, cast
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, select, union_all
 
 from engine import listing, store
@@ -41,16 +41,14 @@ from engine.shapes import (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page(Generic[T]):
+class Page(Struct, Generic[T], frozen=True, kw_only=True):
     """Some of a list, and the cursor of the next page where there is one."""
 
     items: list[T]
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """What of a list is wanted: exact values by column, metadata pairs, bounds on instants, a page.
 
     `bounds` maps a column to operators among gt, gte, lt, lte and their instants in microseconds. `account_metadata` are pairs
@@ -59,10 +57,10 @@ class Selection:
 
     limit: int = 50
     cursor: str | None = None
-    equals: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    bounds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    account_metadata: Mapping[str, str] = field(default_factory=dict)
+    equals: Mapping[str, str] = {}
+    metadata: Mapping[str, str] = {}
+    bounds: Mapping[str, Mapping[str, int]] = {}
+    account_metadata: Mapping[str, str] = {}
     ascending: bool = False
     """Whether the oldest come first."""
     by_effect: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.needs import Light, Needs
@@ -12,8 +11,7 @@ from engine.rows import RESOURCE_NAMES
 ReferenceKind = Literal["entity", "currency", "product"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateReference(Light):
+class CreateReference(Light, frozen=True, kw_only=True):
     """Take a new thing of a kind into the reference data; `fields` are all its columns but those that the books keep."""
 
     kind: ReferenceKind
@@ -24,8 +22,7 @@ class CreateReference(Light):
         _tell_names(needs, self.kind, self.fields)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeReference(Light):
+class ChangeReference(Light, frozen=True, kw_only=True):
     """Change some columns of a thing of a kind."""
 
     kind: ReferenceKind

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from engine.events import EVENT_TYPES
 from engine.fx_shapes import FxRate, fx_rate_of
@@ -15,8 +15,7 @@ from engine.reference_shapes import Currency, Entity, Product, currency_of, enti
 from engine.rows import ResourceRow
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class Shown(Struct, frozen=True, kw_only=True):
     """How the resources of a kind look in their events."""
 
     show: Callable[[ResourceRow], msgspec.Struct]

@@ -7,11 +7,11 @@ the feed was looked at is only remembered so as not to look again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -55,13 +55,12 @@ class _Event(msgspec.Struct):
     data: _Resource
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Page:
+class _Page(Struct, frozen=True, kw_only=True):
     """Where the feed was looked at up to, up to where it is now, and the accounts that have a span to be made."""
 
     place: int | None
     reached: int
-    accounts: Sequence[str] = field(default_factory=tuple)
+    accounts: Sequence[str] = ()
 
 
 class SpanBuilder:

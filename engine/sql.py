@@ -7,12 +7,12 @@ prepared once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec import Struct
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -44,16 +44,14 @@ Row = Mapping[str, Any]
 _POSTGRESQL: Final = postgresql_dialect()  # type: ignore[no-untyped-call]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Insert:
+class Insert(Struct, frozen=True, kw_only=True):
     """Rows to insert, all with the same keys."""
 
     table: Table
     rows: Sequence[Row]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
+class Update(Struct, frozen=True, kw_only=True):
     """Rows to change: found by the key columns, all their other columns set."""
 
     table: Table
@@ -61,8 +59,7 @@ class Update:
     rows: Sequence[Row]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Absent:
+class Absent(Struct, frozen=True, kw_only=True):
     """That a table has no row with these values, with one of those in each listed column, and with a larger one there."""
 
     table: Table
@@ -71,8 +68,7 @@ class Absent:
     larger: Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fence:
+class Fence(Struct, frozen=True, kw_only=True):
     """A row that must be as expected for anything to be written, and what it becomes."""
 
     table: Table

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from engine import queries, store
@@ -46,8 +46,7 @@ from engine.spans import Sums, moved
 from engine.sql import among
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class Stretch(Struct, frozen=True, kw_only=True):
     """A stretch of effective time in microseconds, its start within it and its end not, and which page of it."""
 
     start: int

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
+
+from msgspec import Struct
 
 from engine.event_errors import TemplateInvalid, ValueUnusable
 from engine.expressions import Expression, Lookup, Path, Reader, Rounding, evaluate, number_of, paths_of, rounded
@@ -25,8 +26,7 @@ _WHOLE: Final = re.compile(r"[0-9]{1,19}\Z", re.ASCII)
 _SIGNED: Final = re.compile(r"-?[0-9]{1,19}\Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Struct, frozen=True):
     """A text that was read: pieces that stand as they are, and expressions between them, of so many nodes together."""
 
     parts: tuple[str | Expression, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 import structlog
@@ -79,29 +80,30 @@ class _Headers(Headers):
 
     def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
         super().__init__(raw=raw)
-        self._values: dict[str, list[str]] = {}
+        self._values: dict[bytes, list[bytes]] = {}
         for name, value in raw:
-            self._values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+            if name in self._values:
+                self._values[name].append(value)
+            else:
+                self._values[name] = [value]
 
     def __getitem__(self, key: str) -> str:
-        return self._values[key.lower()][0]
+        return self._values[key.lower().encode("latin-1")][0].decode("latin-1")
 
     def get(self, key: str, default: Any = None) -> Any:
-        found = self._values.get(key)
-        return found[0] if found is not None else default
+        found = self._values.get(key.encode("latin-1"))
+        return found[0].decode("latin-1") if found is not None else default
 
     def getlist(self, key: str) -> list[str]:
-        return self._values.get(key, [])
+        return [value.decode("latin-1") for value in self._values.get(key.encode("latin-1"), ())]
 
 
 class _Request(Request):
     """A request that looks its headers up in the index."""
 
-    @property
+    @cached_property
     def headers(self) -> Headers:
-        if not hasattr(self, "_indexed"):
-            self._indexed = _Headers(self.scope["headers"])
-        return self._indexed
+        return _Headers(self.scope["headers"])
 
 
 class _Path:

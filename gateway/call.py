@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -42,7 +43,7 @@ T = TypeVar("T")
 CUT: Final = "gledger.cut"
 """In a connection's state (ASGI lifespan state): what breaks it off at once, whatever waits to be sent."""
 
-_KEY_MAX: Final = 255
+_KEY: Final = re.compile(r"[!-~]{1,255}\Z")
 _ETAG_DIGITS_MAX: Final = 18
 
 
@@ -73,8 +74,7 @@ class Readiness(Protocol):
     async def __call__(self) -> Mapping[str, bool]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamSettings:
+class StreamSettings(Struct, frozen=True, kw_only=True):
     """How streams behave, in seconds, and the web origins whose pages may follow them."""
 
     idle_checkpoint_s: float = 15.0
@@ -84,8 +84,7 @@ class StreamSettings:
     origins: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
+class Services(Struct, frozen=True, kw_only=True):
     """Everything the surface stands on, put together by the program."""
 
     engine: Engine
@@ -115,8 +114,7 @@ class Services:
     stream: StreamSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class Trace(Struct, frozen=True, kw_only=True):
     """Where a request is found again: its own id, and what the caller gave."""
 
     request_id: str
@@ -132,8 +130,7 @@ class Trace:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """A request on its way to its handler; public operations have no principal."""
 
     request: Request
@@ -190,7 +187,7 @@ class Call:
     def prefers(self, preference: str) -> bool:
         """Tell whether the request prefers something (RFC 7240)."""
         given = ",".join(self.request.headers.getlist("prefer"))
-        return preference in {part.split(";")[0].strip().lower() for part in given.split(",")}
+        return bool(given) and preference in {part.split(";")[0].strip().lower() for part in given.split(",")}
 
     def idempotency(self, document: wire.Document, in_body: str | None = None) -> IdempotencyKey | None:
         """Return the client's key with the fingerprint of this request, from the header or the body."""
@@ -228,7 +225,7 @@ def _header_key(given: list[str]) -> str | None:
     key = given[0]
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    if len(given) > 1 or not 1 <= len(key) <= _KEY_MAX or not all("!" <= character <= "~" for character in key):
+    if len(given) > 1 or _KEY.match(key) is None:
         raise Problem(
             code="idempotency.key_invalid",
             detail="An idempotency key is 1 to 255 visible ASCII characters, sent once.",

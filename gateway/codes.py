@@ -5,12 +5,12 @@ Everything that names a code reads it here: the answers, the pages at `/errors/{
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Code:
+
+class Code(Struct, frozen=True, kw_only=True):
     """A machine-readable problem code (RFC 9457 `type` is its page on this server)."""
 
     status: int

@@ -20,6 +20,7 @@ from engine.commands import (
     UpdateEntry,
 )
 from engine.errors import Fault
+from engine.money import AMOUNT_MAX
 from gateway.bodies import (
     AccountReference,
     Amount,
@@ -107,21 +108,35 @@ class LineCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pending_balance_amount: BalanceCondition | None = None
     posted_balance_amount: BalanceCondition | None = None
 
-    def draft(self, pointer: str) -> LineDraft:
-        """Return the line as the books take it; `pointer` is where it stands in the request."""
-        conditions: list[Condition] = []
-        for balance in _BALANCES:
-            wanted = getattr(self, f"{balance}_balance_amount")
-            if wanted is not None:
-                conditions += wanted.conditions(balance, f"{pointer}/{balance}_balance_amount")
+    def draft(self, pointer: str, position: int) -> LineDraft:
+        """Return the line as the books take it; `pointer` is where its entry stands in the request."""
+        amount = self.amount
+        if not (type(amount) is int and 1 <= amount <= AMOUNT_MAX):
+            amount = amount_of(amount, f"{pointer}/lines/{position}/amount")
         return LineDraft(
             account=self.account_id,
             direction=self.direction,
-            amount=amount_of(self.amount, f"{pointer}/amount"),
+            amount=amount,
             metadata=self.metadata,
             lock_version=self.lock_version,
-            conditions=tuple(conditions),
+            conditions=self._conditions(f"{pointer}/lines/{position}") if self._is_conditional() else (),
         )
+
+    def _is_conditional(self) -> bool:
+        return not (
+            self.available_balance_amount is None
+            and self.pending_balance_amount is None
+            and self.posted_balance_amount is None
+        )
+
+    def _conditions(self, pointer: str) -> tuple[Condition, ...]:
+        conditions: list[Condition] = []
+        for balance in _BALANCES:
+            name = f"{balance}_balance_amount"
+            wanted = getattr(self, name)
+            if wanted is not None:
+                conditions += wanted.conditions(balance, f"{pointer}/{name}")
+        return tuple(conditions)
 
 
 class PartCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -340,7 +355,7 @@ class EntryReverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def drafts_of(lines: list[LineCreate], pointer: str = "") -> tuple[LineDraft, ...]:
     """Return lines as the books take them; `pointer` is where their entry stands in the request."""
-    return tuple(line.draft(f"{pointer}/lines/{position}") for position, line in enumerate(lines))
+    return tuple([line.draft(pointer, position) for position, line in enumerate(lines)])
 
 
 def parts_of(parts: list[PartCreate]) -> tuple[LinePart, ...]:

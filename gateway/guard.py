@@ -21,11 +21,11 @@ async def authenticate(connection: HTTPConnection, services: Services, scope: st
 
     A header that is sent twice is no credential at all: nobody should have to guess which one counts.
     """
-    given = connection.headers.getlist("authorization"), connection.headers.getlist("x-api-key")
-    if any(len(each) > 1 for each in given):
+    tokens, api_keys = connection.headers.getlist("authorization"), connection.headers.getlist("x-api-key")
+    if len(tokens) > 1 or len(api_keys) > 1:
         raise Problem(code="auth.invalid", detail="Credentials were sent twice.")
-    authorization, api_key = (each[0] if each else None for each in given)
-    principal = await services.authenticator.authenticate(authorization, api_key, services.clock.now_us())
+    token, api_key = tokens[0] if tokens else None, api_keys[0] if api_keys else None
+    principal = await services.authenticator.authenticate(token, api_key, services.clock.now_us())
     principal.require(scope)
     return principal
 

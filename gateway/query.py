@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from msgspec import Struct
 from starlette.datastructures import QueryParams
 
 from engine.errors import Fault
@@ -26,8 +26,7 @@ _INTEGER: Final = re.compile(r"[0-9]{1,18}\Z")
 TEXT_MAX: Final = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
+class Parameter(Struct, frozen=True, kw_only=True):
     """A query parameter; some kinds are families: `metadata[key]=value`, `created_at[gte]=time`, `amount[lt]=number`."""
 
     name: str
@@ -42,14 +41,13 @@ class Parameter:
     """So often it may be given; 0 is once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """The parameters of a call, each read as its kind."""
 
     values: Mapping[str, Any]
     metadata: Mapping[str, str]
     bounds: Mapping[str, Mapping[str, int]]
-    account_metadata: Mapping[str, str] = field(default_factory=dict)
+    account_metadata: Mapping[str, str] = {}
 
     def get(self, name: str) -> Any:
         """Return a parameter's value, or None where it was not given."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from msgspec import Struct
 from starlette.responses import Response
 
 from gateway import wire
@@ -15,8 +15,7 @@ from gateway.query import Asked, Parameter
 Handler = Callable[[Call, Asked], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True):
     """One operation.
 
     `scope` None is public. `body` is the shape it takes; `answer` the shape it gives, a page of it where `page` is true.

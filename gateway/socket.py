@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -55,8 +55,7 @@ MESSAGE_MAX: Final = 16 * 1024
 _WORDS: Final[dict[str, type[AnyClientFrame]]] = {str(each.__struct_config__.tag): each for each in CLIENT_FRAMES}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class Opening(Struct, frozen=True, kw_only=True):
     """What a connection was opened with: by whom, from where, what it lets through, how many events before one is done."""
 
     principal: Principal

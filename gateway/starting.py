@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from engine.cursors import parse_feed_cursor
 from engine.databases import Site
@@ -77,8 +78,7 @@ TICKETS_PARAMETER: Final = Parameter(
 STREAM_PARAMETERS: Final = (*PLACE_PARAMETERS, TICKETS_PARAMETER)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(Struct, frozen=True, kw_only=True):
     """Where a stream begins: its site, its position with that position's cursor, the feed's head, and what was lost before."""
 
     site: Site

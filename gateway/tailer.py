@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Final, Protocol
 
 import structlog
+from msgspec import Struct
 
 from engine.cursors import feed_cursor
 from engine.databases import Site
@@ -27,8 +28,7 @@ _CUTS_MAX: Final = 64
 _log = structlog.get_logger("gateway.tailer")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class Bounds(Struct, frozen=True, kw_only=True):
     """How much a process keeps of a feed, reads of it at once and writes of it at once, and how often it looks unasked."""
 
     ring_bytes: int = 16 * 1024 * 1024

@@ -9,7 +9,7 @@ import json
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.errors import Fault
@@ -38,15 +38,19 @@ async def read_body(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
-    received = bytearray()
-    try:
-        async for chunk in request.stream():
-            received += chunk
-            if len(received) > limit:
-                raise _too_large(limit)
-    except ClientDisconnect:
-        raise Problem(code="request.malformed", detail="The body ended before its end.") from None
-    return bytes(received)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Problem(code="request.malformed", detail="The body ended before its end.")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
 
 
 def parse(body: bytes, content_type: str | None) -> Document:

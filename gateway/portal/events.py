@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 from starlette.responses import Response
 
 from engine.errors import NotFound
@@ -41,8 +41,7 @@ PLACES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventShown:
+class EventShown(Struct, frozen=True, kw_only=True):
     """An event as a row shows it."""
 
     id: str

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 from starlette.responses import Response
 
 from auth.errors import ScopeInsufficient
@@ -25,8 +25,7 @@ DOCUMENTS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(Struct, frozen=True, kw_only=True):
     """One operation as its form shows it; `example` is a body to begin with."""
 
     id: str

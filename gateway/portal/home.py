@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from msgspec import Struct
 from starlette.responses import Response
 
 from delivery.log import DeliveryFilter
@@ -23,8 +23,7 @@ TROUBLED_SHOWN: Final = 5
 _DAY_US: Final = 24 * HOUR_US
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steps:
+class Steps(Struct, frozen=True, kw_only=True):
     """What a new user has done so far."""
 
     key_used: bool
@@ -37,8 +36,7 @@ class Steps:
         return self.key_used and self.endpoint_added and self.delivered
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Figures(Struct, frozen=True, kw_only=True):
     """Attempts of some hours, the last one the present."""
 
     attempts: list[int]

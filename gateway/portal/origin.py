@@ -7,10 +7,10 @@ would be no event; refused requests leave none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from engine.events import ENTRY_TYPES, Diagnostics, Envelope
 from engine.ids import is_id
@@ -21,8 +21,7 @@ ACCEPTED: Final = 202
 OK: Final = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(Struct, frozen=True, kw_only=True):
     """What was asked for; `status` None where the events leave open which success it was answered with."""
 
     method: str
@@ -30,8 +29,7 @@ class Operation:
     status: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """A request, and the events it led to that were looked at, in the feed's order."""
 
     request_id: str

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from engine import queries
 from engine.errors import NotFound
@@ -26,8 +26,7 @@ _ABOUT_ENTRIES: Final = frozenset({"entry", "hold"})
 _envelope: Final = msgspec.json.Decoder(Envelope)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
+class Story(Struct, frozen=True, kw_only=True):
     """The entry that an event is about, as it is now, and the requests: that made it, and that led to this event."""
 
     entry: Entry | None

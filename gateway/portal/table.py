@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, Literal
 
+from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.portal import (
@@ -28,8 +28,7 @@ from gateway.portal.visit import Visit
 Handler = Callable[[Visit], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(Struct, frozen=True, kw_only=True):
     """One page. `public` is shown to everybody; `live` watches, which keeps nobody signed in."""
 
     path: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
+from msgspec import Struct
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
@@ -26,11 +26,10 @@ FORM_BYTES_MAX: Final = 128 * 1024
 _FIELDS_MAX: Final = 1200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class Form(Struct, frozen=True, kw_only=True):
     """The fields of a form, each with all of its values."""
 
-    fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    fields: Mapping[str, Sequence[str]] = {}
 
     def text(self, name: str) -> str:
         """Return a field without the spaces around it; an empty text where it was not sent."""
@@ -41,8 +40,7 @@ class Form:
         return list(self.fields.get(name, ()))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
+class Visit(Struct, frozen=True, kw_only=True):
     """One request; public pages have no caller."""
 
     request: Request

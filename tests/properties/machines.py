@@ -153,7 +153,7 @@ class EntriesMachine(BooksMachine):
         else:
             [first], [again] = self.submit((command, key)), self.submit((command, key))
         assert isinstance(first, Committed)
-        assert again == replace(first, replayed=True)
+        assert again == msgspec.structs.replace(first, replayed=True)
         at = self.oracle.now if twice else self.oracle.now - 7
         self.book(replace(new, at=at), first)
         self.remember(name, command, first)

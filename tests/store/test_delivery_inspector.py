@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from delivery.errors import InspectorLimitReached, InspectorNotFound
 from delivery.figures import Figures
@@ -15,7 +16,7 @@ from engine.databases import Database
 from tests.fakes.receiver import OK, SERVER_ERROR, Receiver
 from tests.store.delivery_stage import SITE, Stage, make_stage
 
-SANDBOX = replace(SITE, environment="sandbox")
+SANDBOX = structs.replace(SITE, environment="sandbox")
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ async def test_an_inspector_ends_after_a_week_and_makes_room(stage: Stage, inspe
 
 async def test_production_has_no_inspectors(inspectors: Inspectors) -> None:
     """Neither made nor reached."""
-    production = replace(SITE, environment="production")
+    production = structs.replace(SITE, environment="production")
     made = await inspectors.create(SANDBOX, InspectorCreate())
     with pytest.raises(InspectorNotFound):
         await inspectors.create(production, InspectorCreate())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Boolean, Column, Connection, Integer, LargeBinary, and_, delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 from sqlalchemy.engine import make_url
 from structlog.testing import capture_logs
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from operator import eq, ge, gt, le, lt
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from engine.commands import CloseAccount, CreateLedger, UpdateAccount, Validate
 from engine.entry_errors import ConditionFailed
