@@ -92,7 +92,7 @@ def try_event_handler(command: TryEventHandler, books: Books, occasion: Occasion
     if command.event is not None:
         try:
             if not holds(compiled(row["definition"]).conditions, View(command.event).lookup):
-                raise NoHandlerMatches(command.event.name)
+                raise NoHandlerMatches(command.event.name, tried=row["name"])
             sample = Raw(_posted(command.event, row, books, occasion).answer)
         except Refused as refused:
             refused.within("/business_event")

@@ -78,7 +78,11 @@ TemplateMetadata = Annotated[
     Meta(max_length=50),
 ]
 VariableName = Annotated[
-    str, Meta(pattern=r"^(?!(event|ledgerable_event|variables)$)[A-Za-z_][A-Za-z0-9_]{0,49}$(?!\n)")
+    str,
+    Meta(
+        pattern=r"^(?!(event|ledgerable_event|variables)$)[A-Za-z_][A-Za-z0-9_]{0,49}$(?!\n)",
+        description="At most 50 letters, digits and `_`, no digit first, and not `event`, `ledgerable_event` or `variables`.",
+    ),
 ]
 
 
@@ -154,7 +158,11 @@ class Definition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ledger_id: (
         Annotated[
             str,
-            Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)", extra_json_schema={"format": "uuid"}),
+            Meta(
+                pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)",
+                extra_json_schema={"format": "uuid"},
+                description="The id of a ledger.",
+            ),
         ]
         | None
     ) = None

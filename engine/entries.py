@@ -290,7 +290,7 @@ def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Deci
     lined = moved or command.lines is not None
     changed = changed_row(changed, occasion, lines=lined)
     if lined:
-        _pending(entry["id"], None, books)
+        _pending(entry["id"], None, books, pointer="/effective_at" if command.lines is None else "/lines")
         if command.lines is None:
             _move_in_time(changed, entry["effective_at"], books, moves)
         else:
@@ -300,11 +300,11 @@ def update_entry(command: UpdateEntry, books: Books, occasion: Occasion) -> Deci
     return decided([told], moves)
 
 
-def _pending(entry_id: str, if_match: int | None, books: Books) -> EntryRow:
+def _pending(entry_id: str, if_match: int | None, books: Books, *, pointer: str = "") -> EntryRow:
     """Return an entry that has to be pending, and no hold."""
     entry = _entry(entry_id, if_match, books)
     if entry["status"] != "pending":
-        raise EntryNotPending(entry["id"], entry["status"])
+        raise EntryNotPending(entry["id"], entry["status"], pointer=pointer)
     if entry["held"]:
         raise EntryIsHold(entry["id"])
     return entry

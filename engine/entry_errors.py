@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from engine.errors import Refused
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from engine.errors import Fault, Refused, SeveralFaults
 from engine.money import format_instant
 
 
@@ -31,7 +34,7 @@ class LineNotFound(Refused):
 
     def __init__(self, line_id: str, *, pointer: str) -> None:
         """Name the line, and where it was named."""
-        super().__init__(f"The entry has no line {line_id}.", pointer=pointer)
+        super().__init__(f"{line_id} is none of the entry's present lines.", pointer=pointer)
         self.line_id = line_id
 
 
@@ -40,7 +43,7 @@ class PartExceedsLine(Refused):
 
     def __init__(self, line_id: str, amount: int, *, pointer: str) -> None:
         """Name the line and its amount in minor units."""
-        super().__init__(f"Line {line_id} is over {amount}; more than that is wanted.", pointer=pointer)
+        super().__init__(f"More is wanted than line {line_id} has; it has {amount}.", pointer=pointer)
         self.line_id = line_id
         self.amount = amount
 
@@ -129,17 +132,33 @@ class LocalNameUnknown(Refused):
         self.name = name
 
 
-class ConditionFailed(Refused):
-    """A balance would not be what a line of the entry demands of it."""
+class Unmet(NamedTuple):
+    """A condition that does not hold: of which account and line, and what the balance would be, in minor units."""
 
-    def __init__(self, account_id: str, position: int, balance: str, operator: str, value: int, resulting: int) -> None:
-        """Name the account, the line, the condition, and what the balance would be, in minor units."""
+    account_id: str
+    position: int
+    balance: str
+    operator: str
+    value: int
+    resulting: int
+
+
+class ConditionFailed(SeveralFaults):
+    """Balances would not be what lines of the entry demand of them; every such condition is listed."""
+
+    def __init__(self, unmet: Sequence[Unmet]) -> None:
+        """Take all that do not hold."""
         super().__init__(
-            f"The {balance} balance of account {account_id} would be {resulting}; the line demands {operator} {value}.",
-            pointer=f"/lines/{position}/{balance}_balance_amount/{operator}",
+            [
+                Fault(
+                    code="condition_failed",
+                    pointer=f"/lines/{each.position}/{each.balance}_balance_amount/{each.operator}",
+                    detail=f"The {each.balance} balance of account {each.account_id} would be {each.resulting}; line "
+                    f"{each.position} demands {each.operator} {each.value}.",
+                )
+                for each in unmet
+            ]
         )
-        self.account_id = account_id
-        self.resulting = resulting
 
 
 class LimitBroken(Refused):
@@ -151,8 +170,8 @@ class LimitBroken(Refused):
         """Name what is limited, a line that moves it, the balance, the bound, and what it would come to."""
         words = bound.replace("_", " ")
         super().__init__(
-            f"Line {position} would bring the {balance} balance of {kind} {resource_id} to {resulting}, "
-            f"whatever is pending counted against it; its limit is {words} {limit}.",
+            f"Line {position} would bring the {balance} balance of {kind} {resource_id} to {resulting}, with what is "
+            f"pending counted against it; its limit is {words} {limit}.",
             pointer=f"/lines/{position}/amount",
         )
         self.resource_id = resource_id

@@ -63,6 +63,8 @@ EngineError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 
@@ -102,31 +104,35 @@ class NotFound(Refused):
         self.resource_id = resource_id
 
 
-class AccountNotFound(Refused):
-    """Lines name accounts that do not exist; every such line is listed."""
+class SeveralFaults(Refused):
+    """Several things are wrong, each at its place."""
 
-    def __init__(self, missing: tuple[tuple[int, str], ...]) -> None:
-        """Take the position and the reference of each line whose account is missing."""
-        position, reference = missing[0]
-        super().__init__(f"There is no account {reference}.", pointer=f"/lines/{position}/account_id")
-        self.missing = missing
-        self.prefix = ""
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        """Take all of them; the first stands for them."""
+        more = "" if len(faults) == 1 else f" And {len(faults) - 1} more, see errors."
+        super().__init__(faults[0].detail + more, pointer=faults[0].pointer)
+        self._faults = faults
+        self._prefix = ""
 
     def within(self, prefix: str) -> None:
-        """Put every missing line below the pointer."""
+        """Put all of them below the pointer."""
         super().within(prefix)
-        self.prefix = prefix + self.prefix
+        self._prefix = prefix + self._prefix
 
     def faults(self) -> list[Fault]:
-        """Return one fault for each line."""
-        return [
-            Fault(
-                code="account.not_found",
-                pointer=f"{self.prefix}/lines/{position}/account_id",
-                detail=f"There is no account {reference}.",
-            )
-            for position, reference in self.missing
+        """Return everything that is wrong."""
+        return [Fault(code=each.code, pointer=self._prefix + each.pointer, detail=each.detail) for each in self._faults]
+
+
+class AccountNotFound(SeveralFaults):
+    """Lines name accounts that do not exist; every such line is listed."""
+
+    def __init__(self, missing: Sequence[tuple[int, str]]) -> None:
+        """Take the position and the reference of each line whose account is missing."""
+        found = [
+            (f"/lines/{position}/account_id", f"There is no account {reference}.") for position, reference in missing
         ]
+        super().__init__([Fault(code="account.not_found", pointer=pointer, detail=detail) for pointer, detail in found])
 
 
 class AccountClosed(Refused):
@@ -305,11 +311,12 @@ class DuplicateEntry(Refused):
 
 
 class EntryNotPending(Refused):
-    """Only a pending entry can be posted or archived."""
+    """Only a pending entry can be posted, archived or given other lines and another time."""
 
-    def __init__(self, entry_id: str, status: str) -> None:
-        """Name the entry and its status."""
-        super().__init__(f"Entry {entry_id} is {status}.")
+    def __init__(self, entry_id: str, status: str, *, pointer: str = "") -> None:
+        """Name the entry and its status, and what of the request only a pending one takes."""
+        only = f"; {pointer[1:]} can be changed only while it is pending" if pointer else ""
+        super().__init__(f"Entry {entry_id} is {status}{only}.", pointer=pointer)
         self.entry_id = entry_id
         self.status = status
 

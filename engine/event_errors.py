@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.errors import Fault, Refused
+from engine.errors import Refused, SeveralFaults
 
 
 class TemplateInvalid(Refused):
@@ -13,32 +13,17 @@ class TemplateInvalid(Refused):
         super().__init__(f"At character {character}: {why}.")
 
 
-class HandlerInvalid(Refused):
-    """An event handler cannot be as it is defined."""
-
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
-        """Take everything that is wrong, each at its place."""
-        more = "" if len(faults) == 1 else f" And {len(faults) - 1} more, see errors."
-        super().__init__(faults[0].detail + more, pointer=faults[0].pointer)
-        self._faults = faults
-        self.prefix = ""
-
-    def within(self, prefix: str) -> None:
-        """Put every fault below the pointer."""
-        super().within(prefix)
-        self.prefix = prefix + self.prefix
-
-    def faults(self) -> list[Fault]:
-        """Return everything that is wrong."""
-        return [Fault(code=each.code, pointer=self.prefix + each.pointer, detail=each.detail) for each in self._faults]
+class HandlerInvalid(SeveralFaults):
+    """An event handler cannot be as it is defined; everything that is wrong is listed, each at its place."""
 
 
 class NoHandlerMatches(Refused):
-    """No active event handler matches the business event."""
+    """No active event handler matches the business event, or not the one that is tried with it."""
 
-    def __init__(self, name: str) -> None:
-        """Name the business event."""
-        super().__init__(f"No active event handler matches this {name!r} event.")
+    def __init__(self, name: str, *, tried: str | None = None) -> None:
+        """Name the business event, and the handler that is tried if one is."""
+        whose = "No active event handler matches" if tried is None else f"The conditions of {tried!r} do not hold of"
+        super().__init__(f"{whose} this {name!r} event.")
 
 
 class SeveralHandlersMatch(Refused):

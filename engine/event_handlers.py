@@ -115,7 +115,7 @@ def compiled(definition: str) -> Handler:
             _fault("", f"The expressions have {reader.nodes} parts together; at most {NODES_MAX} are allowed.")
         )
     if faults:
-        raise HandlerInvalid(tuple(faults))
+        raise HandlerInvalid(faults)
     return handler
 
 

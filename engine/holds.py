@@ -14,7 +14,7 @@ import msgspec
 from engine import entries, journal, resources
 from engine import lines as mechanics
 from engine.books import Books, Decision
-from engine.commands import CaptureHold, CreateHold, ExpireHold, PostPart, ReleaseHold
+from engine.commands import CaptureHold, CreateHold, ExpireHold, LinePart, PostPart, ReleaseHold
 from engine.entry_errors import (
     CaptureExceeds,
     CaptureNeedsLines,
@@ -68,7 +68,7 @@ def capture_hold(command: CaptureHold, books: Books, occasion: Occasion) -> Deci
     """
     row, entry = _open(command.hold_id, command.if_match, books, occasion)
     reserved = books.lines(entry["id"])
-    amounts = _amounts(command, reserved)
+    amounts = _amounts(command, reserved, row)
     mechanics.check_balanced(entries.zip_amounts(reserved, amounts))
     moves = Moves(books, occasion)
     at = occasion.now_us if command.effective_at is None else command.effective_at
@@ -129,9 +129,10 @@ def _open(hold_id: str, if_match: int | None, books: Books, occasion: Occasion) 
     return row, cast("EntryRow", books.entry(hold_id))
 
 
-def _amounts(command: CaptureHold, reserved: Sequence[LineRow]) -> list[int]:
+def _amounts(command: CaptureHold, reserved: Sequence[LineRow], row: ResourceRow) -> list[int]:
     """Return how much of each line is to be captured."""
     if command.parts is not None:
+        _check_left(command.parts, reserved, row)
         try:
             amounts = mechanics.parts(command.parts, reserved)
         except PartExceedsLine as error:
@@ -146,6 +147,14 @@ def _amounts(command: CaptureHold, reserved: Sequence[LineRow]) -> list[int]:
     if command.amount > reserved[0]["amount"]:
         raise CaptureExceeds(reserved[0]["amount"], pointer="/amount")
     return [command.amount, command.amount]
+
+
+def _check_left(parts: Sequence[LinePart], reserved: Sequence[LineRow], row: ResourceRow) -> None:
+    """Check that no line is wanted of which everything was captured before: the entry has it no more, the hold has."""
+    used_up = {line["id"] for line in row["lines"]} - {line["id"] for line in reserved}
+    for position, part in enumerate(parts):
+        if part.line_id in used_up:
+            raise CaptureExceeds(0, pointer=f"/lines/{position}/amount")
 
 
 def _lines(row: ResourceRow, captured: Mapping[str, int], moved: Sequence[LineRow], *, ends: bool) -> list[object]:

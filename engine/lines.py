@@ -9,7 +9,7 @@ from engine import opening
 from engine.balances import EMPTY, Totals
 from engine.books import Books
 from engine.commands import EXTERNAL, Condition, LineDraft, LinePart
-from engine.entry_errors import ConditionFailed, LineNotFound, PartExceedsLine, PeriodClosed
+from engine.entry_errors import ConditionFailed, LineNotFound, PartExceedsLine, PeriodClosed, Unmet
 from engine.errors import (
     AccountClosed,
     AccountNotFound,
@@ -133,7 +133,7 @@ def accounts(lines: Sequence[LineDraft], books: Books) -> list[AccountRow]:
         else:
             found.append(account)
     if missing:
-        raise AccountNotFound(tuple(missing))
+        raise AccountNotFound(missing)
     for position, account in enumerate(found):
         if account["status"] == "closed":
             raise AccountClosed(account["id"], pointer=f"/lines/{position}/account_id")
@@ -196,13 +196,15 @@ def check_funds(moves: Moves, accounts: Sequence[AccountRow], directions: Sequen
 
 def check_conditions(lines: Sequence[LineDraft], accounts: Sequence[AccountRow], totals: Mapping[str, Totals]) -> None:
     """Check the balances that the entry results in against what its lines demand of them."""
+    unmet: list[Unmet] = []
     for position, (line, account) in enumerate(zip(lines, accounts, strict=True)):
         for condition in line.conditions:
             amount = _amount(condition, totals[account["id"]], account["normal_balance"])
             if not condition.holds(amount):
-                raise ConditionFailed(
-                    account["id"], position, condition.balance, condition.operator, condition.value, amount
-                )
+                told = (condition.balance, condition.operator, condition.value)
+                unmet.append(Unmet(account["id"], position, *told, amount))
+    if unmet:
+        raise ConditionFailed(unmet)
 
 
 def parts(wanted: Sequence[LinePart], lines: Sequence[LineRow], *, pointer: str = "/lines") -> list[int]:

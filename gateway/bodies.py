@@ -24,16 +24,34 @@ AccountCode = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schem
 MetadataKey = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=_CLEAN)]
 MetadataValue = Annotated[str, Meta(max_length=500, extra_json_schema=_CLEAN)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=50)]
-Currency = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]{2,15}$(?!\n)", description="ISO 4217, or a code of your own.")]
+Currency = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Z][A-Z0-9_]{2,15}$(?!\n)",
+        description="A code of ISO 4217 or of your own: 3 to 16 capital letters, digits or `_`, a letter first.",
+    ),
+]
 Exponent = Annotated[int, Meta(ge=0, le=18, description="How many digits the minor unit has.")]
 Amount = (
     Annotated[int, Meta(ge=1, le=9_223_372_036_854_775_807, description="Minor units.")]
     | Annotated[str, Meta(pattern=r"^(?!0+$)[0-9]{1,19}$(?!\n)", description="Minor units as a string of digits.")]
 )
-Date = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\n)", extra_json_schema={"format": "date"})]
+Date = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$(?!\n)",
+        extra_json_schema={"format": "date"},
+        description="A day of UTC, as in 2026-11-21.",
+    ),
+]
 Instant = Annotated[str, Meta(max_length=40, extra_json_schema={"format": "date-time"})]
 Id = Annotated[
-    str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)", extra_json_schema={"format": "uuid"})
+    str,
+    Meta(
+        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)",
+        extra_json_schema={"format": "uuid"},
+        description="The id of a resource, in lower case.",
+    ),
 ]
 AccountReference = Annotated[
     str,
@@ -44,7 +62,12 @@ AccountReference = Annotated[
         description="An account's id, or `external_id:` and its external id.",
     ),
 ]
-IdempotencyKeyText = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$(?!\n)")]
+IdempotencyKeyText = Annotated[
+    str,
+    Meta(
+        min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$(?!\n)", description="1 to 255 visible ASCII characters."
+    ),
+]
 LockVersion = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
 
 

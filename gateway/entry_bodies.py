@@ -42,10 +42,18 @@ FxRateId = Annotated[
     str,
     Meta(
         pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)",
-        description="The rate at which an entry over two currencies is balanced.",
+        description="The id of the rate at which an entry over two currencies is balanced.",
     ),
 ]
-LocalId = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$(?!\n)")]
+LocalId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[A-Za-z0-9._-]+$(?!\n)",
+        description="Letters, digits, `.`, `_` and `-`: how later items of the batch name the entry that this one makes.",
+    ),
+]
 EntryReference = Annotated[
     str,
     Meta(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -11,6 +12,9 @@ import msgspec
 from engine.errors import Fault
 
 FAULTS_MAX: Final = 100
+_DEPTH_MAX: Final = 100
+"""No body has a place for anything deeper; looking further would end where Python does."""
+
 _SHOWN_MAX: Final = 60
 _TYPES: Final = re.compile(r"`([a-z |]+)`")
 _LENGTH: Final = re.compile(r" of length (<=|>=|==) ([0-9]+)")
@@ -70,21 +74,38 @@ def _is_clean(text: str) -> bool:
 
 
 def _walk(value: Any, expected: Any, pointer: str, faults: list[Fault]) -> None:
-    struct = _struct_of(expected)
-    if struct is not None and isinstance(value, dict):
-        _walk_struct(value, struct, pointer, faults)
+    if pointer.count("/") > _DEPTH_MAX:
+        faults.append(Fault(code="validation.out_of_range", pointer=pointer, detail="This is nested too deeply."))
         return
-    item = _item_of(expected)
-    if item is not None and isinstance(value, list):
-        before = len(faults)
-        for index, each in enumerate(value):
-            _walk(each, item, f"{pointer}/{index}", faults)
-        if len(faults) > before:
+    before = len(faults)
+    for each in _alternatives(expected):
+        if isinstance(value, dict) and isinstance(each, type) and issubclass(each, msgspec.Struct):
+            _walk_struct(value, each, pointer, faults)
             return
+        if isinstance(value, dict) and get_origin(each) is dict:
+            _walk_dict(value, each, pointer, faults)
+        elif isinstance(value, list) and get_origin(each) in {list, tuple}:
+            for index, item in enumerate(value):
+                _walk(item, get_args(each)[0], f"{pointer}/{index}", faults)
+    if len(faults) > before:
+        return
     try:
         msgspec.convert(value, expected)
     except msgspec.ValidationError as error:
-        faults.append(_fault(str(error), value, pointer, _choices(expected)))
+        faults.append(_fault(str(error), value, pointer, expected))
+
+
+def _walk_dict(value: dict[str, Any], expected: Any, pointer: str, faults: list[Fault]) -> None:
+    name_type, value_type = get_args(expected)
+    for name, each in value.items():
+        below = f"{pointer}/{escape(name)}"
+        try:
+            msgspec.convert(name, name_type)
+        except msgspec.ValidationError as error:
+            fault = _fault(str(error), name, "", name_type)
+            faults.append(Fault(code=fault.code, pointer=below, detail=f"The name of a field here: {fault.detail}"))
+        else:
+            _walk(each, value_type, below, faults)
 
 
 def _walk_struct(value: dict[str, Any], struct: type[msgspec.Struct], pointer: str, faults: list[Fault]) -> None:
@@ -108,19 +129,15 @@ def _walk_struct(value: dict[str, Any], struct: type[msgspec.Struct], pointer: s
     ]
 
 
-def _struct_of(expected: Any) -> type[msgspec.Struct] | None:
-    for each in (expected, *get_args(expected)):
-        if isinstance(each, type) and issubclass(each, msgspec.Struct):
-            return each
-    return None
-
-
-def _item_of(expected: Any) -> Any:
+def _alternatives(expected: Any) -> Iterator[Any]:
+    """Return the types that a type may be, without what annotates them."""
     if get_origin(expected) is Annotated:
-        expected = get_args(expected)[0]
-    if get_origin(expected) in {list, tuple} and get_args(expected):
-        return get_args(expected)[0]
-    return None
+        yield from _alternatives(get_args(expected)[0])
+    elif get_origin(expected) in {Union, UnionType}:
+        for each in get_args(expected):
+            yield from _alternatives(each)
+    else:
+        yield expected
 
 
 def _choices(expected: Any) -> list[str]:
@@ -132,7 +149,20 @@ def _choices(expected: Any) -> list[str]:
     return []
 
 
-def _fault(message: str, value: Any, pointer: str, choices: list[str]) -> Fault:
+def _form(expected: Any) -> str | None:
+    """Return what is said of the form that a type's text has; None where it may have any, or nothing is said."""
+    if get_origin(expected) is Annotated:
+        for each in expected.__metadata__:
+            if isinstance(each, msgspec.Meta) and each.pattern is not None:
+                return each.description
+    for each in get_args(expected):
+        form = _form(each) if get_origin(each) in {Annotated, Union, UnionType} else None
+        if form is not None:
+            return form
+    return None
+
+
+def _fault(message: str, value: Any, pointer: str, expected: Any) -> Fault:
     """Name what msgspec found: its words, where inside the value, under a code of ours."""
     words, _, where = message.partition(" - at `")
     if where:
@@ -157,8 +187,11 @@ def _fault(message: str, value: Any, pointer: str, choices: list[str]) -> Fault:
         code = "validation.out_of_range"
     elif words.startswith(("Invalid enum value", "Invalid value")) or "matching regex" in words:
         code = "validation.invalid_value"
+        choices, form = _choices(expected), _form(expected)
         if choices and words.startswith("Invalid enum value"):
             words = f"{str(value)[:_SHOWN_MAX]!r} is not one of {', '.join(choices)}"
+        elif form is not None and not where:
+            words = f"{str(value)[:_SHOWN_MAX]!r} has another form than is expected here: {form.rstrip('.')}"
     else:
         code = "validation.invalid_type"
     return Fault(code=code, pointer=pointer, detail=f"{_plainly(words)}.")

@@ -20,7 +20,8 @@ Rate = Annotated[
     str,
     Meta(
         pattern=r"^(?!0+(\.0+)?$)(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?$(?!\n)",
-        description="What one unit of the base currency is in the quote currency, as a decimal.",
+        description="What one unit of the base currency is in the quote currency: a decimal above zero, without an exponent, with at "
+        "most 18 digits before the point and 18 after it.",
     ),
 ]
 

@@ -226,7 +226,7 @@ def _described(error: Exception, code: str, pointer: str | None) -> Problem:
     faults: list[Fault] = []
     extra: dict[str, Any] = {}
     headers: dict[str, str] = {}
-    if isinstance(error, engine_errors.AccountNotFound | event_errors.HandlerInvalid):
+    if isinstance(error, engine_errors.SeveralFaults):
         faults = error.faults()
     elif (isinstance(error, engine_errors.Refused) and error.pointer) or isinstance(
         error, delivery_errors.InvalidReplay

@@ -20,6 +20,7 @@ Kind = Literal[
 ]
 """An `instant` is read as microseconds. A `ticket` is taken out of the address before it is read."""
 
+_FAMILIES: Final = frozenset({"metadata", "bounds", "amounts"})
 _PARTS: Final = re.compile(r"([a-z_]+)\[([^\]]*)\]\Z")
 _AMOUNT: Final = re.compile(r"[0-9]{1,19}\Z", re.ASCII)
 _INTEGER: Final = re.compile(r"[0-9]{1,18}\Z")
@@ -119,8 +120,8 @@ def read(query: QueryParams, parameters: Sequence[Parameter]) -> Asked:
     for given, text in query.multi_items():
         family = _PARTS.match(given)
         parameter = known.get(family.group(1) if family else given)
-        if parameter is None or (family is not None) != (parameter.kind in {"metadata", "bounds", "amounts"}):
-            faults.append(_fault("validation.unknown_field", given, "There is no such query parameter here."))
+        if parameter is None or (family is not None) != (parameter.kind in _FAMILIES):
+            faults.append(_fault("validation.unknown_field", given, _instead(parameter, parameters)))
         elif family is None and parameter.name in values:
             faults.append(_fault("validation.duplicate_field", given, "The parameter is given twice."))
         elif family is None:
@@ -137,6 +138,17 @@ def read(query: QueryParams, parameters: Sequence[Parameter]) -> Asked:
     if faults:
         raise invalid(faults)
     return Asked(values=values, bounds=bounds, **pairs)
+
+
+def _instead(parameter: Parameter | None, parameters: Sequence[Parameter]) -> str:
+    """Say how a parameter that is not taken would be: in its form, or by the name of one that there is."""
+    if parameter is not None:
+        form = parameter.meaning if parameter.kind in _FAMILIES else f"`{parameter.name}=…`, without brackets."
+        return f"Write {form}"
+    names = ", ".join(each.name for each in parameters)
+    return (
+        f"There is no such query parameter here; there are {names}." if names else "There are no query parameters here."
+    )
 
 
 def _read_one(parameter: Parameter, given: str, text: str, values: dict[str, Any], faults: list[Fault]) -> None:
@@ -174,7 +186,7 @@ def _read_one(parameter: Parameter, given: str, text: str, values: dict[str, Any
             try:
                 values[parameter.name] = parse_instant(text)
             except ValueError:
-                faults.append(_fault("validation.invalid_time", given, "An RFC 3339 time with an offset."))
+                faults.append(_untimely(given, text))
         case "cursor":
             if not text.isascii():
                 raise Problem(code="cursor.invalid", detail="The cursor is not usable: it is malformed.")
@@ -211,7 +223,13 @@ def _read_bound(
     try:
         found[operator] = parse_instant(text)
     except ValueError:
-        faults.append(_fault("validation.invalid_time", given, "An RFC 3339 time with an offset."))
+        faults.append(_untimely(given, text))
+
+
+def _untimely(given: str, text: str) -> Fault:
+    """Say what a time looks like; a `+` in an address is a space, which is hard to see."""
+    lost = "; in an address `+` is written `%2B`" if " " in text else ""
+    return _fault("validation.invalid_time", given, f"An RFC 3339 time with an offset{lost}.")
 
 
 def _fault(code: str, given: str, detail: str) -> Fault:

@@ -11,6 +11,7 @@ from engine.commands import (
     CreateLedger,
     LineDraft,
     LinePart,
+    PostBatch,
     PostEntry,
     PostPart,
     PostPending,
@@ -220,12 +221,13 @@ def test_new_lines_may_use_what_the_old_ones_reserved(desk: Desk) -> None:
 def test_lines_and_times_stay_once_an_entry_is_posted(desk: Desk, pair: tuple[str, str]) -> None:
     """Description and metadata change for ever."""
     entry_id = desk.post(*pair, 5)
-    for command in (
-        UpdateEntry(entry_id=entry_id, lines=entry(*pair, 6).lines),
-        UpdateEntry(entry_id=entry_id, effective_at=1),
+    for command, pointer in (
+        (UpdateEntry(entry_id=entry_id, lines=entry(*pair, 6).lines), "/lines"),
+        (UpdateEntry(entry_id=entry_id, effective_at=1), "/effective_at"),
     ):
-        with pytest.raises(EntryNotPending):
+        with pytest.raises(EntryNotPending, match=r"is posted; .* can be changed only while it is pending") as refused:
             desk.run(command)
+        assert refused.value.pointer == pointer
     assert told(desk.run(UpdateEntry(entry_id=entry_id, description="d")))["description"] == "d"
 
 
@@ -261,6 +263,23 @@ def test_conditions_look_at_the_resulting_balance(
     assert refused.value.pointer == f"/lines/0/{balance}_balance_amount/{operator}"
     desk.run(posting(holds))
     assert desk.totals(pair[0]) == (100, 0, 0, 0)
+
+
+def test_every_condition_that_fails_is_named(desk: Desk, pair: tuple[str, str]) -> None:
+    """Whoever corrects the request corrects it once; one that holds is not among them."""
+    wanted = [("posted", "eq", 1), ("posted", "gte", 5), ("available", "lt", 0)]
+    conditions = tuple(Condition(balance=each, operator=how, value=value) for each, how, value in wanted)  # type: ignore[arg-type]
+    first, second = (
+        LineDraft(account=account, direction=direction, amount=5, metadata={}, conditions=conditions)  # type: ignore[arg-type]
+        for account, direction in zip(pair, ("debit", "credit"), strict=True)
+    )
+    with pytest.raises(ConditionFailed, match="And 3 more, see errors") as refused:
+        desk.run(PostBatch(entries=(PostEntry(lines=(first, second)),)))
+    assert [each.pointer for each in refused.value.faults()] == [
+        f"/entries/0/lines/{position}/{condition}"
+        for position in (0, 1)
+        for condition in ("posted_balance_amount/eq", "available_balance_amount/lt")
+    ]
 
 
 def test_closed_period_takes_no_entries(desk: Desk, pair: tuple[str, str]) -> None:

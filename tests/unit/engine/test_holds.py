@@ -160,6 +160,9 @@ def test_capture_of_a_hold_of_many_lines_names_them(desk: Desk, wallet: str, mer
         desk.run(CaptureHold(hold_id=hold_id, parts=()))
     part = told(desk.run(CaptureHold(hold_id=hold_id, parts=some(45, 45, 0))))
     assert [each["held"] for each in part["lines"]] == [5, 0, 5]
+    with pytest.raises(CaptureExceeds) as exceeds:
+        desk.run(CaptureHold(hold_id=hold_id, parts=some(1, 1, 0)))
+    assert (exceeds.value.pointer, exceeds.value.held) == ("/lines/1/amount", 0)
     desk.run(CaptureHold(hold_id=hold_id))
     assert desk.totals(wallet) == (50, 100, 0, 0)
     assert desk.totals(fees) == (0, 5, 0, 0)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from delivery.shapes import EndpointChange, EndpointCreate
 from gateway.bodies import AccountChange, AccountCreate, ApiKeyCreate, LedgerCreate
-from gateway.entry_bodies import EntryBatchCreate, EntryChange, EntryCreate
+from gateway.entry_bodies import EntryBatchCreate, EntryChange, EntryCreate, EntryReverse
+from gateway.event_bodies import EventHandlerCreate
 from gateway.faults import FAULTS_MAX, escape, find_faults, text_faults
+from gateway.fx_rates import FxRateCreate
 
 SHAPES: list[type[msgspec.Struct]] = [
     AccountChange,
@@ -23,6 +25,7 @@ SHAPES: list[type[msgspec.Struct]] = [
     EntryBatchCreate,
     EntryChange,
     EntryCreate,
+    EventHandlerCreate,
     LedgerCreate,
 ]
 LEAVES = (
@@ -115,6 +118,51 @@ def test_a_fault_says_what_is_taken_in_the_words_of_json(body: dict[str, Any], d
             and "/1" not in fault.pointer] == [detail]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("shape", "body", "faults"),
+    [
+        (
+            EntryChange,
+            {"lines": [{"account_id": "x"}, {"direction": "up", "z": 1}]},
+            ["/lines/0/account_id", "/lines/0/direction", "/lines/0/amount",
+             "/lines/1/account_id", "/lines/1/direction", "/lines/1/amount", "/lines/1/z"],
+        ),
+        (EntryReverse, {"lines": [{}]}, ["/lines/0/id", "/lines/0/amount"]),
+        (EntryCreate, {"lines": [{}, {}], "metadata": {"": "v", "a/b": 1, "c": "v" * 501}}, ["/metadata/", "/metadata/a~1b", "/metadata/c"]),
+        (AccountChange, {"limits": [{"at_least": 1.5}, {"balance": "held"}]}, ["/limits/0/balance", "/limits/0/at_least", "/limits/1/balance"]),
+        (
+            EventHandlerCreate,
+            {"variables": {"event": {}, "w": {"type": "account", "query": {"field": "name", "operator": "equals", "value": {"k": 1}}}}},
+            ["/variables/event", "/variables/w/query/field", "/variables/w/query/value/k"],
+        ),
+        (EventHandlerCreate, {"conditions": {"not": {"and": [{"operator": "like"}, 5]}}}, ["/conditions/not/and/0/operator", "/conditions/not/and/1"]),
+    ],
+)  # fmt: skip
+def test_all_faults_are_found_also_behind_what_may_be_left_out(
+    shape: type[msgspec.Struct], body: dict[str, Any], faults: list[str]
+) -> None:
+    """In lists and objects that may be absent or null too, each fault is named at its own place, none hides another."""
+    assert set(faults) <= {fault.pointer for fault in find_faults(body, shape)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "body", "detail"),
+    [
+        (AccountCreate, {"currency": "usd"}, "'usd' has another form than is expected here: A code of ISO 4217"),
+        (EntryCreate, {"lines": [{"account_id": "cash"}, {}]}, "'cash' has another form than is expected here: An account's id, or"),
+        (FxRateCreate, {"rate": "1,5"}, "'1,5' has another form than is expected here: What one unit of the base currency"),
+        (EventHandlerCreate, {"variables": {"event": {}}}, "The name of a field here: 'event' has another form than"),
+    ],
+)  # fmt: skip
+def test_what_has_the_wrong_form_is_told_the_right_one(
+    shape: type[msgspec.Struct], body: dict[str, Any], detail: str
+) -> None:
+    """In words, not in a regular expression."""
+    details = [fault.detail for fault in find_faults(body, shape)]
+    assert any(each.startswith(detail) for each in details)
+    assert not any("that matches" in each for each in details)
+
+
 def test_a_value_that_is_not_one_of_the_choices_is_invalid() -> None:
     """Also where a pattern says what the choices are."""
     body = {"ledger_id": "x", "name": "a", "type": "cash", "currency": "usd"}
@@ -137,6 +185,15 @@ def test_the_list_of_faults_has_an_end() -> None:
     line = {"account_id": "", "direction": "", "amount": 0}
     assert len(find_faults({"lines": [line] * 1000}, EntryCreate)) == FAULTS_MAX
     assert len(text_faults(["\x00"] * 1000)) == FAULTS_MAX
+
+
+def test_what_is_nested_without_end_is_one_fault() -> None:
+    """A body that is just shallow enough to be read does not bring down who looks for its faults."""
+    conditions: dict[str, Any] = {"field": 5}
+    for _ in range(900):
+        conditions = {"not": conditions}
+    [fault] = [each for each in find_faults({"conditions": conditions}, EventHandlerCreate) if "not" in each.pointer]
+    assert (fault.code, fault.detail) == ("validation.out_of_range", "This is nested too deeply.")
 
 
 @given(st.text(max_size=10))

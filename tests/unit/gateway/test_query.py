@@ -109,6 +109,31 @@ def test_what_is_not_in_its_form_is_refused_by_name(pair: tuple[str, str], code:
     assert refused(pair) == [(code, f"?{pair[0]}")]
 
 
+@pytest.mark.parametrize(
+    ("pair", "detail"),
+    [
+        (("created_at", "1970-01-01T00:00:00Z"), "Write `created_at[gte]=time`: bounds, also gt, lt, lte."),
+        (("metadata", "a"), "Write `metadata[key]=value`: only what has this pair."),
+        (("status[eq]", "open"), "Write `status=…`, without brackets."),
+        (("state", "open"), f"There is no such query parameter here; there are {', '.join(each.name for each in EVERY_KIND)}."),
+        (("created_at[gt]", "1970-01-01T00:00:00 01:00"), "An RFC 3339 time with an offset; in an address `+` is written `%2B`."),
+        (("created_at[gt]", "1970-01-01"), "An RFC 3339 time with an offset."),
+    ],
+)  # fmt: skip
+def test_who_writes_a_parameter_wrongly_is_told_how_it_is_written(pair: tuple[str, str], detail: str) -> None:
+    """A parameter that exists in another form is not said not to exist."""
+    with pytest.raises(Problem) as problem:
+        asked(pair)
+    assert [fault.detail for fault in problem.value.faults] == [detail]
+
+
+def test_where_nothing_can_be_asked_that_is_said() -> None:
+    """An empty list of names would read like a mistake."""
+    with pytest.raises(Problem) as problem:
+        read(QueryParams([("limit", "1")]), ())
+    assert [fault.detail for fault in problem.value.faults] == ["There are no query parameters here."]
+
+
 def test_all_that_is_wrong_comes_at_once() -> None:
     """One answer is enough to repair a request."""
     assert refused(("limit", "0"), ("nope", ""), ("status", "x")) == [
