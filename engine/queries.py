@@ -150,8 +150,9 @@ _DEAD: Final = ("archived", "rejected")
 
 def _narrowing(wanted: Selection) -> set[str]:
     """Return what of a selection of entries an index narrows, in its order."""
-    if "external_id" in wanted.equals:
-        return {"external_id"}
+    for name in ("external_id", "partially_posts"):
+        if name in wanted.equals:
+            return {name}
     if wanted.by_effect:
         return {"effective_at"}
     return {"status"} if wanted.equals.get("status", "posted") != "posted" else {"ledger_id"}
@@ -179,6 +180,9 @@ def following(
         named = (select(columns.id).where(*of_them, columns.status.in_(some)) for some in (LIVE_STATUSES, _DEAD))
         here.append(listing.within(columns.id, union_all(*named)))
         gathered = True
+    elif "partially_posts" in by:
+        here.append(columns.partially_posts == wanted.equals["partially_posts"])
+        gathered |= wanted.by_effect
     elif "status" in by:
         here += (columns.status == wanted.equals["status"], columns.status != "posted")
     elif "ledger_id" in by and "ledger_id" in wanted.equals:

@@ -45,6 +45,7 @@ IDEMPOTENCY_SLOTS: Final = 16
 _LIVE: Final = text("external_id IS NOT NULL AND status IN ('accepted', 'pending', 'posted')")
 _FORMER: Final = text("external_id IS NOT NULL AND status IN ('archived', 'rejected')")
 _UNPOSTED: Final = text("status <> 'posted'")
+_PART: Final = text("partially_posts IS NOT NULL")
 _ACTIVE: Final = text("status = 'active'")
 _PURPOSEFUL: Final = text("purpose IS NOT NULL")
 _NAMED: Final = text("external_id IS NOT NULL")
@@ -202,6 +203,7 @@ entries: Final = Table(
     Index("ix_entries_status", "site_id", "status", "id", postgresql_where=_UNPOSTED, sqlite_where=_UNPOSTED),
     # Those that hold their external id no more.
     Index("ix_entries_external_id", "site_id", "external_id", postgresql_where=_FORMER, sqlite_where=_FORMER),
+    Index("ix_entries_part", "site_id", "partially_posts", "id", postgresql_where=_PART, sqlite_where=_PART),
 )
 
 # A change of a pending entry adds a version of its lines; nothing changes or removes a line.

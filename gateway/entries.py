@@ -58,7 +58,7 @@ async def post_batch(call: Call, _asked: Asked) -> Response:
 
 async def list_entries(call: Call, asked: Asked) -> Response:
     """List entries, the newest first."""
-    wanted = asked.selection("ledger_id", "status", "external_id")
+    wanted = asked.selection("ledger_id", "status", "external_id", "partially_posts")
     account_id = asked.get("account_id")
     return lists.page(
         call,

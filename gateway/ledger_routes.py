@@ -57,6 +57,7 @@ ENTRIES: Final = (
             ),
             Parameter(name="status", kind="choice", choices=get_args(shapes.EntryStatus), meaning="Only of this status."),
             Parameter(name="external_id", kind="text", meaning="Only entries with this external id."),
+            Parameter(name="partially_posts", kind="id", meaning="Only parts that were posted of this pending entry or hold."),
             METADATA, ACCOUNT_METADATA, CREATED,
             Parameter(name="effective_at", kind="bounds", meaning="`effective_at[lt]=time`: bounds, also lte, gt, gte."),
             Parameter(name="posted_at", kind="bounds", meaning="`posted_at[lt]=time`: bounds, also lte, gt, gte."),

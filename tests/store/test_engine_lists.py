@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from engine import listing, queries, statements
-from engine.commands import ArchiveEntry, PostPending, UpdateAccount, UpdateEntry
+from engine.commands import ArchiveEntry, LinePart, PostPart, PostPending, UpdateAccount, UpdateEntry
 from engine.databases import Database
 from engine.errors import CursorInvalid, NotFound
 from engine.events import Diagnostics
@@ -274,6 +274,28 @@ async def test_an_external_id_is_found_whatever_became_of_its_entries(stage: Sta
     assert paged == [first, second]
 
 
+async def test_what_was_posted_of_a_pending_entry_is_found_by_it(stage: Stage) -> None:
+    """Each part, also in the order of effective times; where the rest is released, the entry itself is no part of itself."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    pending, other = [await stage.run(entry(cash, sales, 10, status="pending")) for _ in range(2)]
+
+    async def part(of: dict[str, Any], amount: int, day: int, *, release_rest: bool = False) -> str:
+        parts = tuple(LinePart(line_id=each["id"], amount=amount) for each in of["lines"])
+        at = START_US + day * 86_400_000_000
+        posted = await stage.run(PostPart(entry_id=of["id"], parts=parts, effective_at=at, release_rest=release_rest))
+        return str(posted["id"])
+
+    first, second = await part(pending, 3, 5), await part(pending, 4, 1)
+    await part(other, 1, 0)
+    assert await part(pending, 2, 2, release_rest=True) == pending["id"]
+    of_it = {"equals": {"partially_posts": pending["id"]}}
+    assert [each.id for each in (await ask(stage, queries.list_entries, **of_it)).items] == [second, first]
+    assert await every(stage, 1, by_effect=True, ascending=True, **of_it) == [second, first]
+    assert await every(
+        stage, 1, ascending=True, bounds={"effective_at": {"gt": START_US + 2 * 86_400_000_000}}, **of_it
+    ) == [first]
+
+
 async def test_a_page_of_entries_looks_only_so_far(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing matches in what was looked at, it is empty and says where to go on."""
     cash, sales = await stage.accounts("asset", "revenue")
@@ -301,6 +323,7 @@ async def test_a_page_of_entries_looks_only_so_far(stage: Stage, monkeypatch: py
         ({"equals": {"ledger_id": NOBODY}}, "ix_entries_ledger"),
         ({"equals": {"external_id": "x"}}, "uq_entries_external_id"),
         ({"equals": {"external_id": "x"}}, "ix_entries_external_id"),
+        ({"equals": {"partially_posts": NOBODY}}, "ix_entries_part"),
     ],
 )  # fmt: skip
 async def test_entries_are_read_by_the_index_of_their_order(

@@ -328,6 +328,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_entries_ledger", "entries", ["site_id", "ledger_id", "id"], unique=False)
     op.create_index(
+        "ix_entries_part",
+        "entries",
+        ["site_id", "partially_posts", "id"],
+        unique=False,
+        postgresql_where=sa.text("partially_posts IS NOT NULL"),
+        sqlite_where=sa.text("partially_posts IS NOT NULL"),
+    )
+    op.create_index(
         "ix_entries_status",
         "entries",
         ["site_id", "status", "id"],
