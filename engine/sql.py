@@ -6,7 +6,7 @@ prepared once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import Any, Final, NamedTuple
@@ -14,19 +14,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
     ColumnElement,
     Connection,
     Dialect,
-    Integer,
     LargeBinary,
-    SmallInteger,
     Table,
     Text,
     TypeDecorator,
-    Uuid,
     and_,
     bindparam,
     exists,
@@ -34,14 +28,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import dialect as postgresql_dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-Row = Mapping[str, Any]
+from engine.parameters import Converter, array, converter, type_name
 
-_POSTGRESQL: Final = postgresql_dialect()  # type: ignore[no-untyped-call]
+Row = Mapping[str, Any]
 
 
 class Insert(Struct, frozen=True, kw_only=True):
@@ -266,13 +259,12 @@ def _columns(changes: Sequence[Insert | Update]) -> tuple[_Shape, list[Any]]:
     return tuple(parts), columns
 
 
-def _parameters(columns: Sequence[Any], converters: Sequence[_Converter]) -> Iterator[Any]:
+def _parameters(columns: Sequence[Any], converters: Sequence[Converter]) -> Iterator[Any]:
     for values, convert in zip(columns, converters, strict=True):
         yield values if convert is None else convert(values)
 
 
 _MANY: Final = 8
-_Converter = Callable[[Any], Any] | None
 _Watched = tuple[Table, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 _Shape = tuple["_Part", ...]
 
@@ -287,7 +279,7 @@ class _Part(NamedTuple):
 
 
 @lru_cache(maxsize=512)
-def _together(shape: _Shape) -> tuple[str, list[_Converter]]:
+def _together(shape: _Shape) -> tuple[str, list[Converter]]:
     """Return the statement for changes of this shape, and what makes its columns parameters."""
     parts, converters = _parts(shape, 1)
     *before, last = parts
@@ -298,7 +290,7 @@ def _together(shape: _Shape) -> tuple[str, list[_Converter]]:
 @lru_cache(maxsize=512)
 def _behind(
     fence: tuple[Table, tuple[str, ...], tuple[str, ...], tuple[str, ...], _Watched | None], first: int, shape: _Shape
-) -> tuple[str, list[_Converter]]:
+) -> tuple[str, list[Converter]]:
     """Return the statement for changes of this shape behind a fence, and what makes their columns parameters."""
     table, changed, keys, expected, watched = fence
     numbers = count(1)
@@ -308,7 +300,7 @@ def _behind(
     if watched is not None:
         held, equal, listed, larger = watched
         there = [f"held.{name} = {_given(held, name, next(numbers))}" for name in equal]
-        there += [f"held.{name} = ANY (CAST(${next(numbers)} AS {_array_type(held.c[name])}[]))" for name in listed]
+        there += [f"held.{name} = ANY (CAST(${next(numbers)} AS {type_name(held.c[name])}[]))" for name in listed]
         there += [f"held.{name} > {_given(held, name, next(numbers))}" for name in larger]
         found.append(f"NOT EXISTS (SELECT FROM {held.name} AS held WHERE {' AND '.join(there)})")
     moved = f"UPDATE {table.name} SET {sets} WHERE {' AND '.join(found)} RETURNING {table.name}.{keys[0]}"  # noqa: S608 - names of tables
@@ -318,19 +310,16 @@ def _behind(
 
 
 def _given(table: Table, name: str, number: int) -> str:
-    return f"CAST(${number} AS {_array_type(table.c[name])})"
+    return f"CAST(${number} AS {type_name(table.c[name])})"
 
 
-def _parts(shape: _Shape, first: int, behind: str = "") -> tuple[list[str], list[_Converter]]:
+def _parts(shape: _Shape, first: int, behind: str = "") -> tuple[list[str], list[Converter]]:
     parts: list[str] = []
-    converters: list[_Converter] = []
+    converters: list[Converter] = []
     for part in shape:
-        kinds = [_array_type(part.table.c[name]) for name in part.names]
+        kinds = [type_name(part.table.c[name]) for name in part.names]
         parts.append(_part(part, kinds, first + len(converters), behind))
-        converters += [
-            (_encode_json if same else _encode_each) if kind == "jsonb" else None
-            for kind, same in zip(kinds, part.same, strict=True)
-        ]
+        converters += [converter(kind, same) for kind, same in zip(kinds, part.same, strict=True)]
     return parts, converters
 
 
@@ -342,7 +331,7 @@ def _part(part: _Part, kinds: Sequence[str], first: int, behind: str) -> str:
         if same:
             value = f"CAST(${number} AS {sent})"
         else:
-            arrays.append(f"CAST(${number} AS {sent}[])")
+            arrays.append(array(number, sent))
             listed.append(name)
             value = f"given.{name}"
         given[name] = f"CAST({value} AS jsonb)" if kind == "jsonb" else value
@@ -359,26 +348,3 @@ def _part(part: _Part, kinds: Sequence[str], first: int, behind: str) -> str:
         f"CROSS JOIN LATERAL (SELECT {table}.ctid FROM {table} WHERE {found} LIMIT 1) AS place"
     )
     return f"UPDATE {table} SET {changed} FROM ({placed}) AS given WHERE {table}.ctid = given.place"  # noqa: S608 - names of tables
-
-
-def _array_type(column: Column[Any]) -> str:
-    kind = column.type.dialect_impl(_POSTGRESQL)
-    for known, name in (
-        (Uuid, "uuid"),
-        (BigInteger, "bigint"),
-        (SmallInteger, "smallint"),
-        (Integer, "integer"),
-        (Boolean, "boolean"),
-        (LargeBinary, "bytea"),
-    ):
-        if isinstance(kind, known):
-            return name
-    return "jsonb" if kind.__visit_name__ == "JSONB" else "text"
-
-
-def _encode_json(value: Any) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
-
-
-def _encode_each(values: Sequence[Any]) -> list[str | None]:
-    return [_encode_json(value) for value in values]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cached_property
 from typing import Any, Final
 
 import structlog
@@ -101,9 +100,13 @@ class _Headers(Headers):
 class _Request(Request):
     """A request that looks its headers up in the index."""
 
-    @cached_property
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        super().__init__(scope, receive)
+        self._indexed = _Headers(scope["headers"])
+
+    @property
     def headers(self) -> Headers:
-        return _Headers(self.scope["headers"])
+        return self._indexed
 
 
 class _Path:

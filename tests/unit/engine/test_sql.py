@@ -8,8 +8,10 @@ import pytest
 from sqlalchemy import Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from engine.ids import uuid7
+from engine.parameters import converter, type_name
 from engine.schema import metadata
-from engine.sql import Absent, Fence, Insert, Update, _array_type, among, behind, together
+from engine.sql import Absent, Fence, Insert, Update, among, behind, together
 
 
 def table(name: str) -> Table:
@@ -17,9 +19,14 @@ def table(name: str) -> Table:
     return metadata.tables[name]
 
 
+def id_of(number: int) -> str:
+    """Return an id."""
+    return uuid7(number, 0, 0)
+
+
 def ledger(number: int) -> dict[str, Any]:
     """Return a row of a ledger: some columns are the same for all of them."""
-    return {"site_id": 7, "id": f"id-{number}", "metadata": {}, "created_at": number}
+    return {"site_id": 7, "id": id_of(number), "metadata": {}, "created_at": number}
 
 
 def test_insert_takes_one_typed_array_for_each_column() -> None:
@@ -28,10 +35,11 @@ def test_insert_takes_one_typed_array_for_each_column() -> None:
     assert statement == (
         "INSERT INTO ledgers (site_id, id, metadata, created_at) "
         "SELECT given.site_id, given.id, CAST(given.metadata AS jsonb), given.created_at "
-        "FROM unnest(CAST($1 AS bigint[]), CAST($2 AS uuid[]), CAST($3 AS text[]), CAST($4 AS bigint[])) "
+        "FROM unnest(CAST(CAST($1 AS text) AS bigint[]), CAST(CAST($2 AS text) AS uuid[]), CAST($3 AS text[]), "
+        "CAST(CAST($4 AS text) AS bigint[])) "
         "AS given (site_id, id, metadata, created_at)"
     )
-    assert parameters == ([7, 7], ["id-1", "id-2"], ["{}", "{}"], [1, 2])
+    assert parameters == ("{7,7}", f"{{{id_of(1)},{id_of(2)}}}", ["{}", "{}"], "{1,2}")
 
 
 def test_column_that_says_the_same_in_many_rows_is_sent_once() -> None:
@@ -40,14 +48,14 @@ def test_column_that_says_the_same_in_many_rows_is_sent_once() -> None:
     assert statement == (
         "INSERT INTO ledgers (site_id, id, metadata, created_at) "
         "SELECT CAST($1 AS bigint), given.id, CAST(CAST($3 AS text) AS jsonb), given.created_at "
-        "FROM unnest(CAST($2 AS uuid[]), CAST($4 AS bigint[])) AS given (id, created_at)"
+        "FROM unnest(CAST(CAST($2 AS text) AS uuid[]), CAST(CAST($4 AS text) AS bigint[])) AS given (id, created_at)"
     )
-    assert parameters == (7, [f"id-{number}" for number in range(8)], "{}", list(range(8)))
+    assert parameters == (7, f"{{{','.join(map(id_of, range(8)))}}}", "{}", "{0,1,2,3,4,5,6,7}")
 
 
 def test_update_finds_each_row_by_its_whole_key_and_sets_the_rest() -> None:
     """The look-up stands by itself, so that no plan can read a whole site to find one row; keys are arrays always."""
-    rows = [{"site_id": 7, "id": f"id-{number}", "name": "a", "metadata": {}} for number in range(9)]
+    rows = [{"site_id": 7, "id": id_of(number), "name": "a", "metadata": {}} for number in range(9)]
     for count, name, document in ((1, "given.name", "given.metadata"), (9, "CAST($3 AS text)", "CAST($4 AS text)")):
         change = Update(table=table("ledgers"), keys=("site_id", "id"), rows=rows[:count])
         statement, _ = together([change])
@@ -56,7 +64,7 @@ def test_update_finds_each_row_by_its_whole_key_and_sets_the_rest() -> None:
         assert statement == (
             f"UPDATE ledgers SET name = {name}, metadata = CAST({document} AS jsonb) "
             "FROM (SELECT place.ctid AS place, listed.* "
-            f"FROM unnest(CAST($1 AS bigint[]), CAST($2 AS uuid[]){more}) AS listed ({listed}) "
+            f"FROM unnest(CAST(CAST($1 AS text) AS bigint[]), CAST(CAST($2 AS text) AS uuid[]){more}) AS listed ({listed}) "
             "CROSS JOIN LATERAL (SELECT ledgers.ctid FROM ledgers "
             "WHERE ledgers.site_id = listed.site_id AND ledgers.id = listed.id LIMIT 1) AS place) AS given "
             "WHERE ledgers.ctid = given.place"
@@ -81,7 +89,7 @@ def test_several_changes_are_one_statement_with_numbers_that_go_on() -> None:
     assert statement.startswith("WITH ")
     assert statement.index(last) > statement.index("part_1")
     assert [f"${number} " in statement for number in range(1, 8)] == [True] * 6 + [False]
-    assert parameters == ([1], ["{}"], [1], ["k"], [1], [5])
+    assert parameters == ("{1}", ["{}"], "{1}", ["k"], "{1}", "{5}")
 
 
 def test_every_part_behind_a_fence_selects_from_it() -> None:
@@ -101,7 +109,33 @@ def test_every_part_behind_a_fence_selects_from_it() -> None:
     )
     assert statement.endswith("SELECT count(*) FROM fence")
     assert statement.count("FROM fence CROSS JOIN unnest(") == statement.count("part_") == 3
-    assert parameters == (5, 6, 1, 4, 1, ["a"], 3, [1], ["{}"], [1], ["k"], [1], [5])
+    assert parameters == (5, 6, 1, 4, 1, ["a"], 3, "{1}", ["{}"], "{1}", ["k"], "{1}", "{5}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "sent"),
+    [
+        ("bigint", [0, -(2**63), 2**63 - 1], "{0,-9223372036854775808,9223372036854775807}"),
+        ("integer", [None, 5], "{NULL,5}"),
+        ("smallint", [None], "{NULL}"),
+        ("uuid", [id_of(1), None, id_of(2)], f"{{{id_of(1)},NULL,{id_of(2)}}}"),
+        ("uuid", [None, None], "{NULL,NULL}"),
+    ],
+)
+def test_numbers_and_ids_are_sent_as_the_text_of_an_array(kind: str, values: list[Any], sent: str) -> None:
+    """The driver looks at every element of a list, and at a text once; what is missing is no text."""
+    convert = converter(kind, same=False)
+    assert convert is not None
+    assert convert(values) == sent
+
+
+@pytest.mark.parametrize("stands", ["", "a", f"{id_of(1)},{id_of(2)}", "NULL", id_of(1)[:-1]])
+def test_what_is_no_id_does_not_pass_for_several_or_for_none(stands: str) -> None:
+    """The text of an array is taken apart at its commas: one more would move all that follows to another row."""
+    convert = converter("uuid", same=False)
+    assert convert is not None
+    with pytest.raises(ValueError, match="none"):
+        convert([id_of(3), stands])
 
 
 def test_membership_is_one_statement_whatever_the_number_of_values() -> None:
@@ -131,12 +165,12 @@ def test_membership_is_one_statement_whatever_the_number_of_values() -> None:
 def test_array_has_the_type_of_its_column(place: str, kind: str) -> None:
     """What is not named here goes as text, which every column would refuse rather than misread."""
     name, column = place.split(".")
-    assert _array_type(table(name).c[column]) == kind
+    assert type_name(table(name).c[column]) == kind
 
 
 def test_every_column_has_a_type_that_an_array_can_carry() -> None:
     """A new column of a new type is noticed here, not in the first batch that writes it."""
     for each in metadata.tables.values():
         for column in each.columns:
-            if _array_type(column) == "text":
+            if type_name(column) == "text":
                 assert column.type.__visit_name__ in {"string", "text"}, f"{each.name}.{column.name}"
