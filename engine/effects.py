@@ -36,6 +36,8 @@ def follow(decision: Decision, books: Books, occasion: Occasion) -> Decision:
                 categories[category_id] = present.shift(before, after)
         if account["monitors"]:
             watch(decision, account_id, normal, after, books, occasion)
+    if not categories:
+        return decision
     for category_id in sorted(categories):
         _move_category(category_id, categories[category_id], decision, books)
     return move_categories(decision, categories, books, occasion)

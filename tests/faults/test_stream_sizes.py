@@ -84,7 +84,7 @@ async def test_everybody_at_once_is_let_in_and_told(stage: Stage, sizes: Sizes, 
 async def test_a_stream_that_nothing_matches_comes_back_where_it_was_and_not_at_the_start(
     stage: Stage, sizes: Sizes
 ) -> None:
-    """Thousands of events are passed over once: checkpoints say so, and the next connection begins behind them."""
+    """Thousands of events are passed over once, by an index in one step; the next connection begins behind them."""
     await post(stage, sizes.skipped)
     url, bearer, query = stage.gateways[0].url, headers_of(stage), "?from=start&types=hold.*"
     checkpoints = 0
@@ -97,7 +97,7 @@ async def test_a_stream_that_nothing_matches_comes_back_where_it_was_and_not_at_
             assert block is not None
             assert block.event == "checkpoint"
             cursor = block.id
-    assert sizes.skipped // 2_000 <= checkpoints <= sizes.skipped // 1_000 + 2
+    assert 1 <= checkpoints <= sizes.skipped // 1_000 + 2
     await post(stage, 10)
     lines = [
         {"account_id": account, "direction": direction, "amount": 1}
