@@ -23,6 +23,7 @@ from engine.finding import Finding, readable
 from engine.line_audit import Known, verify_lines
 from engine.metadata_audit import verify_metadata
 from engine.money import format_instant
+from engine.pieces import Ids, Piece, Rest, Sequences, absent, cut, within
 from engine.rows import AccountRow, LedgerRow
 from engine.schema import acceptances, accounts, balances, entries, events, holds, ledgers
 from engine.shapes import Account, Ledger, account_of, ledger_of
@@ -34,8 +35,9 @@ from engine.store import RESOURCES
 T = TypeVar("T")
 
 PAGE: Final = 1_000
+ACCEPTED: Final = 10_000
+"""How many acceptances one statement looks at."""
 Progress = Callable[[int], None]
-Part = Callable[[Connection, int, Progress], Finding | None]
 _ACCOUNT_TYPES: Final = ("account.created", "account.updated")
 _LEDGER_TYPES: Final = ("ledger.created", "ledger.updated")
 
@@ -58,15 +60,33 @@ class _Data(msgspec.Struct):
 
 def verify(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
     """Return the first thing that is wrong with a site's books, or None; `progress` is told of rows looked at."""
-    for part in PARTS:
-        found = part(conn, site_id, progress)
-        if found is not None:
-            return found
-    return None
+    _, pieces = plan(conn, site_id)
+    found = (verify_piece(conn, site_id, each, progress) for each in pieces)
+    return next(filter(None, found), None)
 
 
-def verify_beside(conn: Connection, site_id: int, _: Progress) -> Finding | None:
-    """Return the first thing that is wrong with ledgers, resources and what is searched by."""
+def plan(conn: Connection, site_id: int) -> tuple[int, list[Piece]]:
+    """Return how many rows will be told of, and the pieces to look at: of all that find something the first one counts."""
+    return rows_to_look_at(conn, site_id), cut(conn, site_id, read_head(conn, site_id).sequence)
+
+
+def verify_piece(conn: Connection, site_id: int, piece: Piece, progress: Progress) -> Finding | None:
+    """Return the first thing that is wrong with a piece of a site's books, or None; it holds over a snapshot of its own."""
+    match piece:
+        case Sequences():
+            return verify_feed(conn, site_id, piece, progress)
+        case Ids(of="entries"):
+            return verify_entries(conn, site_id, piece, progress)
+        case Ids():
+            return _verify_chart(conn, site_id, piece, progress)
+        case Rest(what="beside"):
+            return _verify_beside(conn, site_id)
+        case Rest():
+            return verify_metadata(conn, site_id)
+
+
+def _verify_beside(conn: Connection, site_id: int) -> Finding | None:
+    """Look at ledgers, at resources, and at what is due or missing."""
     return (
         _verify_ledgers(conn, site_id)
         or _verify_resources(conn, site_id)
@@ -75,26 +95,21 @@ def verify_beside(conn: Connection, site_id: int, _: Progress) -> Finding | None
         or _verify_absent(conn, site_id)
         or verify_categories(conn, site_id, lambda _rows: None)
         or verify_business_events(conn, site_id, lambda _rows: None)
-        or verify_metadata(conn, site_id)
     )
 
 
-def verify_accounts(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
-    """Return the first thing that is wrong with accounts, with lines along them, or with the spans made of those."""
+def _verify_chart(conn: Connection, site_id: int, ids: Ids, progress: Progress) -> Finding | None:
+    """Look at accounts, at lines along them, and at the spans made of those."""
     known: dict[str, Known] = {}
     return (
-        _verify_accounts(conn, site_id, known)
-        or verify_lines(conn, site_id, progress, known)
-        or verify_spans(conn, site_id)
+        _verify_accounts(conn, site_id, ids, known)
+        or verify_lines(conn, site_id, ids, progress, known)
+        or verify_spans(conn, site_id, ids)
     )
-
-
-PARTS: Final[Sequence[Part]] = (verify_feed, verify_entries, verify_beside, verify_accounts)
-"""Each holds by itself, over a snapshot of its own: whoever has several connections runs them at once."""
 
 
 def rows_to_look_at(conn: Connection, site_id: int) -> int:
-    """Return how many rows `verify` will tell of: events, and lines, which it looks at twice, as the balances tell their number."""
+    """Return how many rows `verify` tells of: events, and lines, which it looks at twice, as the balances tell their number."""
     changes = select(func.sum(balances.c.lock_version)).where(balances.c.site_id == site_id)
     of_accounts = select(func.count()).where(balances.c.site_id == site_id)
     told = int(conn.execute(changes).scalar() or 0) - conn.execute(of_accounts).scalar_one()
@@ -118,10 +133,11 @@ def _verify_ledgers(conn: Connection, site_id: int) -> Finding | None:
 def _verify_accounts(
     conn: Connection,
     site_id: int,
+    ids: Ids,
     known: dict[str, Known],
 ) -> Finding | None:
     """Compare accounts with their last events, and gather what their lines have to fit."""
-    for page in _pages(conn, accounts, site_id):
+    for page in _pages(conn, accounts, site_id, ids.after, ids.until):
         told = _told(conn, site_id, page, _ACCOUNT_TYPES, Account)
         for row in page:
             if not told[row["id"]]:
@@ -163,20 +179,27 @@ def _verify_due(conn: Connection, site_id: int) -> Finding | None:
 
 def _verify_accepted(conn: Connection, site_id: int) -> Finding | None:
     """Look for an accepted entry that nobody would ever post."""
-    head = read_head(conn, site_id)
-    counted = select(func.count(), func.coalesce(func.max(acceptances.c.position), 0))
-    if conn.execute(counted.where(acceptances.c.site_id == site_id)).one() != (head.accepted, head.accepted):
-        return Finding(
-            table="acceptances", row=f"site {site_id}", detail=f"they are not those from 1 to {head.accepted}"
-        )
+    head, position = read_head(conn, site_id), acceptances.c.position
+    counted = select(func.count()).where(acceptances.c.site_id == site_id)
+    beyond = counted.where((position < 1) | (position > head.accepted))
     beside = and_(entries.c.site_id == acceptances.c.site_id, entries.c.id == acceptances.c.id)
     query = select(acceptances.c.id).join(entries, beside).where(acceptances.c.site_id == site_id).limit(1)
-    passed = query.where(acceptances.c.position <= head.accepted_done, entries.c.status == "accepted")
-    if conn.execute(passed).first() is not None or head.accepted_done > head.accepted:
+    passed = query.where(position <= head.accepted_done, entries.c.status == "accepted")
+    told = query.where(acceptances.c.rejection.is_not(None), entries.c.status != "rejected")
+    absent, over, wrong = conn.execute(beyond).scalar_one() > 0, head.accepted_done > head.accepted, None
+    for after in range(0, head.accepted, ACCEPTED):
+        until = min(after + ACCEPTED, head.accepted)
+        here = (position > after, position <= until)
+        absent = absent or conn.execute(counted.where(*here)).scalar_one() != until - after
+        over = over or conn.execute(passed.where(*here)).first() is not None
+        wrong = wrong or conn.execute(told.where(*here)).scalar()
+    if absent:
+        detail = f"they are not those from 1 to {head.accepted}"
+        return Finding(table="acceptances", row=f"site {site_id}", detail=detail)
+    if over:
         return Finding(table="feeds", row=f"site {site_id}", detail="accepted entries were passed over")
-    entry_id = conn.execute(query.where(acceptances.c.rejection.is_not(None), entries.c.status != "rejected")).scalar()
-    if entry_id is not None:
-        return Finding(table="acceptances", row=entry_id, detail="it tells why the entry was rejected, and it was not")
+    if wrong is not None:
+        return Finding(table="acceptances", row=wrong, detail="it tells why the entry was rejected, and it was not")
     return None
 
 
@@ -184,12 +207,7 @@ def _verify_absent(conn: Connection, site_id: int) -> Finding | None:
     """Look for events of what is not there."""
     beside = ((RESOURCES[kind], shown.types) for kind, shown in SHOWN.items())
     for table, types in ((ledgers, _LEDGER_TYPES), (accounts, _ACCOUNT_TYPES), *beside):
-        query = (
-            select(events.c.resource_id)
-            .outerjoin(table, and_(table.c.site_id == events.c.site_id, table.c.id == events.c.resource_id))
-            .where(events.c.site_id == site_id, among(events.c.type, types), table.c.id.is_(None))
-        )
-        missing = conn.execute(query.limit(1)).scalar()
+        missing = absent(conn, site_id, table, types)
         if missing is not None:
             return Finding(table=table.name, row=missing, detail="the feed tells of it, and it is not there")
     return None
@@ -216,10 +234,11 @@ def _told(
     return told
 
 
-def _pages(conn: Connection, table: Table, site_id: int) -> Iterator[list[Any]]:
-    """Return a table's rows in the order of their ids."""
-    query = select(table).where(table.c.site_id == site_id).order_by(table.c.id).limit(PAGE)
-    page = list(conn.execute(query).mappings())
-    while page:
+def _pages(
+    conn: Connection, table: Table, site_id: int, after: str | None = None, until: str | None = None
+) -> Iterator[list[Any]]:
+    """Return a table's rows in the order of their ids, those with ids after one and up to another where they are given."""
+    query = select(table).order_by(table.c.id).limit(PAGE)
+    while page := list(conn.execute(within(query, table, table.c.id, site_id, after, until)).mappings()):
         yield page
-        page = list(conn.execute(query.where(table.c.id > page[-1]["id"])).mappings())
+        after = page[-1]["id"]

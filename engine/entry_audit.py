@@ -22,6 +22,7 @@ from engine.columns import Id, Json
 from engine.events import moves_lines
 from engine.finding import RIGHT, Finding, readable
 from engine.money import format_instant
+from engine.pieces import Ids, within
 from engine.rows import EntryRow, ResourceRow
 from engine.schema import acceptances, entries, events, lines
 from engine.shapes import Entry, Line, encode, entry_of
@@ -86,9 +87,9 @@ _lines: Final = msgspec.json.Decoder(list[Line]).decode
 _previous: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def verify_entries(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
-    """Return the first entry, in the order of ids, that is not what its events say, or whose lines are not."""
-    for page in _pages(conn, site_id):
+def verify_entries(conn: Connection, site_id: int, ids: Ids, progress: Progress) -> Finding | None:
+    """Return the first entry among these, in the order of ids, that is not what its events say, or whose lines are not."""
+    for page in _pages(conn, site_id, ids):
         for entry_id in sorted(page.entries.keys() | page.events.keys() | page.lines.keys()):
             found = readable(partial(_judge, page, entry_id))
             if found is not RIGHT:
@@ -252,28 +253,27 @@ _EVENTS: Final = select(*(_text(column) for column in events.c["resource_id", "c
 _OF_ENTRY: Final = func.substr(events.c.type, 1, 6) == "entry."
 
 
-def _pages(conn: Connection, site_id: int) -> Iterator[_Page]:
-    """Return what is stored of entries: all ids are in one of the stretches, from the smallest to the largest."""
-    after: str | None = None
-    size = PAGE
+def _pages(conn: Connection, site_id: int, ids: Ids) -> Iterator[_Page]:
+    """Return what is stored of entries: each of the ids is on one of the pages, from the smallest to the largest."""
+    after, size = ids.after, PAGE
     while True:
-        query = _within(_ENTRIES, entries, entries.c.id, site_id, after, None)
+        query = within(_ENTRIES, entries, entries.c.id, site_id, after, ids.until)
         found = {row["id"]: row for row in _rows(conn, query.order_by(entries.c.id).limit(size), entries)}
-        until = next(reversed(found)) if len(found) == size else None
-        page = _stretch(conn, site_id, found, after, until)
+        until = next(reversed(found)) if len(found) == size else ids.until
+        page = _page(conn, site_id, found, after, until)
         yield page
-        if until is None:
+        if until == ids.until:
             return
         rows = sum(map(len, page.lines.values())) + sum(map(len, page.events.values()))
         size, after = max(1, min(PAGE, size * ROWS // max(rows, 1))), until
 
 
-def _stretch(conn: Connection, site_id: int, found: Mapping[str, _Row], after: str | None, until: str | None) -> _Page:
-    query = _within(_EVENTS, events, events.c.resource_id, site_id, after, until).where(_OF_ENTRY)
+def _page(conn: Connection, site_id: int, found: Mapping[str, _Row], after: str | None, until: str | None) -> _Page:
+    query = within(_EVENTS, events, events.c.resource_id, site_id, after, until).where(_OF_ENTRY)
     told = conn.execute(query.order_by(events.c.resource_id, events.c.sequence)).all()
-    query = _within(_LINES, lines, lines.c.entry_id, site_id, after, until)
+    query = within(_LINES, lines, lines.c.entry_id, site_id, after, until)
     of_them = conn.execute(query.order_by(lines.c.entry_id, lines.c.version, lines.c.position)).all()
-    query = _within(_ACCEPTANCES, acceptances, acceptances.c.id, site_id, after, until)
+    query = within(_ACCEPTANCES, acceptances, acceptances.c.id, site_id, after, until)
     accepted = {row["id"]: row for row in _rows(conn, query, acceptances)}
     return _Page(found, _by_entry(told), _by_entry(of_them), accepted)
 
@@ -281,15 +281,6 @@ def _stretch(conn: Connection, site_id: int, found: Mapping[str, _Row], after: s
 def _by_entry(rows: Sequence[Any]) -> dict[str, list[Any]]:
     """Return rows that are in the order of their entries, which they begin with, by entry."""
     return {entry_id: list(group) for entry_id, group in groupby(rows, itemgetter(0))}
-
-
-def _within(
-    query: Select[Any], table: Table, column: ColumnElement[Any], site_id: int, after: str | None, until: str | None
-) -> Select[Any]:
-    query = query.where(table.c.site_id == site_id)
-    if after is not None:
-        query = query.where(column > after)
-    return query if until is None else query.where(column <= until)
 
 
 def _rows(conn: Connection, query: Select[Any], table: Table) -> Iterator[_Row]:

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Table, and_, select
+from sqlalchemy import Connection, Table, select
 
 from engine.conditions import demanded_name
 from engine.event_shapes import EventHandler, definition_of, event_handler_of
 from engine.finding import Finding, readable
 from engine.money import format_instant
+from engine.pieces import absent
 from engine.rows import ResourceRow
 from engine.schema import business_events, event_handlers, events
 from engine.shapes import encode
@@ -67,9 +68,9 @@ def verify_business_events(conn: Connection, site_id: int, progress: Callable[[i
                 if judged != _RIGHT:
                     return Finding(table=table.name, row=row["id"], detail=judged or "it cannot be read")
             progress(len(page))
-        absent = _absent(conn, site_id, table, types)
-        if absent is not None:
-            return Finding(table=table.name, row=absent, detail="the feed tells of it, and it is not there")
+        missing = absent(conn, site_id, table, types)
+        if missing is not None:
+            return Finding(table=table.name, row=missing, detail="the feed tells of it, and it is not there")
     return None
 
 
@@ -107,16 +108,6 @@ def _told(conn: Connection, site_id: int, ids: list[str], types: tuple[str, ...]
     for row in conn.execute(query):
         told[row.resource_id].append(msgspec.json.decode(row.body, type=_Data).data)
     return told
-
-
-def _absent(conn: Connection, site_id: int, table: Table, types: tuple[str, ...]) -> str | None:
-    query = (
-        select(events.c.resource_id)
-        .outerjoin(table, and_(table.c.site_id == events.c.site_id, table.c.id == events.c.resource_id))
-        .where(events.c.site_id == site_id, among(events.c.type, types), table.c.id.is_(None))
-    )
-    missing: str | None = conn.execute(query.limit(1)).scalar()
-    return missing
 
 
 def _pages(conn: Connection, table: Table, site_id: int) -> Iterator[list[Any]]:

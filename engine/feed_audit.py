@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, Text, cast, select
+from sqlalchemy import Connection, Row, Text, cast, func, select
 
 from engine.events import Diagnostics, Resource, chain, genesis_hash
 from engine.feed import Head, read_head
 from engine.finding import Finding, readable
 from engine.money import format_instant
+from engine.pieces import Sequences
 from engine.schema import events, feeds
 
 PAGE: Final = 2_000
@@ -38,14 +39,20 @@ class _Seen(msgspec.Struct):
 _seen: Final = msgspec.json.Decoder(_Seen).decode
 
 
-def verify_feed(conn: Connection, site_id: int, progress: Progress) -> Finding | None:
-    """Return the first thing that is wrong with a site's feed."""
+def verify_feed(conn: Connection, site_id: int, wanted: Sequences, progress: Progress) -> Finding | None:
+    """Return the first thing that is wrong with this much of a site's feed: the rest is taken to be right."""
     head = read_head(conn, site_id)
     name = tuple(
         conn.execute(select(feeds.c.organization, feeds.c.environment).where(feeds.c.site_id == site_id)).one()
     )
-    sequence, previous, last_at = 0, genesis_hash(site_id, head.epoch), 0
-    for page in _pages(conn, site_id):
+    before = select(events.c.hash, events.c.created_at).where(
+        events.c.site_id == site_id, events.c.sequence == wanted.after
+    )
+    found = conn.execute(before).first() if wanted.after else (genesis_hash(site_id, head.epoch), 0)
+    if found is None:
+        return Finding(table="events", row=f"sequence {wanted.after}", detail="the event is missing")
+    sequence, (previous, last_at) = wanted.after, found
+    for page in _pages(conn, site_id, wanted):
         for number, id_, type_, resource_id, created_at, correlation_id, body, digest in page:
             if number != sequence + 1:
                 return Finding(table="events", row=f"sequence {sequence + 1}", detail="the event is missing")
@@ -65,7 +72,16 @@ def verify_feed(conn: Connection, site_id: int, progress: Progress) -> Finding |
                 return _wrong_event(sequence, "the time is before the event before it")
             previous, last_at = digest, created_at
         progress(len(page))
+    if sequence == wanted.until:
+        return None
+    if wanted.until is not None and _goes_on(conn, site_id, sequence):
+        return Finding(table="events", row=f"sequence {sequence + 1}", detail="the event is missing")
     return _wrong_head(head, sequence, previous, last_at)
+
+
+def _goes_on(conn: Connection, site_id: int, sequence: int) -> bool:
+    last = select(func.max(events.c.sequence)).where(events.c.site_id == site_id)
+    return (conn.execute(last).scalar() or 0) > sequence
 
 
 def _wrong_event(sequence: int, detail: str) -> Finding:
@@ -80,7 +96,7 @@ def _wrong_head(head: Head, sequence: int, digest: bytes, last_at: int) -> Findi
     return None
 
 
-def _pages(conn: Connection, site_id: int) -> Iterator[Sequence[Row[*tuple[Any, ...]]]]:
+def _pages(conn: Connection, site_id: int, wanted: Sequences) -> Iterator[Sequence[Row[*tuple[Any, ...]]]]:
     query = (
         select(
             events.c.sequence,
@@ -96,7 +112,10 @@ def _pages(conn: Connection, site_id: int) -> Iterator[Sequence[Row[*tuple[Any, 
         .order_by(events.c.sequence)
         .limit(PAGE)
     )
-    page = conn.execute(query).all()
+    if wanted.until is not None:
+        query = query.where(events.c.sequence <= wanted.until)
+    # What stands before the first one is met too.
+    page = conn.execute(query.where(events.c.sequence > wanted.after) if wanted.after else query).all()
     while page:
         yield page
         page = conn.execute(query.where(events.c.sequence > page[-1][0])).all()

@@ -13,7 +13,7 @@ T = TypeVar("T")
 _UNREADABLE: Final = (ArithmeticError, LookupError, TypeError, ValueError, msgspec.MsgspecError)
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class Finding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The first thing that is wrong: which row of which table, and how."""
 
     table: str

@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from engine.balances import EMPTY, Totals
 from engine.finding import Finding
+from engine.pieces import Ids, within
 from engine.schema import balances, lines
 
 PAGE: Final = 20_000
@@ -43,15 +44,15 @@ class Known(NamedTuple):
     normal_balance: str
 
 
-def verify_lines(conn: Connection, site_id: int, progress: Progress, known: Mapping[str, Known]) -> Finding | None:
-    """Return the first line or balance that is wrong, given what is known of every account."""
-    stored = {
-        row.account_id: Totals(*_numbers(row[1:]))
-        for row in conn.execute(_BALANCES.where(balances.c.site_id == site_id))
-    }
+def verify_lines(
+    conn: Connection, site_id: int, ids: Ids, progress: Progress, known: Mapping[str, Known]
+) -> Finding | None:
+    """Return the first line or balance of accounts with these ids that is wrong, given what is known of each of them."""
+    of_them = within(_BALANCES, balances, balances.c.account_id, site_id, ids.after, ids.until)
+    stored = {row.account_id: Totals(*_numbers(row[1:])) for row in conn.execute(of_them)}
     counts = {account_id: account.changes for account_id, account in known.items()}
     reached: dict[str, Totals] = {}
-    for page, skipped in _pages(conn, site_id):
+    for page, skipped in _pages(conn, site_id, ids):
         counted = skipped
         for row in page:
             line = f"entry {row.entry_id} line {row.position} version {row.version}"
@@ -79,7 +80,7 @@ def _wrong_balance(
     reached: dict[str, Totals],
     versions: dict[str, int],
 ) -> Finding | None:
-    for account_id in stored.keys() | versions.keys():
+    for account_id in sorted(stored.keys() | versions.keys()):
         if account_id not in stored or account_id not in versions:
             absent = "account" if account_id in stored else "balance"
             return Finding(table="balances", row=account_id, detail=f"there is no {absent} of this id")
@@ -99,14 +100,14 @@ def _wrong_balance(
     return None
 
 
-def _pages(conn: Connection, site_id: int) -> Iterator[tuple[Sequence[Row[Any]], int]]:
+def _pages(conn: Connection, site_id: int, ids: Ids) -> Iterator[tuple[Sequence[Row[Any]], int]]:
     """Return of every page of lines the last line of each account and every wrong line, and how many were on the page before.
 
     A page begins with the last line of the page before it, for the next one to be compared with.
     """
     last: Row[Any] | None = None
     while True:
-        page = conn.execute(_compared(site_id, last)).all()
+        page = conn.execute(_compared(site_id, ids, last)).all()
         if not page or (last is not None and page[-1].place == 1):
             return
         yield page, 0 if last is None else 1
@@ -115,13 +116,10 @@ def _pages(conn: Connection, site_id: int) -> Iterator[tuple[Sequence[Row[Any]],
         last = page[-1]
 
 
-def _compared(site_id: int, last: Row[Any] | None) -> Any:
-    query = (
-        select(lines)
-        .where(lines.c.site_id == site_id)
-        .order_by(lines.c.account_id, lines.c.account_lock_version)
-        .limit(PAGE)
-    )
+def _compared(site_id: int, ids: Ids, last: Row[Any] | None) -> Any:
+    after = ids.after if last is None else None
+    query = within(select(lines), lines, lines.c.account_id, site_id, after, ids.until)
+    query = query.order_by(lines.c.account_id, lines.c.account_lock_version).limit(PAGE)
     if last is not None:
         place = tuple_(
             literal(last.account_id, lines.c.account_id.type),

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select, union
 
 from engine.finding import Finding
 from engine.history import spans_of, summed
+from engine.pieces import Ids, within
 from engine.schema import lines, span_parts, spans
 from engine.spanning import lines_of
 from engine.spans import (
@@ -26,10 +27,13 @@ from engine.spans import (
 _SPANS_AT_ONCE: Final = 4_096
 
 
-def verify_spans(conn: Connection, site_id: int) -> Finding | None:
-    """Return the first span that is not what its lines come to, or None."""
-    known = union(*(select(table.c.account_id).where(table.c.site_id == site_id) for table in (spans, span_parts)))
-    for account_id in conn.execute(known).scalars():
+def verify_spans(conn: Connection, site_id: int, ids: Ids) -> Finding | None:
+    """Return the first span of accounts with these ids that is not what its lines come to, or None."""
+    of_them = [
+        within(select(table.c.account_id), table, table.c.account_id, site_id, ids.after, ids.until)
+        for table in (spans, span_parts)
+    ]
+    for account_id in sorted(conn.execute(union(*of_them)).scalars()):
         found = _wrong_spans(conn, site_id, account_id)
         if found is not None:
             return found

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from auth.errors import AuthError
 from engine.databases import is_outage
 from engine.errors import EngineError
-from gledger import demo, dev, doctor, inspection, logging, remote_cli, serve
+from gledger import auditors, demo, dev, doctor, inspection, logging, remote_cli, serve
 from gledger.errors import ProgramError, SettingsError
 from gledger.migrations import upgrade
 from gledger.parts import open_parts
@@ -174,10 +174,18 @@ def demo_command(
 def verify(
     organization: Annotated[str | None, typer.Option(help="Only this organization's sites.")] = None,
     environment: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="How many look at once; as many as there are processors, four at most."),
+    ] = None,
+    auditor: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Replay the books and compare. Sequences, hash chain, lines and balances; the first bad row is named."""
     settings = _settings(dict(os.environ))
-    raise typer.Exit(asyncio.run(inspection.verify_sites(settings, organization, environment)))
+    if auditor:
+        asyncio.run(auditors.serve(settings))
+        return
+    raise typer.Exit(asyncio.run(inspection.verify_sites(settings, organization, environment, processes)))
 
 
 @app.command("doctor", epilog="Example: gledger doctor")

@@ -2,6 +2,7 @@
 
     ProgramError
     ├── SettingsError          a GLEDGER_ setting is unknown, malformed or missing
+    ├── AuditorLost            a process that was to look at books ended by itself
     └── EmbeddedError
         ├── DataFolderInUse    another process owns the data folder
         ├── ServerNotFound     no Valkey or Redis program on this machine
@@ -25,6 +26,16 @@ class SettingsError(ProgramError):
     def __init__(self, problems: tuple[str, ...]) -> None:
         self.problems = problems
         super().__init__("; ".join(problems))
+
+
+class AuditorLost(ProgramError):
+    """A process that was to look at books ended by itself."""
+
+    def __init__(self, said: str, code: int) -> None:
+        """Take what it said last, and its exit code: negative for the signal that ended it."""
+        self.said = said.removeprefix("gledger: ")
+        self.code = code
+        super().__init__(self.said or f"a process that was to look at the books ended by itself (code {code})")
 
 
 class EmbeddedError(ProgramError):

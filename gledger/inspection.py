@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from auth import store as credentials
-from engine.audit import PARTS, Part, rows_to_look_at
+from engine import audit
 from engine.databases import Database, Site
 from engine.errors import SiteUnknown
 from engine.finding import Finding
+from engine.pieces import Piece, Rest
 from gledger import memory
+from gledger.auditors import Auditors
 from gledger.parts import open_control, open_databases
 from gledger.settings import Settings
 
+FEW_ROWS: Final = 200_000
+"""So many are looked at before another process would have begun."""
+_PROCESSES_MAX: Final = 4
+_AT_ONCE: Final = 2
 
-async def verify_sites(settings: Settings, organization: str | None, environment: str | None) -> int:
-    """Verify the sites that match; return 0 where all is well, 1 where something is wrong or nothing matched."""
+Look = Callable[[Piece], Awaitable[Finding | None]]
+
+
+async def verify_sites(
+    settings: Settings, organization: str | None, environment: str | None, processes: int | None = None
+) -> int:
+    """Verify the sites that match; return 0 where all is well, 1 where something is wrong or nothing matched.
+
+    So many processes look at once; None is as many as there are processors, from two to four, where the books are large.
+    """
     control = open_control(settings, writer=False)
     databases = open_databases(settings, writer=False)
     memory.settle()
@@ -35,22 +52,22 @@ async def verify_sites(settings: Settings, organization: str | None, environment
             print("gledger: there is no such site", file=sys.stderr)
             return 1
         wrong = 0
-        for site in sites:
-            database = await databases.of(site)
-            finding = await _verify_one(site, database)
-            name = f"{site.organization}/{site.environment}"
-            if finding is None:
-                print(f"{name}: the books are right")
-            else:
-                wrong += 1
-                print(f"{name}: {finding.table}, {finding.row}: {finding.detail}")
+        async with Auditors(processes or min(_PROCESSES_MAX, max(2, os.cpu_count() or 1))) as auditors:
+            for site in sites:
+                finding = await _verify_one(site, await databases.of(site), auditors, processes)
+                name = f"{site.organization}/{site.environment}"
+                if finding is None:
+                    print(f"{name}: the books are right")
+                else:
+                    wrong += 1
+                    print(f"{name}: {finding.table}, {finding.row}: {finding.detail}")
         return 1 if wrong else 0
     finally:
         await databases.close()
         await control.close()
 
 
-async def _verify_one(site: Site, database: Database) -> Finding | None:
+async def _verify_one(site: Site, database: Database, auditors: Auditors, processes: int | None) -> Finding | None:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -60,14 +77,42 @@ async def _verify_one(site: Site, database: Database) -> Finding | None:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         try:
-            total = await database.read(lambda conn: rows_to_look_at(conn, site.id), site_id=site.id)
-            task = progress.add_task(f"{site.organization}/{site.environment}", total=total)
-            looked_at = partial(progress.advance, task)
+            rows, pieces = await database.read(lambda conn: audit.plan(conn, site.id), site_id=site.id)
+            looked_at = partial(
+                progress.advance, progress.add_task(f"{site.organization}/{site.environment}", total=rows)
+            )
 
-            async def ask(part: Part) -> Finding | None:
-                return await database.read(lambda conn: part(conn, site.id, looked_at), site_id=site.id)
+            async def here(piece: Piece) -> Finding | None:
+                return await database.read(
+                    lambda conn: audit.verify_piece(conn, site.id, piece, looked_at), site_id=site.id
+                )
 
-            found = await asyncio.gather(*map(ask, PARTS))
-            return next((each for each in found if each is not None), None)
+            if processes == 1 or (processes is None and rows <= FEW_ROWS):
+                return await first_of(pieces, [here] * _AT_ONCE)
+            looks = [partial(each.look, site, progress=looked_at) for each in await auditors.started()]
+            return await first_of(pieces, looks)
         except SiteUnknown:
             return Finding(table="feeds", row=f"site {site.id}", detail="the site has no feed")
+
+
+async def first_of(pieces: Sequence[Piece], looks: Sequence[Look]) -> Finding | None:
+    """Return what the first piece has that has something wrong, whoever is done first; each looks at one at a time."""
+    found: dict[int, Finding] = {}
+    # What is one piece however much it is goes first, so that nobody waits for it alone in the end.
+    waiting = iter(sorted(enumerate(pieces), key=lambda each: not isinstance(each[1], Rest)))
+
+    async def work(look: Look) -> None:
+        for number, piece in waiting:
+            if number < min(found, default=len(pieces)):
+                finding = await look(piece)
+                if finding is not None:
+                    found[number] = finding
+
+    tasks = [asyncio.ensure_future(work(each)) for each in looks]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return found[min(found)] if found else None

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sqlalchemy import Boolean, Column, Connection, Integer, LargeBinary, and_, delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from engine import audit, entry_audit, feed_audit, line_audit
+from engine import audit, entry_audit, feed_audit, line_audit, metadata_audit, pieces
 from engine.audit import rows_to_look_at, verify
 from engine.columns import Id, Json
 from engine.commands import (
@@ -37,6 +37,7 @@ from engine.errors import SiteUnknown
 from engine.event_commands import SwitchEventHandler
 from engine.finding import Finding
 from engine.fx_commands import CreateFxRate
+from engine.pieces import Rest
 from engine.reference_commands import ChangeReference, CreateReference
 from engine.schema import metadata
 from engine.spanning import SpanBuilder
@@ -110,6 +111,13 @@ async def stage(
                 await stage.run(UpdateAccount(account_id=cash, entity_id=known["id"], code="1000"))
         await SpanBuilder(OneDatabase(database)).run(SITE)
         yield stage
+
+
+def cut_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut everything into pieces of a few rows."""
+    for name in ("EVENTS", "ENTRIES", "ACCOUNTS"):
+        monkeypatch.setattr(pieces, name, 3)
+    monkeypatch.setattr(audit, "ACCEPTED", 2)
 
 
 def tampered(stage: Stage, statements: str, *changes: Any) -> Any:
@@ -298,17 +306,20 @@ async def test_books_that_nobody_touched_are_right(stage: Stage) -> None:
     assert looked_at <= expected <= looked_at + len(rows["accounts"]) * 6
 
 
-async def test_every_tampering_is_found_and_named(stage: Stage) -> None:
-    """The finding names the table that was touched, or the one whose rows no longer follow; then all is taken back."""
+async def test_every_tampering_is_found_and_named(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finding names the table that was touched, or the one whose rows no longer follow; then all is taken back.
+
+    It is the same where the books are cut into many pieces, whichever of them it is in.
+    """
+    whole = [await found_of(stage, statements) for _, statements in CASES]
     missed = []
-    for table, statements in CASES:
-        with pytest.raises(TakeBack) as back:
-            await stage.write(tampered(stage, statements.strip().rstrip(";")))
-        found = back.value.found
+    for (table, statements), found in zip(CASES, whole, strict=True):
         allowed = {table} | ({"lines"} if "effective_at" in statements and table == "entries" else set())
         if found is None or found.table not in allowed or not found.row:
             missed.append((statements, found))
     assert missed == []
+    cut_small(monkeypatch)
+    assert [await found_of(stage, statements) for _, statements in CASES] == whole
     assert await stage.verify() is None
 
 
@@ -380,6 +391,13 @@ async def test_every_column_of_every_row_is_audited(stage: Stage) -> None:
     assert await stage.verify() is None
 
 
+async def found_of(stage: Stage, statements: str) -> Finding | None:
+    """Return what the audit says of statements that are then taken back."""
+    with pytest.raises(TakeBack) as back:
+        await stage.write(tampered(stage, statements.strip().rstrip(";")))
+    return back.value.found
+
+
 async def test_every_row_that_goes_missing_is_missed(stage: Stage) -> None:
     """Any one row of any table."""
     missed = []
@@ -402,9 +420,40 @@ async def test_first_bad_sequence_is_the_one_that_is_named(stage: Stage) -> None
     assert back.value.found.row == "sequence 4"
 
 
+async def test_every_row_is_in_one_piece(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Piecees go on where the one before ends, from before all that there is to behind it; each row is looked at once."""
+    cut_small(monkeypatch)
+    told: list[int] = []
+    assert await stage.read(lambda conn: verify(conn, SITE.id, told.append)) is None
+    rows = await stage.rows()
+    assert sum(told) == len(rows["events"]) + 2 * len(rows["lines"])
+    _, pieces = await stage.read(lambda conn: audit.plan(conn, SITE.id))
+    for of in (*("entries", "accounts"), None):
+        chosen = [each for each in pieces if not isinstance(each, Rest) and getattr(each, "of", None) == of]
+        assert [each.after for each in chosen[1:]] == [each.until for each in chosen[:-1]]
+        assert (not chosen[0].after, chosen[-1].until) == (True, None)
+        assert 1 <= len(chosen) - len(rows[of or "events"]) // 3 <= 2
+
+
+async def test_end_of_a_feed_that_was_cut_off_is_named_whatever_piece_it_is_in(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is the end of a piece, and where whole pieces are gone."""
+    cut_small(monkeypatch)
+    for gone in (1, 2, 3, 4, 5, 11):
+        last = len((await stage.rows())["events"]) - gone
+        statement = f"DELETE FROM events WHERE sequence > {last}"
+        assert await found_of(stage, statement) == Finding(
+            table="feeds", row=f"head {last + gone}", detail=f"the feed ends at {last}"
+        )
+        assert await found_of(stage, f"DELETE FROM events WHERE sequence = {last}") == Finding(
+            table="events", row=f"sequence {last}", detail="the event is missing"
+        )
+
+
 async def test_audit_turns_its_pages(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit one page is looked at all the same."""
-    for module in (audit, entry_audit, feed_audit, line_audit):
+    for module in (audit, entry_audit, feed_audit, line_audit, metadata_audit):
         monkeypatch.setattr(module, "PAGE", 2)
     assert await stage.verify() is None
     with pytest.raises(TakeBack) as back:
