@@ -117,6 +117,13 @@ class Database:
         async with self._single.connect() as connection:
             return await connection.run_sync(_stay, run, site_id)
 
+    async def read_once(self, run: Callable[[Connection], T], *, site_id: int) -> T:
+        """Run a function that makes one statement, which only reads: it is a snapshot of its own. As `write_once` else."""
+        if self._single is None:
+            return await self.read(run, site_id=site_id)
+        async with self._single.connect() as connection:
+            return await connection.run_sync(_stay, run, site_id)
+
     async def close(self) -> None:
         """Close every connection."""
         await self._writer.dispose()

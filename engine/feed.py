@@ -25,17 +25,11 @@ SEARCHED_EVENTS: Final = 5_000
 SEARCHED_PLACES: Final = 15
 """How many places of the feed one step of a search by time looks at: a million events take five steps."""
 
-_HEAD = select(
-    feeds.c.head,
-    feeds.c.head_hash,
-    feeds.c.last_at,
-    feeds.c.epoch,
-    feeds.c.state,
-    feeds.c.holds_due_at,
-    feeds.c.accepted,
-    feeds.c.accepted_done,
-    feeds.c.fence,
-)
+HEAD: Final = feeds.c[
+    "head", "head_hash", "last_at", "epoch", "state", "holds_due_at", "accepted", "accepted_done", "fence"
+]
+"""The columns that `head_of` reads."""
+_HEAD = select(*HEAD)
 _EVENT = select(
     events.c.sequence,
     events.c.id,
@@ -91,7 +85,7 @@ def create_site(conn: Connection, site: Site, epoch: str, now_us: int) -> None:
 
 def read_head(conn: Connection, site_id: int) -> Head:
     """Return the feed's head as of this snapshot; raises SiteUnknown."""
-    return _head(conn.execute(_HEAD.where(feeds.c.site_id == site_id)).first(), site_id)
+    return head_of(conn.execute(_HEAD.where(feeds.c.site_id == site_id)).first(), site_id)
 
 
 def lock_head(conn: Connection, site_id: int) -> Head:
@@ -99,7 +93,7 @@ def lock_head(conn: Connection, site_id: int) -> Head:
 
     It is a statement of its own: only a later one sees what the lock's previous holder committed.
     """
-    return _head(conn.execute(_HEAD.where(feeds.c.site_id == site_id).with_for_update()).first(), site_id)
+    return head_of(conn.execute(_HEAD.where(feeds.c.site_id == site_id).with_for_update()).first(), site_id)
 
 
 def move_head(conn: Connection, site_id: int, head: Head) -> None:
@@ -288,7 +282,8 @@ def _hash_at(conn: Connection, site_id: int, head: Head, sequence: int) -> bytes
     return bytes(found)
 
 
-def _head(row: Row[*tuple[Any, ...]] | None, site_id: int) -> Head:
+def head_of(row: Row[*tuple[Any, ...]] | None, site_id: int) -> Head:
+    """Return the head that a row of `HEAD` tells; raises SiteUnknown where there is none, or of a site that is not active."""
     if row is None or row.state != "active":
         raise SiteUnknown(site_id)
     return Head(

@@ -6,7 +6,7 @@ Whoever uses it names a site and gets that site's rows and no others. It knows n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar
 
 from msgspec import Struct
@@ -15,11 +15,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from engine import feed
+from engine.balances import Totals
 from engine.clock import Clock
 from engine.commands import Command, Tend
 from engine.cursors import feed_cursor
-from engine.databases import Database, Databases, Site, is_outage
-from engine.errors import Refused, Unavailable
+from engine.databases import Databases, Site, is_outage
+from engine.errors import NotFound, Refused, Unavailable
 from engine.events import Diagnostics, FeedEvent
 from engine.feed import Head
 from engine.filters import EventFilter
@@ -28,6 +29,9 @@ from engine.idempotency import IdempotencyKey
 from engine.ids import IdSource
 from engine.memory import Memories
 from engine.occasion import plainly
+from engine.reader import Reader
+from engine.rows import AccountRow
+from engine.shapes import Account, AccountBalance, account_balance_of, account_of
 from engine.writer import OnCommit, Writer
 
 P = ParamSpec("P")
@@ -93,6 +97,7 @@ class Engine:
         self._on_commit = on_commit
         self._limits = limits or Limits()
         self._writers: dict[int, Writer] = {}
+        self._readers: dict[int, Reader] = {}
 
     async def submit(
         self,
@@ -125,6 +130,16 @@ class Engine:
             return Answered(value=query(conn, site.id, *args, **kwargs), feed_cursor=head.cursor())
 
         return await self._read(site, read)
+
+    async def account(self, site: Site, account_id: str) -> Answered[Account]:
+        """Return an account as it is now, read together with those that others ask for at the same time; raises NotFound."""
+        head, found = await self._present(site, account_id)
+        return Answered(value=account_of(*found), feed_cursor=head.cursor())
+
+    async def balance(self, site: Site, account_id: str) -> Answered[AccountBalance]:
+        """Return an account's balances as they are now, read as `account` is; raises NotFound."""
+        head, found = await self._present(site, account_id)
+        return Answered(value=account_balance_of(*found), feed_cursor=head.cursor())
 
     async def tend(self, site: Site) -> int | None:
         """Do what the books have to do of themselves by now: let holds expire, post what was accepted.
@@ -284,7 +299,18 @@ class Engine:
 
     async def _read(self, site: Site, read: Callable[[Connection], T]) -> T:
         database = await self._databases.of(site)
-        return await read_or_unavailable(database, read, site.id)
+        return await or_unavailable(database.read(read, site_id=site.id))
+
+    async def _present(self, site: Site, account_id: str) -> tuple[Head, tuple[AccountRow, Totals]]:
+        reader = self._readers.get(site.id) or await self._open_reader(site)
+        head, accounts = await or_unavailable(reader.read(account_id))
+        if account_id not in accounts:
+            raise NotFound("account", account_id)
+        return head, accounts[account_id]
+
+    async def _open_reader(self, site: Site) -> Reader:
+        database = await self._databases.of(site)
+        return self._readers.setdefault(site.id, Reader(database, site.id))
 
     async def _open_writer(self, site: Site) -> Writer:
         database = await self._databases.of(site)
@@ -296,10 +322,10 @@ class Engine:
         )
 
 
-async def read_or_unavailable(database: Database, read: Callable[[Connection], T], site_id: int) -> T:
-    """Run a read; a database that does not answer is Unavailable."""
+async def or_unavailable(reading: Awaitable[T]) -> T:
+    """Return what is read; a database that does not answer is Unavailable."""
     try:
-        return await database.read(read, site_id=site_id)
+        return await reading
     except (DBAPIError, OSError, PoolTimeoutError, TimeoutError) as error:
         if is_outage(error):
             raise Unavailable("The database did not answer.") from error

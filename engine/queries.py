@@ -83,11 +83,6 @@ def list_ledgers(conn: Connection, site_id: int, wanted: Selection) -> Page[Ledg
     return page_of(found, wanted)
 
 
-def account(conn: Connection, site_id: int, account_id: str) -> Account:
-    """Return an account with its balances; raises NotFound."""
-    return account_of(*account_row(conn, site_id, account_id))
-
-
 def list_accounts(conn: Connection, site_id: int, wanted: Selection, category_id: str | None = None) -> Page[Account]:
     """Return a page of accounts, only those that count in a category where one is given."""
     inside = [] if category_id is None else [accounts.c.id.in_(accounts_below(site_id, [category_id]))]

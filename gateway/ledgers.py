@@ -58,7 +58,7 @@ async def list_accounts(call: Call, asked: Asked) -> Response:
 
 async def get_account(call: Call, _asked: Asked) -> Response:
     """Return one account with its balances."""
-    found = await call.services.engine.ask(call.site, queries.account, call.path_id("account"))
+    found = await call.services.engine.account(call.site, call.path_id("account"))
     return lists.one(found, found.value.lock_version)
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from engine import statements
 from engine.errors import Fault
-from engine.history import Moment
+from engine.history import NOW, Moment
 from engine.ledger import Answered
 from engine.statements import Stretch
 from gateway import lists
@@ -26,7 +26,12 @@ async def get_balance(call: Call, asked: Asked) -> Response:
     if moment.known_at is not None and moment.version is not None:
         detail = "A version tells by itself what was known: give one of as_of_lock_version and known_at."
         raise invalid([Fault(code="validation.invalid_value", pointer="?known_at", detail=detail)])
-    found = await call.services.engine.ask(call.site, statements.balance_at, call.path_id("account"), moment)
+    account_id, engine = call.path_id("account"), call.services.engine
+    found = (
+        await engine.balance(call.site, account_id)
+        if moment == NOW
+        else await engine.ask(call.site, statements.balance_at, account_id, moment)
+    )
     return lists.one(found, found.value.lock_version)
 
 

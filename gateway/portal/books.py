@@ -91,7 +91,7 @@ async def accounts_page(visit: Visit) -> Response:
 async def account_page(visit: Visit) -> Response:
     """Show one account: balances, a plot of the newest lines, and the lines behind them."""
     engine, site, account_id = visit.services.engine, visit.site, visit.path_id("account")
-    account = (await engine.ask(site, queries.account, account_id)).value
+    account = (await engine.account(site, account_id)).value
     wanted = Selection(limit=ROWS, cursor=visit.asked(CURSOR).get("cursor"))
     lines = (await engine.ask(site, queries.account_lines, account_id, wanted)).value
     return page(

@@ -43,7 +43,7 @@ async def _by_id(visit: Visit, text: str) -> str | None:
         ("deliveries", lambda: services.log.delivery(site, text)),
         ("events", lambda: services.engine.event(site, text)),
         ("entries", lambda: services.engine.ask(site, queries.entry, text)),
-        ("accounts", lambda: services.engine.ask(site, queries.account, text)),
+        ("accounts", lambda: services.engine.account(site, text)),
         ("books", lambda: services.engine.ask(site, queries.ledger, text)),
         ("endpoints", lambda: services.endpoints.get(site, text)),
         ("replays", lambda: services.replays.get(site, text)),

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, func, select
 
-from engine import audit, feed, history, span_audit, spanning, spans, statements
+from engine import audit, feed, history, span_audit, spanning, spans
 from engine.commands import Command, CreateAccount, CreateLedger, LineDraft, PostEntry
 from engine.databases import Database, Databases, Site
 from engine.events import FeedEvent
@@ -98,7 +98,7 @@ class Stage:
 
     async def posted(self, account_id: str) -> int:
         """Return an account's posted balance."""
-        return (await self.engine.ask(self.site, statements.balance_at, account_id)).value.posted.amount
+        return (await self.engine.balance(self.site, account_id)).value.posted.amount
 
     async def read(self, run: Callable[[Connection], T]) -> T:
         """Read as this site."""

@@ -155,7 +155,7 @@ async def test_external_id_of_an_account_is_taken_for_ever(stage: Stage) -> None
 async def test_lock_version_on_a_line_admits_one_of_many(stage: Stage) -> None:
     """Of those who saw the same version one posts, and nobody else."""
     cash, sales = await stage.accounts("asset", "revenue")
-    version = (await stage.engine.ask(stage.site, queries.account, cash)).value.lock_version
+    version = (await stage.engine.account(stage.site, cash)).value.lock_version
     command = PostEntry(lines=(line(cash, "debit", 1, version), line(sales, "credit", 1)))
     engines = [stage.engine, stage.another()]
     answers = await outcomes(*(engines[number % 2].submit(stage.site, command) for number in range(8)))
@@ -168,7 +168,7 @@ async def test_if_match_admits_one_of_many(stage: Stage) -> None:
     """Ledgers, accounts and entries: the first changes it, the others are told the version there is."""
     cash, sales = await stage.accounts("asset", "revenue")
     made = (await stage.run(entry(cash, sales, 1, status="pending")))["id"]
-    version = (await stage.engine.ask(stage.site, queries.account, cash)).value.lock_version
+    version = (await stage.engine.account(stage.site, cash)).value.lock_version
     for commands in (
         [UpdateLedger(ledger_id=stage.ledger_id, name=f"n{number}", if_match=1) for number in range(3)],
         [UpdateAccount(account_id=cash, name=f"n{number}", if_match=version) for number in range(3)],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import hold_queries, queries
+from engine import hold_queries
 from engine.batch import EXPIRED_MAX
 from engine.commands import CaptureHold, Command, CreateHold, ReleaseHold, Tend
 from engine.databases import Database
@@ -52,7 +52,7 @@ async def test_holds_expire_when_the_books_are_tended(stage: Stage) -> None:
     assert await stage.engine.tend(SITE) == now + 2 * HOUR_US
     found = (await stage.engine.ask(SITE, hold_queries.hold, soon)).value
     assert (found.status, found.lines[0].held) == ("expired", 0)
-    assert (await stage.engine.ask(SITE, queries.account, cash)).value.balances.pending.amount == 7
+    assert (await stage.engine.account(SITE, cash)).value.balances.pending.amount == 7
     assert [event.type for event in (await stage.events())[-2:]] == ["entry.archived", "hold.expired"]
     assert await stage.verify() is None
 

@@ -409,13 +409,15 @@ async def test_what_is_not_there_is_not_found(stage: Stage) -> None:
     made = (await other.run(entry(there, where, 1)))["id"]
     for query, named in (
         (queries.ledger, other.ledger_id),
-        (queries.account, there),
         (statements.balance_at, there),
         (queries.entry, made),
         (queries.entry, NOBODY),
     ):
         with pytest.raises(NotFound):
             await stage.engine.ask(stage.site, query, named)
+    for read in (stage.engine.account, stage.engine.balance):
+        with pytest.raises(NotFound):
+            await read(stage.site, there)
     with pytest.raises(NotFound):
         await ask(stage, queries.account_lines, there)
     assert (await ask(stage, queries.list_accounts)).items == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
@@ -13,6 +14,8 @@ from structlog.testing import capture_logs
 
 from engine.commands import UpdateLedger
 from engine.databases import Database
+from engine.errors import Unavailable
+from engine.ledger import Answered
 from tests.databases import PostgresDatabase
 from tests.store.engine_stage import SITE, Stage, entry, key, make_stage, until
 from tests.store.severing import Wire
@@ -111,6 +114,18 @@ async def test_connection_cut_after_the_commit_was_done(
     assert wire.cut_after is None
     await check_posted_once(stage, cash, [each.body for each in done], 5)
     assert len(stage.commits) == told + 1
+
+
+async def test_reads_that_share_a_statement_share_its_fate(stage: Stage, wire: Wire) -> None:
+    """All who asked are told that the database did not answer, and whoever comes next is answered."""
+    cash = await stage.account("asset")
+    assert await stage.posted(cash) == 0
+    wire.cut_before = lambda _chunk: True
+    found = await asyncio.gather(*(stage.engine.account(SITE, cash) for _ in range(5)), return_exceptions=True)
+    assert wire.cut_before is None
+    assert Counter(map(type, found)) >= Counter({Unavailable: 1})
+    assert {type(each) for each in found} <= {Unavailable, Answered}
+    assert await stage.posted(cash) == 0
 
 
 @pytest.mark.parametrize("happened", [True, False])

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, event
 from structlog.testing import capture_logs
 
-from engine import feed, queries
+from engine import feed
 from engine import fold as fold_module
 from engine import writer as writer_module
 from engine.books import Books, Decision
@@ -238,4 +238,4 @@ async def test_decision_that_makes_money_stops_the_writer(stage: Stage, monkeypa
     with pytest.raises(BooksCorrupt):
         await writer.submit(Submission(command=commands[1], key=None, diagnostics=Diagnostics()))
     assert await stage.rows() == before
-    assert (await stage.engine.ask(stage.site, queries.account, cash)).value.lock_version == 1
+    assert (await stage.engine.account(stage.site, cash)).value.lock_version == 1
