@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from engine.cursors import parse_feed_cursor
 from tests.journeys.conftest import Production, SiteClient
-from tests.journeys.invariants import check, events, listed, rebuilt
+from tests.journeys.invariants import SIDES, check, events, listed, rebuilt
 from tests.store.engine_stage import until
 
 BOUND_S = 60.0
@@ -303,7 +304,7 @@ async def test_timestamp_order(driver: Driver) -> None:
 
 
 async def test_stats_consistency(driver: Driver) -> None:
-    """Sums read while others write agree in themselves: every answer is of one moment."""
+    """Sums read while others write agree in themselves: every answer is of one moment, the one that its cursor names."""
     site, done = driver.site, asyncio.Event()
     category = await site.ask(
         "POST", "/v1/account_categories", {"name": "All", "currency": "USD", "normal_balance": "debit"}
@@ -312,6 +313,15 @@ async def test_stats_consistency(driver: Driver) -> None:
         await site.ask("PUT", f"/v1/account_categories/{category['id']}/accounts/{account['id']}")
     [ledger] = (await site.ask("GET", "/v1/ledgers"))["data"]
 
+    moments: list[tuple[int, list[Any]]] = []
+
+    async def shown_at(path: str, at: int) -> Any:
+        async with site.http.get(site.urls[at] + path, headers=site.headers) as answer:
+            shown = await answer.json()
+            sequence = parse_feed_cursor(answer.headers["x-gledger-feed-cursor"]).sequence
+            moments.append((sequence, shown.get("data", [shown])))
+            return shown
+
     async def write(at: int) -> None:
         while not done.is_set():
             await driver.made(driver.fund(at + 1, status=("posted", "pending")[at]), at=at)
@@ -319,8 +329,11 @@ async def test_stats_consistency(driver: Driver) -> None:
     async with asyncio.timeout(BOUND_S), asyncio.TaskGroup() as group:
         for at in (0, 1):
             group.create_task(write(at))
-        for number in range(8):
-            accounts = (await site.ask("GET", "/v1/accounts", at=number % 2))["data"]
+        for number in range(24):
+            accounts = await shown_at("/v1/accounts", at=number % 2)
+            for account in accounts["data"]:
+                await shown_at(f"/v1/accounts/{account['id']}", at=number % 2)
+            accounts = accounts["data"]
             for name in ("posted", "pending"):
                 assert sum(x["balances"][name]["debits"] - x["balances"][name]["credits"] for x in accounts) == 0
             [sums] = (await site.ask("GET", f"/v1/ledgers/{ledger['id']}/trial_balance", at=number % 2))["sums"]
@@ -331,6 +344,11 @@ async def test_stats_consistency(driver: Driver) -> None:
     shown = (await site.ask("GET", f"/v1/account_categories/{category['id']}"))["balances"]["posted"]
     accounts = await listed(site, "/v1/accounts")
     assert shown["debits"] == sum(account["balances"]["posted"]["debits"] for account in accounts)
+    told = await events(site)
+    for sequence, some in moments:
+        then = rebuilt(told[:sequence])
+        for account in some:
+            assert [account["balances"]["posted"][side] for side in SIDES] == then[account["id"]]
 
 
 async def test_hold_race(driver: Driver) -> None:

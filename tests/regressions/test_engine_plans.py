@@ -13,7 +13,8 @@ from sqlalchemy.engine import make_url
 
 from engine.databases import Database
 from engine.ids import Ids
-from engine.schema import balances, feeds, idempotency_keys
+from engine.reader import read_present
+from engine.schema import accounts, balances, feeds, idempotency_keys
 from engine.sql import Absent, Fence, Update, behind, insert_rows, together, write_behind
 from tests.databases import PostgresDatabase
 
@@ -103,3 +104,46 @@ async def test_plan_that_is_kept_reads_no_table_as_a_whole(postgres_database: Po
         assert await database.write(lambda conn: write(conn, 1, TOUCHED), site_id=NEW) == 0
     finally:
         await database.close()
+
+
+async def test_plan_that_is_kept_reads_no_account_but_those_asked_for(postgres_database: PostgresDatabase) -> None:
+    """The statement that reads accounts and their totals was planned when there were none."""
+    ids = [Ids().draw(1_700_000_000_000_000 + number * 1000) for number in range(ACCOUNTS)]
+    opened: dict[str, Any] = dict.fromkeys(("entity_id", "description", "code", "external_id", "purpose"))
+    opened |= dict.fromkeys(("currency_exponent", "categories", "monitors", "created_at", "updated_at"), 0)
+    opened |= {"name": "A", "type": "asset", "normal_balance": "debit", "currency": "EUR", "status": "open"}
+    rows: list[dict[str, Any]] = [
+        {
+            **opened,
+            "site_id": NEW,
+            "id": each,
+            "ledger_id": ids[0],
+            "allow_negative": True,
+            "limits": [],
+            "metadata": {},
+        }
+        for each in ids
+    ]
+
+    def look(conn: Connection, wanted: list[str]) -> tuple[int, int]:
+        conn.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+        found = len(read_present(conn, NEW, wanted).accounts)
+        read = "SELECT sum(seq_tup_read) + sum(coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables"
+        return found, int(conn.exec_driver_sql(read).scalar_one())
+
+    def fill(conn: Connection) -> None:
+        insert_rows(conn, accounts, rows)
+        insert_rows(conn, balances, _rows(NEW, ids))
+
+    database = Database.open(postgres_database.runtime_url, pool_size=1)
+    try:
+        feed = insert(feeds).values(**_FEED | {"site_id": NEW, "state": "active"})
+        await database.write(lambda conn: conn.execute(feed), site_id=NEW)
+        assert (await database.write(lambda conn: look(conn, ids[:TOUCHED]), site_id=NEW))[0] == 0
+        await database.write(fill, site_id=NEW)
+        found, read = await database.write(lambda conn: look(conn, ids[:TOUCHED]), site_id=NEW)
+    finally:
+        await database.close()
+    assert found == TOUCHED
+    # And the site's row, of which there may be two versions.
+    assert 2 * TOUCHED < read <= 2 * TOUCHED + 2
