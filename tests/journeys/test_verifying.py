@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -53,13 +55,24 @@ async def site_of(site: SiteClient, production: Production) -> Site:
 
 
 async def test_several_processes_find_what_one_finds(production: Production, site: SiteClient) -> None:
-    """Right books are right, and of what is wrong the first thing is named, with the same words and code."""
-    for amount in range(1, 9):
-        await site.ask("POST", "/v1/entries", site.entry(amount))
+    """Right books are right, and of what is wrong the first thing is named, with the same words and code.
+
+    Also while others post.
+    """
     only = ("--organization", site.credentials.organization)
     right = Finished(code=0, out=f"{site.credentials.organization}/sandbox: the books are right\n", err="")
-    for processes in ("1", "3"):
-        assert await production.deployment.run("verify", *only, "--processes", processes) == right
+    done = asyncio.Event()
+
+    async def post() -> None:
+        amounts = itertools.cycle(range(1, 9))
+        while not done.is_set():
+            await site.ask("POST", "/v1/entries", site.entry(next(amounts)))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(post())
+        for processes in ("1", "3"):
+            assert await production.deployment.run("verify", *only, "--processes", processes) == right
+        done.set()
     number = (await site_of(site, production)).id
     async with owner_of(production) as owner:
         changed = "UPDATE balances SET posted_debits = posted_debits + $2 WHERE site_id = $1 AND posted_debits > 0"
