@@ -3,7 +3,8 @@
 The books grow to each size in turn through the engine itself, in batches, on PostgreSQL, in this process: transfers between a
 thousand accounts, one of which is on every third entry; some reserved and posted later, some reserved and given up, some
 reversed, some with four lines, all with metadata. Then the program verifies them as anybody would run it. Printed are the
-seconds, the entries and rows it replays in a second, and the most memory that it held; the ratio is that to the smallest size.
+seconds, the entries and rows it replays in a second, and the most memory that one of its processes held; the ratio is that to the
+smallest size.
 """
 
 from __future__ import annotations
