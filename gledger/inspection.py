@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from rich.console import Console
@@ -98,17 +99,20 @@ async def _verify_one(site: Site, database: Database, auditors: Auditors, proces
 async def first_of(pieces: Sequence[Piece], looks: Sequence[Look]) -> Finding | None:
     """Return what the first piece has that has something wrong, whoever is done first; each looks at one at a time."""
     found: dict[int, Finding] = {}
-    # What is one piece however much it is goes first, so that nobody waits for it alone in the end.
-    waiting = iter(sorted(enumerate(pieces), key=lambda each: not isinstance(each[1], Rest)))
+    # What is one piece however much it is goes first, so that nobody waits for it alone in the end; one looks at those.
+    large = iter([each for each in enumerate(pieces) if isinstance(each[1], Rest)])
+    small = iter([each for each in enumerate(pieces) if not isinstance(each[1], Rest)])
 
-    async def work(look: Look) -> None:
-        for number, piece in waiting:
+    async def work(look: Look, mine: Iterator[tuple[int, Piece]]) -> None:
+        for number, piece in mine:
             if number < min(found, default=len(pieces)):
                 finding = await look(piece)
                 if finding is not None:
                     found[number] = finding
 
-    tasks = [asyncio.ensure_future(work(each)) for each in looks]
+    first, *others = looks
+    tasks = [asyncio.ensure_future(work(first, chain(large, small)))]
+    tasks += [asyncio.ensure_future(work(each, small)) for each in others]
     try:
         await asyncio.gather(*tasks)
     finally:
