@@ -26,7 +26,13 @@ from engine.event_commands import (
     StagedCommand,
     TryEventHandler,
 )
-from engine.event_errors import DuplicateBusinessEvent, NoHandlerMatches, SeveralHandlersMatch, VariableUnresolved
+from engine.event_errors import (
+    DuplicateBusinessEvent,
+    NoHandlerMatches,
+    SeveralHandlersMatch,
+    ValueUnusable,
+    VariableUnresolved,
+)
 from engine.event_handlers import Handler, Query, compiled, create_event_handler
 from engine.event_shapes import business_event_of, event_handler_of
 from engine.events import BatchPlace, EventDraft
@@ -179,8 +185,12 @@ def _plan(command: PostBusinessEvent, handler: Handler, books: Books) -> tuple[P
     view = View(command)
     _resolve(view, handler, books)
     planned = tuple(
-        rendering.entry_of(entry, f"/entries/{index}", view, handler) for index, entry in enumerate(handler.entries)
+        entry
+        for index, plan in enumerate(handler.entries)
+        if (entry := rendering.entry_of(plan, f"/entries/{index}", view, handler)) is not None
     )
+    if not planned:
+        raise ValueUnusable("/entries", "have no line with an amount other than zero")
     needs = Needs()
     for entry in planned:
         entry.tell(needs)

@@ -83,8 +83,8 @@ def amount_of(template: Template, place: str, view: View, handler: Handler) -> i
         raise _needed_by(unusable, place) from None
 
 
-def entry_of(plan: EntryPlan, place: str, view: View, handler: Handler) -> PostEntry:
-    """Return the entry that a plan comes to; raises ValueUnusable."""
+def entry_of(plan: EntryPlan, place: str, view: View, handler: Handler) -> PostEntry | None:
+    """Return the entry that a plan comes to, or None where all its amounts come to zero; raises ValueUnusable."""
 
     def text(name: str, template: Template | None, length: int) -> str | None:
         if template is None:
@@ -96,8 +96,10 @@ def entry_of(plan: EntryPlan, place: str, view: View, handler: Handler) -> PostE
         for position, each in enumerate(plan.lines)
         if (line := _line(each, f"{place}/lines/{position}", view, handler)) is not None
     ]
+    if not lines:
+        return None
     if len(lines) < 2:
-        raise ValueUnusable(f"{place}/lines", "has fewer than two lines with an amount other than zero")
+        raise ValueUnusable(f"{place}/lines", "has only one line with an amount other than zero")
     status = _choice(plan.status, f"{place}/status", STATUSES, view, handler)
     return PostEntry(
         lines=tuple(lines),

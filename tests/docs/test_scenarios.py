@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +15,13 @@ import httpx2
 import pytest
 
 from engine.clock import SystemClock
-from engine.money import parse_instant
+from engine.money import format_instant, parse_instant
 from gledger.parts import open_parts
 from gledger.serve import Gateway
 from gledger.settings import Settings
 from tests.api.stage import BASE_URL, open_site
 from tests.docs.documents import ROOT, name
+from tests.processes import until
 
 SCENARIOS: Final = sorted((ROOT / "docs" / "scenarios").glob("*.md"))
 _BLOCK: Final = re.compile(r"^```(http|json)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -27,7 +29,11 @@ _REQUEST: Final = re.compile(r"(?:# (\w+)\n)?(GET|POST|PATCH|PUT|DELETE) (\S+)\n
 _PLACE: Final = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
 _IN_DAYS: Final = re.compile(r"\{in (\d+) days\}")
 """How a page shows an instant so many days after the request was sent."""
+_IN_A_SECOND: Final = "{in a second}"
+"""How a page asks for an instant that a test can wait for."""
+_SECOND_US: Final = 1_000_000
 _DAY_US: Final = 86_400_000_000
+_PATIENCE_S: Final = 30.0
 _LATE_US: Final = 60_000_000
 
 
@@ -36,11 +42,14 @@ class Reader:
     """Somebody who follows a page: sends what it says, and remembers the ids that it gives names to."""
 
     client: httpx2.AsyncClient
+    tend: Callable[[], Awaitable[object]]
+    """Does what the books have to do of themselves by now, as a worker would."""
     names: dict[str, str] = field(default_factory=dict)
 
     def filled(self, text: str) -> str:
-        """Return the text with ids where the page has names."""
-        return _PLACE.sub(lambda found: self.names[found[1]], text)
+        """Return the text with ids where the page has names, and with instants where it speaks of now."""
+        soon = format_instant(SystemClock().now_us() + _SECOND_US)
+        return _PLACE.sub(lambda found: self.names[found[1]], text.replace(_IN_A_SECOND, soon))
 
     async def send(self, text: str) -> httpx2.Response:
         """Send a request as the page writes it."""
@@ -69,7 +78,7 @@ async def reader(tmp_path: Path, redis_server: str) -> AsyncIterator[Reader]:
     async with open_parts(settings) as parts:
         gateway = Gateway(parts)
         async with gateway.running(), open_site(parts, gateway.app) as site:
-            yield Reader(site.client)
+            yield Reader(site.client, partial(parts.engine.tend, site.site))
 
 
 def lacking(shown: Any, answer: Any, place: str = "") -> list[str]:
@@ -96,11 +105,24 @@ async def test_a_scenario_runs_as_it_is_written(page: Path, reader: Reader) -> N
     shown_after = [json.loads(text) if language == "json" else {} for language, text in [*blocks[1:], ("http", "")]]
     for (language, text), shown in zip(blocks, shown_after, strict=True):
         if language == "http":
-            answer = await reader.send(text)
+            answer = await _answer(reader, text, shown)
             refused = shown.get("status") if isinstance(shown.get("status"), int) else None
             assert answer.status_code == refused or (refused is None and answer.is_success), f"{text}\n{answer.text}"
             expected = json.loads(reader.filled(json.dumps(shown)))
             assert lacking(expected, answer.json()) == [], f"{text}\n{answer.text}"
+
+
+async def _answer(reader: Reader, text: str, shown: Any) -> httpx2.Response:
+    """Return the answer to a request; one that is headed `# until` is asked again until it is as it is shown."""
+    if not text.startswith("# until\n"):
+        return await reader.send(text)
+
+    async def look() -> httpx2.Response | None:
+        await reader.tend()
+        answer = await reader.send(text.removeprefix("# until\n"))
+        return None if lacking(shown, answer.json()) else answer
+
+    return await until(look, timeout_s=_PATIENCE_S)
 
 
 def test_every_answer_stands_after_its_request() -> None:

@@ -332,8 +332,24 @@ def test_a_line_whose_amount_comes_to_zero_is_left_out(desk: Desk) -> None:
     assert amounts(desk, happened(amount=5, fee="0.5")) == [[5, 5]]
     with pytest.raises(UnbalancedEntry):
         desk.decide(happened(amount=5, fee=1))
-    with pytest.raises(ValueUnusable, match="/entries/0/lines has fewer than two lines with an amount other than zero"):
+    with pytest.raises(ValueUnusable, match="/entries/0/lines has only one line with an amount other than zero"):
         desk.decide(happened(amount=0, fee=1))
+
+
+def test_an_entry_without_an_amount_is_left_out(desk: Desk) -> None:
+    """What else it says is not even looked at; an event of which nothing is left is refused."""
+    discount = [{**each, "amount": "{{ event.discount }}"} for each in lines()]
+    desk.run(
+        handler(
+            entries=[{"lines": discount, "description": "{{ event.why }}"}, {"lines": lines()}, {"lines": discount}]
+        )
+    )
+    assert amounts(desk, happened(amount=5, discount=2, why="late")) == [[2, 2], [5, 5], [2, 2]]
+    decision = desk.run(happened(amount=5, discount=0))
+    assert [[each["amount"] for each in made["lines"]] for made in told(decision)["entries"]] == [[5, 5]]
+    assert [each.batch for each in decision.events] == [None, None]
+    with pytest.raises(ValueUnusable, match="/entries have no line with an amount other than zero"):
+        desk.decide(happened(amount=0, discount=0))
 
 
 LARGEST = 9_223_372_036_854_775_807
