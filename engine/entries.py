@@ -111,7 +111,8 @@ def post_part(command: PostPart, books: Books, occasion: Occasion) -> Decision:
     """Decide to post a part of a pending entry.
 
     Where the rest is released, or nothing is left, the entry itself is posted with these amounts; else the part is an
-    entry of its own that names it, and the entry stays pending with what is left.
+    entry of its own that names it, and the entry stays pending with what is left. Either way it takes effect when the
+    entry would, unless another time is given.
     """
     entry = _pending(command.entry_id, command.if_match, books)
     reserved = books.lines(entry["id"])
@@ -155,7 +156,7 @@ def split(
         occasion,
         description=entry["description"] if part.description is None else part.description,
         metadata={**entry["metadata"], **part.metadata},
-        effective_at=part.effective_at,
+        effective_at=entry["effective_at"] if part.effective_at is None else part.effective_at,
         fx_rate_id=entry["fx_rate_id"],
         partially_posts=entry["id"],
     )

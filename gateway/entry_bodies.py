@@ -316,7 +316,10 @@ class EntryPost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class EntryPartialPost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much of each line of a pending entry is posted, and whether the rest stays `pending` or is released."""
+    """How much of each line of a pending entry is posted, and whether the rest stays `pending` or is released.
+
+    It takes effect when the entry would unless a time is given.
+    """
 
     lines: Parts
     rest: Literal["pending", "released"] = "pending"

@@ -177,7 +177,7 @@ class EntriesMachine(BooksMachine):
         )
         taken = tuple((*line[:2], amount) for line, amount in zip(entry.lines, amounts, strict=True) if amount)
         part = replace(entry, lines=taken, status="posted")
-        fine = bool(taken) and self.oracle.completed(part) is not None and (not release or self.oracle.opens(entry.at))
+        fine = bool(taken) and self.oracle.completed(part) is not None and self.oracle.opens(entry.at)
         done = self.tried(PostPart(entry_id=entry_id, parts=parts, release_rest=release), fine=fine)
         if done is None:
             return multiple()
@@ -190,7 +190,7 @@ class EntriesMachine(BooksMachine):
             {
                 **self.oracle.entries,
                 entry_id: replace(entry, lines=rest),
-                made: replace(part, external_id=None, at=self.oracle.now),
+                made: replace(part, external_id=None),
             }
         )
         return multiple(made)

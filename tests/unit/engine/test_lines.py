@@ -176,13 +176,13 @@ def test_posting_a_part_and_keeping_the_rest(desk: Desk, three: tuple[str, str, 
                    "effective_at") == [
         (entry_id, 2, 0, "pending", 3, 0, -7, EARLIER), (entry_id, 2, 1, "discarded", 7, 0, -7, EARLIER),
         (entry_id, 2, 2, "pending", 3, 0, 0, EARLIER),
-        (part_id, 1, 0, "posted", 7, 7, 0, now), (part_id, 1, 1, "posted", 7, 7, 0, now),
+        (part_id, 1, 0, "posted", 7, 7, 0, EARLIER), (part_id, 1, 1, "posted", 7, 7, 0, EARLIER),
     ]  # fmt: skip
     assert [each["id"] for each in decision.lines[:3]] == before
     left, part = decision.entries
     assert (left["status"], left["lock_version"], left["external_id"], left["updated_at"]) == ("pending", 2, "x", now)
     assert (part["status"], part["partially_posts"], part["external_id"], part["effective_at"]) == (
-        "posted", entry_id, None, now,
+        "posted", entry_id, None, EARLIER,
     )  # fmt: skip
     assert (part["description"], part["metadata"]) == ("d", {"k": "x", "l": "w"})
     assert [event.type for event in decision.events] == ["entry.updated", "entry.posted"]
@@ -269,6 +269,7 @@ def test_what_is_closed_takes_no_change(desk: Desk, three: tuple[str, str, str])
     for command in (
         PostPending(entry_id=entry_id),
         PostPending(entry_id=entry_id, effective_at=EARLIER),
+        PostPart(entry_id=entry_id, parts=taken(desk, entry_id, 3, 0, 3)),
         PostPart(entry_id=entry_id, parts=taken(desk, entry_id, 3, 0, 3), effective_at=EARLIER),
         UpdateEntry(entry_id=entry_id, lines=lines),
         UpdateEntry(entry_id=entry_id, effective_at=EARLIER - 1),
@@ -277,7 +278,7 @@ def test_what_is_closed_takes_no_change(desk: Desk, three: tuple[str, str, str])
         with pytest.raises(PeriodClosed):
             desk.decide(command)
     desk.decide(PostPending(entry_id=entry_id, effective_at=EARLIER + 1))
-    desk.decide(PostPart(entry_id=entry_id, parts=taken(desk, entry_id, 3, 0, 3)))
+    desk.decide(PostPart(entry_id=entry_id, parts=taken(desk, entry_id, 3, 0, 3), effective_at=EARLIER + 1))
     desk.run(ArchiveEntry(entry_id=entry_id))
 
 
