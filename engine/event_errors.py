@@ -50,13 +50,16 @@ class VariableUnresolved(Refused):
 class ValueUnusable(Refused):
     """What a template needs is missing or of no use to it."""
 
-    def __init__(self, what: str, why: str, *, needed_by: str = "", pointer: str = "") -> None:
-        """Name the value, what is wrong with it, and which part of the event handler needs it."""
+    def __init__(
+        self, what: str, why: str, *, needed_by: str = "", pointer: str = "", path: tuple[str, ...] = ()
+    ) -> None:
+        """Name the value, what is wrong with it, the path to it, and which part of the event handler needs it."""
         reader = f"; {needed_by} of the event handler needs it" if needed_by else ""
         super().__init__(f"{what} {why}{reader}.", pointer=pointer)
         self.what = what
         self.why = why
         self.needed_by = needed_by
+        self.path = path
 
 
 class DuplicateBusinessEvent(Refused):

@@ -130,7 +130,7 @@ def number_at(path: Path, lookup: Lookup) -> Fraction:
     value = lookup(path)
     number = number_of(value)
     if number is None:
-        raise ValueUnusable(path.text, "is no number")
+        raise ValueUnusable(path.text, "is no number", path=path.segments)
     return number
 
 

@@ -6,7 +6,7 @@ Whatever comes out is checked as if a client had sent it; what is of no use is t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, cast
 
 from engine.commands import EXTERNAL, Condition, LineDraft, PostEntry
@@ -46,9 +46,17 @@ class View:
 
     def lookup(self, path: Path) -> Any:
         """Return what a path into the event leads to; raises ValueUnusable."""
+        return _walk(path, self._event, self._inside(path.segments), self.pointer_of(path.segments))
+
+    def pointer_of(self, segments: Sequence[str]) -> str:
+        """Return where in the request a path leads to; nothing where it leads into a variable."""
+        if not segments or segments[0] not in EVENT_ROOTS:
+            return ""
+        return "".join(f"/{_escape(token)}" for token in self._inside(segments))
+
+    def _inside(self, segments: Sequence[str]) -> Sequence[str]:
         # What is no field of the event itself is one of its custom data.
-        inside = path.segments[1:] if path.segments[1] in self._event else ("custom_data", *path.segments[1:])
-        return _walk(path, self._event, inside, "".join(f"/{_escape(token)}" for token in inside))
+        return segments[1:] if segments[1] in self._event else ("custom_data", *segments[1:])
 
     def of(self, handler: Handler, path: Path) -> Any:
         """Return what a path of a handler's leads to, into the event or a variable; raises ValueUnusable."""
@@ -72,7 +80,7 @@ def text_of(template: Template, place: str, view: View, handler: Handler) -> str
     try:
         return render(template, lambda path: view.of(handler, path), handler.rounding)
     except ValueUnusable as unusable:
-        raise _needed_by(unusable, place) from None
+        raise _needed_by(unusable, place, view) from None
 
 
 def amount_of(template: Template, place: str, view: View, handler: Handler) -> int:
@@ -80,7 +88,7 @@ def amount_of(template: Template, place: str, view: View, handler: Handler) -> i
     try:
         return render_amount(template, lambda path: view.of(handler, path), handler.rounding)
     except ValueUnusable as unusable:
-        raise _needed_by(unusable, place) from None
+        raise _needed_by(unusable, place, view) from None
 
 
 def entry_of(plan: EntryPlan, place: str, view: View, handler: Handler) -> PostEntry | None:
@@ -210,11 +218,12 @@ def _walk(path: Path, root: Any, segments: Iterable[str], pointer: str) -> Any:
     return found
 
 
-def _needed_by(unusable: ValueUnusable, place: str) -> ValueUnusable:
-    """Name the innermost template that needs it, once."""
+def _needed_by(unusable: ValueUnusable, place: str, view: View) -> ValueUnusable:
+    """Name the innermost template that needs it, once, and where in the request it stands."""
     if unusable.needed_by:
         return unusable
-    return ValueUnusable(unusable.what, unusable.why, needed_by=place, pointer=unusable.pointer)
+    pointer = unusable.pointer or view.pointer_of(unusable.path)
+    return ValueUnusable(unusable.what, unusable.why, needed_by=place, pointer=pointer)
 
 
 def _escape(token: str) -> str:

@@ -105,7 +105,7 @@ def _text(expression: Expression, lookup: Lookup, rounding: Rounding) -> str:
         return "true" if value else "false"
     number = number_of(value)
     if number is None:
-        raise ValueUnusable(expression.text, "is neither text nor a number")
+        raise ValueUnusable(expression.text, "is neither text nor a number", path=expression.segments)
     return _decimal(number, rounding)
 
 

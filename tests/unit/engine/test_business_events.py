@@ -225,6 +225,31 @@ def test_what_is_not_there_is_named_in_the_event_and_in_the_handler(desk: Desk, 
     assert refused.value.pointer == pointer
 
 
+@pytest.mark.parametrize(
+    ("template", "given", "pointer"),
+    [
+        (one_entry(description="{{ event.items }}"), {"amount": 1, "items": []}, "/custom_data/items"),
+        (one_entry(description="{{ event['a/b'].c }}"), {"amount": 1, "a/b": {"c": None}}, "/custom_data/a~1b/c"),
+        (two_lines(amount="{{ event.amount * 2 }}"), {"amount": "ten"}, "/custom_data/amount"),
+        (two_lines(amount="{{ event.name }}"), {"amount": 1}, "/name"),
+        ({"variables": {"fee": {"type": "amount", "value": "{{ event.fee }}"}}, **two_lines(amount="{{ fee }}")},
+         {"amount": 1, "fee": True}, "/custom_data/fee"),
+        (two_lines(amount="{{ a.name }}"), {"amount": 1}, ""),
+    ],
+)  # fmt: skip
+def test_what_is_of_no_use_is_named_in_the_event(
+    desk: Desk, template: dict[str, Any], given: dict[str, Any], pointer: str
+) -> None:
+    """As what is missing is; what an account has is in no request."""
+    cash = {"type": "account", "query": {"field": "external_id", "operator": "equals", "value": "a"}}
+    parts = {**template, "variables": {"a": cash, **template.get("variables", {})}}
+    desk.run(handler(**parts))
+    with pytest.raises(ValueUnusable) as refused:
+        desk.decide(happened(**given))
+    assert refused.value.pointer == pointer
+    assert refused.value.needed_by
+
+
 def test_variables_find_accounts_by_id_external_id_and_metadata(desk: Desk) -> None:
     """Both spellings of a variable lead to the same account."""
     jane = desk.account("liability", name="Jane's Wallet", metadata={"user": "1", "type": "wallet", "more": "x"})
