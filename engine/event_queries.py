@@ -11,8 +11,7 @@ from sqlalchemy import Connection, select
 from engine import store
 from engine.errors import NotFound
 from engine.event_shapes import BusinessEvent, EventHandler, business_event_of, event_handler_of
-from engine.queries import Page, Selection, numbered, page_of, selected
-from engine.rows import ResourceRow
+from engine.queries import Page, Selection, looked_up, numbered, page_of, selected
 from engine.schema import business_events, event_handlers, events
 from engine.shapes import entry_of
 
@@ -62,9 +61,8 @@ def business_event(conn: Connection, site_id: int, event_id: str) -> BusinessEve
 
 def list_business_events(conn: Connection, site_id: int, wanted: Selection) -> Page[BusinessEvent]:
     """Return a page of business events with their entries as they stand."""
-    query = selected(conn, business_events, site_id, wanted)
-    rows: list[ResourceRow] = [dict(row) for row in conn.execute(query).mappings()]
-    return page_of(_with_entries(conn, site_id, rows), wanted)
+    rows, next_cursor = looked_up(conn, business_events, site_id, wanted, (("external_id",), ("event_handler_id",)))
+    return Page(items=_with_entries(conn, site_id, rows), next_cursor=next_cursor)
 
 
 def _with_entries(conn: Connection, site_id: int, rows: Sequence[Any]) -> list[BusinessEvent]:

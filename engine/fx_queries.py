@@ -6,7 +6,7 @@ from sqlalchemy import Connection, select
 
 from engine.errors import NotFound
 from engine.fx_shapes import FxRate, fx_rate_of
-from engine.queries import Page, Selection, page_of, selected
+from engine.queries import Page, Selection, looked_up
 from engine.schema import fx_rates
 
 
@@ -21,5 +21,5 @@ def rate(conn: Connection, site_id: int, rate_id: str) -> FxRate:
 
 def list_rates(conn: Connection, site_id: int, wanted: Selection) -> Page[FxRate]:
     """Return a page of rates."""
-    query = selected(conn, fx_rates, site_id, wanted)
-    return page_of([fx_rate_of(dict(row)) for row in conn.execute(query).mappings()], wanted)
+    rows, next_cursor = looked_up(conn, fx_rates, site_id, wanted, (("base", "quote"),))
+    return Page(items=[fx_rate_of(row) for row in rows], next_cursor=next_cursor)

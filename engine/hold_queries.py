@@ -6,7 +6,7 @@ from sqlalchemy import Connection, select
 
 from engine.errors import NotFound
 from engine.hold_shapes import Hold, hold_of
-from engine.queries import Page, Selection, page_of, selected, touching
+from engine.queries import Page, Selection, looked_up, touching
 from engine.schema import holds
 
 
@@ -27,5 +27,5 @@ def list_holds(
 ) -> Page[Hold]:
     """Return a page of holds, only those with a line on an account, or in a category, where one is given."""
     lists = touching(conn, site_id, wanted, account_id, category_id)
-    query = selected(conn, holds, site_id, wanted, touching=lists)
-    return page_of([hold_of(dict(row)) for row in conn.execute(query).mappings()], wanted)
+    rows, next_cursor = looked_up(conn, holds, site_id, wanted, (("external_id",), ("status",)), lists)
+    return Page(items=[hold_of(row) for row in rows], next_cursor=next_cursor)

@@ -67,6 +67,9 @@ class Selection(Struct, frozen=True, kw_only=True):
     """Whether the order is that of effective times: of entries only."""
 
 
+_ACCOUNTS_BY: Final = (("external_id",), ("code",), ("ledger_id",), ("entity_id",))
+
+
 def ledger(conn: Connection, site_id: int, ledger_id: str) -> Ledger:
     """Return a ledger; raises NotFound."""
     query = select(ledgers).where(ledgers.c.site_id == site_id, ledgers.c.id == ledger_id)
@@ -85,10 +88,14 @@ def list_ledgers(conn: Connection, site_id: int, wanted: Selection) -> Page[Ledg
 
 def list_accounts(conn: Connection, site_id: int, wanted: Selection, category_id: str | None = None) -> Page[Account]:
     """Return a page of accounts, only those that count in a category where one is given."""
-    inside = [] if category_id is None else [accounts.c.id.in_(accounts_below(site_id, [category_id]))]
-    ids = [row["id"] for row in conn.execute(selected(conn, accounts, site_id, wanted, *inside)).mappings()]
+    if category_id is None:
+        rows, next_cursor = looked_up(conn, accounts, site_id, wanted, _ACCOUNTS_BY)
+    else:
+        inside = accounts.c.id.in_(accounts_below(site_id, [category_id]))
+        rows, next_cursor = _page_rows(conn, selected(conn, accounts, site_id, wanted, inside), wanted)
+    ids = [row["id"] for row in rows]
     found = {row["id"]: account_of(row, totals) for row, totals in store.accounts_by_id(conn, site_id, ids)}
-    return page_of([found[account_id] for account_id in ids], wanted)
+    return Page(items=[found[account_id] for account_id in ids], next_cursor=next_cursor)
 
 
 def accounts_named(conn: Connection, site_id: int, account_ids: Sequence[str]) -> list[Account]:
@@ -253,6 +260,40 @@ def selected(
         pairs=wanted.metadata,
         touching=touching,
     )
+
+
+def looked_up(
+    conn: Connection,
+    table: Table,
+    site_id: int,
+    wanted: Selection,
+    indexed: Sequence[tuple[str, ...]],
+    touching: Sequence[Select[Any]] = (),
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the rows of a page of a table that may be large, and the cursor of the next one.
+
+    It is read in the order of ids by the first of the `indexed` columns that have to have values. What is narrowed by something
+    else is looked for among a bounded number of rows, so that a page may hold few and say that there is more.
+    """
+    by = next((names for names in indexed if wanted.equals.keys() >= set(names)), ())
+    if wanted.metadata or touching or not {*wanted.equals, *wanted.bounds} - {*by}:
+        return _page_rows(conn, selected(conn, table, site_id, wanted, touching=touching), wanted)
+    order = Order(key=("id",), ascending=wanted.ascending)
+
+    def after(place: Place | None, limit: int) -> Select[Any]:
+        narrowed = [table.c[name] == wanted.equals[name] for name in by]
+        here = (table.c.site_id == site_id, *narrowed, *order.after(table.c, place))
+        return select(table).where(*here).order_by(*order.by(table.c)).limit(limit)
+
+    place = None if wanted.cursor is None else (parse_page_cursor(wanted.cursor),)
+    rows, end = listing.looked_through(conn, order, after, partial(_conditions, wanted), place, wanted.limit)
+    return rows, None if end is None else page_cursor(*end)
+
+
+def _page_rows(conn: Connection, query: Select[Any], wanted: Selection) -> tuple[list[dict[str, Any]], str | None]:
+    rows = [dict(row) for row in conn.execute(query).mappings()]
+    shown = rows[: wanted.limit]
+    return shown, page_cursor(shown[-1]["id"]) if len(rows) > wanted.limit else None
 
 
 def _conditions(wanted: Selection, columns: Any) -> list[ColumnElement[bool]]:

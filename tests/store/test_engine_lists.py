@@ -9,12 +9,23 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from engine import listing, queries, statements
-from engine.commands import ArchiveEntry, LinePart, PostPart, PostPending, UpdateAccount, UpdateEntry
+from engine import fx_queries, hold_queries, listing, queries, statements
+from engine.commands import (
+    ArchiveEntry,
+    CreateHold,
+    LinePart,
+    PostEntry,
+    PostPart,
+    PostPending,
+    ReleaseHold,
+    UpdateAccount,
+    UpdateEntry,
+)
 from engine.databases import Database
 from engine.errors import CursorInvalid, NotFound
 from engine.events import Diagnostics
 from engine.fold import Submission
+from engine.fx_commands import CreateFxRate
 from engine.queries import Page, Selection
 from engine.schema import entries
 from tests.fakes.clock import START_US
@@ -294,6 +305,51 @@ async def test_what_was_posted_of_a_pending_entry_is_found_by_it(stage: Stage) -
     assert await every(
         stage, 1, ascending=True, bounds={"effective_at": {"gt": START_US + 2 * 86_400_000_000}}, **of_it
     ) == [first]
+
+
+async def test_a_page_of_what_may_be_many_looks_only_so_far(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accounts, holds, events and rates that no index narrows, too; what an index narrows is found at once."""
+    cash = await stage.account("asset", "JPY", external_id="x", code="1")
+    others = await stage.accounts(*["asset"] * 9)
+    held = PostEntry(lines=entry(others[0], others[1], 1).lines, status="pending", held=True)
+    first, *holds = [(await stage.run(CreateHold(entry=held, expires_at=START_US * 2 + n)))["id"] for n in range(9)]
+    await stage.run(ReleaseHold(hold_id=holds[0]))
+    rates = [
+        (await stage.run(CreateFxRate(base=base, quote="USD", rate="1.1")))["id"] for base in ["GBP", *["EUR"] * 8]
+    ]
+    monkeypatch.setattr(listing, "LOOKED_AT", 2)
+    monkeypatch.setattr(listing, "STEPS", 2)
+    late: dict[str, Any] = {"bounds": {"created_at": {"gte": 1}}}
+    for query, wanted, found in (
+        (queries.list_accounts, {"equals": {"currency": "JPY"}}, [cash]),
+        (queries.list_accounts, {"equals": {"currency": "JPY", "ledger_id": stage.ledger_id}}, [cash]),
+        (hold_queries.list_holds, {"equals": {"ledger_id": NOBODY}}, []),
+        (hold_queries.list_holds, {"bounds": {"expires_at": {"lte": START_US * 2}}}, [first]),
+        (fx_queries.list_rates, {"equals": {"base": "GBP"}}, [rates[0]]),
+    ):
+        page = await ask(stage, query, **wanted)
+        assert (page.items, page.next_cursor is not None) == ([], True), wanted
+        assert await pages(stage, query, **wanted) == found, wanted
+    for query, wanted, found in (
+        (queries.list_accounts, {"equals": {"external_id": "x"}, **late}, [cash]),
+        (queries.list_accounts, {"equals": {"code": "1", "type": "asset"}}, [cash]),
+        (hold_queries.list_holds, {"equals": {"status": "released"}, **late}, [holds[0]]),
+        (fx_queries.list_rates, {"equals": {"base": "GBP", "quote": "USD"}, **late}, [rates[0]]),
+    ):
+        page = await ask(stage, query, **wanted)
+        assert ([each.id for each in page.items], page.next_cursor) == (found, None), wanted
+
+
+async def pages(stage: Stage, query: Callable[..., Page[Any]], **wanted: Any) -> list[str]:
+    """Return all of a list, page by page."""
+    shown: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await ask(stage, query, cursor=cursor, **wanted)
+        shown += [each.id for each in page.items]
+        cursor = page.next_cursor
+        if cursor is None:
+            return shown
 
 
 async def test_a_page_of_entries_looks_only_so_far(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
