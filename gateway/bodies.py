@@ -87,7 +87,7 @@ class LedgerCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class LedgerChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What changes about a ledger; what is left out stays."""
+    """What changes about a ledger; what is left out stays, metadata is given whole."""
 
     name: Name | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
@@ -148,7 +148,7 @@ class AccountCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class AccountChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What changes about an account; what is left out stays."""
+    """What changes about an account; what is left out stays, metadata is given whole."""
 
     name: Name | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET

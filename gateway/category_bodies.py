@@ -50,7 +50,7 @@ class AccountCategoryCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class AccountCategoryChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What changes about a category; what is left out stays."""
+    """What changes about a category; what is left out stays, metadata is given whole."""
 
     name: Name | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
@@ -112,7 +112,7 @@ class BalanceMonitorCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class BalanceMonitorChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What changes about a monitor; what is left out stays."""
+    """What changes about a monitor; what is left out stays, metadata is given whole."""
 
     condition: MonitorConditionCreate | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET

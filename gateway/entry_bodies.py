@@ -281,7 +281,7 @@ class EntryBatchCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class EntryChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What changes about an entry; what is left out stays. Lines and effective time change while it is pending only.
 
-    Lines are given whole: they take the place of those there were.
+    Lines and metadata are given whole: they take the place of those there were.
     """
 
     description: Description | UnsetType | None = UNSET

@@ -62,7 +62,7 @@ class EventHandlerCreate(Definition, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class EventHandlerChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What changes about an event handler; what is left out stays."""
+    """What changes about an event handler; what is left out stays, metadata is given whole."""
 
     name: Name | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET

@@ -35,7 +35,7 @@ class EntityCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class EntityChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What changes about an entity; what is left out stays."""
+    """What changes about an entity; what is left out stays, metadata is given whole."""
 
     type: EntityType | UnsetType = UNSET
     name: Name | UnsetType = UNSET
@@ -66,7 +66,7 @@ class CurrencyCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class CurrencyChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What changes about a currency of the site's own; what is left out stays."""
+    """What changes about a currency of the site's own; what is left out stays, metadata is given whole."""
 
     name: Name | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
@@ -86,7 +86,7 @@ class ProductCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ProductChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What changes about a product; what is left out stays."""
+    """What changes about a product; what is left out stays, metadata is given whole."""
 
     code: AccountCode | UnsetType = UNSET
     name: Name | UnsetType = UNSET
