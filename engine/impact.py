@@ -1,4 +1,4 @@
-"""What an entry, or one event of it, did to the balances of its accounts; and what an entry was, version by version."""
+"""What an entry, one event of it, or a business event did to balances; and what an entry was, version by version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.errors import NotFound
 from engine.events import ENTRY_TYPES, moves_lines
 from engine.money import format_instant
 from engine.queries import Page, Selection, numbered
-from engine.schema import entries, events, lines
+from engine.schema import business_events, entries, events, lines
 from engine.shapes import AccountImpact, BalanceImpact, EntryVersion
 from engine.sql import among
 
@@ -42,7 +42,19 @@ class _Raw(msgspec.Struct):
 def entry_impact(conn: Connection, site_id: int, entry_id: str) -> BalanceImpact:
     """Return what an entry has done to its accounts' balances until now; raises NotFound."""
     _check_entry(conn, site_id, entry_id)
-    return BalanceImpact(entry_id=entry_id, event_id=None, accounts=_impact(_moved(conn, site_id, entry_id)))
+    accounts = _impact(_moved(conn, site_id, [entry_id]))
+    return BalanceImpact(entry_id=entry_id, event_id=None, business_event_id=None, accounts=accounts)
+
+
+def business_event_impact(conn: Connection, site_id: int, event_id: str) -> BalanceImpact:
+    """Return what the entries of a business event have done to balances until now; raises NotFound."""
+    made = conn.execute(
+        select(business_events.c.entries).where(business_events.c.site_id == site_id, business_events.c.id == event_id)
+    ).first()
+    if made is None:
+        raise NotFound("business event", event_id)
+    accounts = _impact(_moved(conn, site_id, made.entries))
+    return BalanceImpact(entry_id=None, event_id=None, business_event_id=event_id, accounts=accounts)
 
 
 def event_impact(conn: Connection, site_id: int, event_id: str) -> BalanceImpact:
@@ -51,7 +63,7 @@ def event_impact(conn: Connection, site_id: int, event_id: str) -> BalanceImpact
     if event is None:
         raise NotFound("event", event_id)
     if event.type not in ENTRY_TYPES:
-        return BalanceImpact(entry_id=None, event_id=event_id, accounts=[])
+        return BalanceImpact(entry_id=None, event_id=event_id, business_event_id=None, accounts=[])
     told = msgspec.json.decode(event.body, type=_Told)
     rows: Iterable[Row[Any]] = []
     if told.data.lines and moves_lines(event.type, told.data.status, told.previous):
@@ -63,8 +75,8 @@ def event_impact(conn: Connection, site_id: int, event_id: str) -> BalanceImpact
                 lines.c.account_lock_version == first.account_lock_version,
             )
         ).scalar()
-        rows = [row for row in _moved(conn, site_id, told.data.id) if row.version == version]
-    return BalanceImpact(entry_id=told.data.id, event_id=event_id, accounts=_impact(rows))
+        rows = [row for row in _moved(conn, site_id, [told.data.id]) if row.version == version]
+    return BalanceImpact(entry_id=told.data.id, event_id=event_id, business_event_id=None, accounts=_impact(rows))
 
 
 def entry_versions(conn: Connection, site_id: int, entry_id: str, wanted: Selection) -> Page[EntryVersion]:
@@ -93,11 +105,11 @@ def _check_entry(conn: Connection, site_id: int, entry_id: str) -> None:
         raise NotFound("entry", entry_id)
 
 
-def _moved(conn: Connection, site_id: int, entry_id: str) -> Sequence[Row[Any]]:
+def _moved(conn: Connection, site_id: int, entry_ids: Sequence[str]) -> Sequence[Row[Any]]:
     query = (
         select(lines)
-        .where(lines.c.site_id == site_id, lines.c.entry_id == entry_id)
-        .order_by(lines.c.version, lines.c.position)
+        .where(lines.c.site_id == site_id, among(lines.c.entry_id, entry_ids))
+        .order_by(lines.c.entry_id, lines.c.version, lines.c.position)
     )
     return conn.execute(query).all()
 

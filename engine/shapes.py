@@ -186,10 +186,11 @@ class AccountImpact(msgspec.Struct, frozen=True):
 
 
 class BalanceImpact(msgspec.Struct, frozen=True):
-    """What an entry, or one event of it, did to balances; each account once."""
+    """What an entry, one event of it, or all entries of a business event did to balances; each account once."""
 
     entry_id: str | None
     event_id: str | None
+    business_event_id: str | None
     accounts: list[AccountImpact]
 
 

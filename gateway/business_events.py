@@ -7,7 +7,7 @@ from typing import Final
 from msgspec.structs import replace
 from starlette.responses import Response
 
-from engine import event_queries
+from engine import event_queries, impact
 from engine.commands import Validate
 from engine.event_commands import SwitchEventHandler
 from engine.event_errors import HandlerInvalid
@@ -110,6 +110,12 @@ async def get_business_event(call: Call, _asked: Asked) -> Response:
     """Return one business event with its entries as they stand."""
     found = await call.services.engine.ask(call.site, event_queries.business_event, call.path_id("business event"))
     return lists.one(found)
+
+
+async def get_business_event_impact(call: Call, _asked: Asked) -> Response:
+    """Say what the entries of a business event have done to balances until now."""
+    event_id = call.path_id("business event")
+    return lists.one(await call.services.engine.ask(call.site, impact.business_event_impact, event_id))
 
 
 async def validate_business_event(call: Call, _asked: Asked) -> Response:

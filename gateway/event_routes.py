@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine import event_shapes
+from engine.shapes import BalanceImpact
 from gateway import business_events, event_bodies
 from gateway.ledger_routes import POSTING
 from gateway.query import CREATED, METADATA, PAGED, Parameter
@@ -47,6 +48,10 @@ BUSINESS_EVENTS: Final = (
     Route(
         method="GET", path="/v1/business_events/{id}", handler=business_events.get_business_event,
         tag="Business events", scope="ledger.read", answer=event_shapes.BusinessEvent, etag=True, feed_cursor=True,
+    ),
+    Route(
+        method="GET", path="/v1/business_events/{id}/balance_impact", handler=business_events.get_business_event_impact,
+        tag="Business events", scope="ledger.read", answer=BalanceImpact, feed_cursor=True,
     ),
     Route(
         method="POST", path="/v1/event_handlers", handler=business_events.create_event_handler, tag="Event handlers",

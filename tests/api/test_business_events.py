@@ -83,6 +83,31 @@ async def test_an_event_is_on_the_feed_before_its_entries(client: httpx2.AsyncCl
     assert (await client.get(happened["resource"]["href"])).json() == posted
 
 
+async def test_what_an_event_did_to_balances_is_told(client: httpx2.AsyncClient, handler: dict[str, Any]) -> None:
+    """All of its entries together, each account once, as they stand: a pending one does what it does when it is posted."""
+    first, second = handler["entries"][0]["lines"]
+    back = {
+        "status": "pending",
+        "lines": [{**first, "direction": "credit", "amount": 3}, {**second, "direction": "debit", "amount": 3}],
+    }
+    await made(client, "/v1/event_handlers", {**handler, "entries": [*handler["entries"], back]})
+    await made(client, "/v1/business_events", {"name": "Sale", "custom_data": {"amount": 100}})
+    posted = await made(client, "/v1/business_events", {"name": "Sale", "custom_data": {"amount": 10}})
+
+    async def moved() -> list[list[int]]:
+        answer = await client.get(f"/v1/business_events/{posted['id']}/balance_impact")
+        assert (answer.status_code, answer.json()["business_event_id"]) == (200, posted["id"])
+        assert "x-gledger-feed-cursor" in answer.headers
+        return [[each["moved"][name]["amount"] for name in ("posted", "pending")] for each in answer.json()["accounts"]]
+
+    assert await moved() == [[10, 7], [-10, -7]]
+    answer = await client.post(f"/v1/entries/{posted['entries'][1]['id']}/post")
+    assert answer.status_code == 200, answer.text
+    assert await moved() == [[7, 7], [-7, -7]]
+    nobody = await client.get("/v1/business_events/01a1fcea-c843-7000-8084-afb8be9e573c/balance_impact")
+    assert (nobody.status_code, nobody.json()["code"]) == (404, "not_found")
+
+
 async def test_a_trial_of_a_handler_and_a_sample(client: httpx2.AsyncClient, handler: dict[str, Any]) -> None:
     """What it would be and what it would make; nothing is there afterwards."""
     sample = {"name": "Sale", "custom_data": {"amount": 5}}
