@@ -13,7 +13,7 @@ from engine.errors import Fault
 
 FAULTS_MAX: Final = 100
 _DEPTH_MAX: Final = 100
-"""No body has a place for anything deeper; looking further would end where Python does."""
+"""No body has a place for anything deeper; each step looks at all that is below it."""
 
 _SHOWN_MAX: Final = 60
 _TYPES: Final = re.compile(r"`([a-z |]+)`")
@@ -74,25 +74,31 @@ def _is_clean(text: str) -> bool:
 
 
 def _walk(value: Any, expected: Any, pointer: str, faults: list[Fault]) -> None:
-    if pointer.count("/") > _DEPTH_MAX:
+    """Look into what the decoder refuses only: most of a large body is right, and is passed over at the decoder's speed."""
+    if len(faults) >= FAULTS_MAX:
+        return
+    try:
+        msgspec.convert(value, expected)
+    except msgspec.ValidationError as error:
+        refused = str(error)
+    except RecursionError:
+        refused = ""
+    else:
+        return
+    if not refused or pointer.count("/") > _DEPTH_MAX:
         faults.append(Fault(code="validation.out_of_range", pointer=pointer, detail="This is nested too deeply."))
         return
     before = len(faults)
     for each in _alternatives(expected):
         if isinstance(value, dict) and isinstance(each, type) and issubclass(each, msgspec.Struct):
             _walk_struct(value, each, pointer, faults)
-            return
-        if isinstance(value, dict) and get_origin(each) is dict:
+        elif isinstance(value, dict) and get_origin(each) is dict:
             _walk_dict(value, each, pointer, faults)
         elif isinstance(value, list) and get_origin(each) in {list, tuple}:
             for index, item in enumerate(value):
                 _walk(item, get_args(each)[0], f"{pointer}/{index}", faults)
-    if len(faults) > before:
-        return
-    try:
-        msgspec.convert(value, expected)
-    except msgspec.ValidationError as error:
-        faults.append(_fault(str(error), value, pointer, expected))
+    if len(faults) == before:
+        faults.append(_fault(refused, value, pointer, expected))
 
 
 def _walk_dict(value: dict[str, Any], expected: Any, pointer: str, faults: list[Fault]) -> None:

@@ -28,6 +28,7 @@ SHAPES: list[type[msgspec.Struct]] = [
     EventHandlerCreate,
     LedgerCreate,
 ]
+CONVERT = msgspec.convert
 LEAVES = (
     st.none()
     | st.booleans()
@@ -189,11 +190,30 @@ def test_the_list_of_faults_has_an_end() -> None:
 
 def test_what_is_nested_without_end_is_one_fault() -> None:
     """A body that is just shallow enough to be read does not bring down who looks for its faults."""
-    conditions: dict[str, Any] = {"field": 5}
-    for _ in range(900):
-        conditions = {"not": conditions}
-    [fault] = [each for each in find_faults({"conditions": conditions}, EventHandlerCreate) if "not" in each.pointer]
-    assert (fault.code, fault.detail) == ("validation.out_of_range", "This is nested too deeply.")
+    for depth in (200, 900, 980):
+        conditions: dict[str, Any] = {"field": 5}
+        for _ in range(depth):
+            conditions = {"not": conditions}
+        details = [fault.detail for fault in find_faults({"conditions": conditions}, EventHandlerCreate)]
+        assert details[0] == "This is nested too deeply."
+
+
+def test_what_is_right_is_passed_over() -> None:
+    """A fault at the end of a large body is found without looking at everything before it one by one."""
+    line = {"account_id": "external_id:a", "direction": "debit", "amount": 1, "metadata": {"k": "v"}}
+    body = {"entries": [{"lines": [line, line]} for _ in range(999)] + [{"lines": [line, {**line, "amount": 0}]}]}
+    looked_at = 0
+
+    def looking(*given: Any) -> Any:
+        nonlocal looked_at
+        looked_at += 1
+        return CONVERT(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(msgspec, "convert", looking)
+        [fault] = find_faults(body, EntryBatchCreate)
+    assert fault.pointer == "/entries/999/lines/1/amount"
+    assert looked_at < 1_100
 
 
 @given(st.text(max_size=10))
