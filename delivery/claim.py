@@ -7,23 +7,22 @@ endpoint's schedule, and the delivery is claimed again.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlalchemy import Connection
 
+from delivery.bodies import Bodies
 from delivery.pace import AHEAD_US, after_slot, free_slots
 from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT
-from delivery.store.deliveries import insert_attempts, update_deliveries
+from delivery.store.deliveries import insert_attempts, lease_deliveries
 from delivery.store.endpoints import save_standings
 from delivery.store.leases import read_pings, read_waiting
 from delivery.store.order import any_unfinished
 from delivery.store.replays import count_outcomes
 from delivery.subscriptions import SKIPPED_DELETED
-from engine import feed
 from engine.events import TEST_TYPE, FeedEvent
 
 HEAD_START_US: Final = 10_000_000
@@ -31,8 +30,6 @@ HEAD_START_US: Final = 10_000_000
 
 AGAIN_SHARE: Final = 4
 """One in so many places is for what is sent again while first attempts wait."""
-
-BODIES_MAX_BYTES: Final = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,37 +91,6 @@ class Waiting:
         return [*self.first[: room - len(taken)], *taken]
 
 
-class Bodies:
-    """The events that were needed last, so that one that goes to many endpoints is read once. Events never change."""
-
-    def __init__(self, bytes_max: int = BODIES_MAX_BYTES) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._events: OrderedDict[tuple[int, int], FeedEvent] = OrderedDict()
-
-    def read(self, conn: Connection, site_id: int, sequences: set[int]) -> Mapping[int, FeedEvent]:
-        """Return the events with these sequences, from the database only those that are not kept."""
-        found: dict[int, FeedEvent] = {}
-        for sequence in sequences:
-            kept = self._events.get((site_id, sequence))
-            if kept is not None:
-                found[sequence] = kept
-        missing = sorted(sequences - found.keys())
-        if missing:
-            fresh = feed.read_bodies(conn, site_id, missing)
-            found.update(fresh)
-            self._keep(site_id, fresh)
-        return found
-
-    def _keep(self, site_id: int, fresh: Mapping[int, FeedEvent]) -> None:
-        for sequence, one in fresh.items():
-            if self._events.setdefault((site_id, sequence), one) is one:
-                self._bytes += len(one.body)
-        while self._bytes > self._bytes_max:
-            _, oldest = self._events.popitem(last=False)
-            self._bytes -= len(oldest.body)
-
-
 def claim(
     conn: Connection,
     site_id: int,
@@ -158,7 +124,7 @@ def claim(
         elif endpoint.ordering_from:
             endpoint = now.changed[endpoint.id] = replace(endpoint, ordering_from=0)  # noqa: PLW2901 - it is the same endpoint
         now.take(endpoint, Waiting.sort(rows, now_us))
-    update_deliveries(conn, site_id, [*now.taken, *now.given_back])
+    lease_deliveries(conn, site_id, [*now.taken, *now.given_back])
     count_outcomes(conn, site_id, now.given_back)
     insert_attempts(conn, site_id, [_interrupted(row, now_us) for row in now.interrupted])
     save_standings(conn, site_id, now.changed.values())

@@ -18,7 +18,8 @@ from typing import Final, Protocol
 import structlog
 
 from delivery.attempts import Attempts, batches, interrupted
-from delivery.claim import Bodies, Claimed
+from delivery.bodies import Bodies
+from delivery.claim import Claimed
 from delivery.failing import Policy
 from delivery.order import PARALLEL
 from delivery.retry import Delivered, Disabled, Exhausted, Outcome, Reply, Retry, error_of
@@ -91,6 +92,7 @@ class Dispatcher:
         settings: DispatchSettings | None = None,
         meter: Meter | None = None,
         jitter: Callable[[], float] = random.random,
+        bodies: Bodies | None = None,
     ) -> None:
         """`on_retry_scheduled` is told site, endpoint and when (micros); `on_settled` whether facts wait for FactSender."""
         self._databases = databases
@@ -102,7 +104,7 @@ class Dispatcher:
         self._on_settled = on_settled
         self._meter = meter
         self._jitter = jitter
-        self._bodies = Bodies()
+        self._bodies = bodies or Bodies()
         self._lanes: dict[int, _Lane] = {}
         self._loops: set[asyncio.Task[None]] = set()
         self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}

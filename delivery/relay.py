@@ -15,14 +15,15 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection
 
+from delivery.bodies import Bodies
 from delivery.conditions import Filter, fulfils
 from delivery.forms import Form
 from delivery.order import park
 from delivery.retry import DEFAULT_SCHEDULE_S
 from delivery.rows import DeliveryRow, EndpointRow
 from delivery.schema import LANE_FIRST, LANE_PING
-from delivery.store.deliveries import insert_deliveries, move_relay, take_relay
-from delivery.store.endpoints import lock_endpoints, number_deliveries, read_subscriptions
+from delivery.store.deliveries import move_relay, take_relay
+from delivery.store.endpoints import lock_endpoints, read_subscriptions
 from delivery.subscriptions import (
     SKIPPED_DELETED,
     Pending,
@@ -71,12 +72,15 @@ class Relay:
         ids: IdSource,
         page_events: int = PAGE_EVENTS,
         retry_schedule_s: Sequence[int] = DEFAULT_SCHEDULE_S,
+        bodies: Bodies | None = None,
     ) -> None:
+        """`bodies` is what the dispatcher of the same process sends from."""
         self._databases = databases
         self._clock = clock
         self._ids = ids
         self._page_events = page_events
         self._schedule_s = retry_schedule_s
+        self._bodies = bodies or Bodies()
 
     async def run(self, site: Site) -> RelayOutcome:
         """Relay one page; nothing moves while another process relays this site."""
@@ -96,9 +100,8 @@ class Relay:
         locked = lock_endpoints(conn, site_id, {endpoint_id for _, who in plan for endpoint_id, _ in who})
         rows = self._number(plan, locked, now_us)
         rows = park(conn, site_id, rows, {event.sequence: event for event in events}, locked)
-        insert_deliveries(conn, site_id, rows)
-        number_deliveries(conn, site_id, {row.endpoint_id: row.endpoint_sequence for row in rows})
-        move_relay(conn, site_id, plan[-1][0].sequence, now_us)
+        move_relay(conn, site_id, rows, plan[-1][0].sequence, now_us)
+        self._bodies.keep(site_id, (event for event, recipients in plan if recipients))
         return RelayOutcome(
             moved=len(plan),
             endpoints_woken=frozenset(

@@ -21,7 +21,7 @@ from delivery.egress import CheckedResolver, CheckedSockets, EgressPolicy, check
 from delivery.errors import DestinationNotAllowed
 from delivery.retry import Failure, Reply
 from delivery.shapes import AttemptTimings
-from delivery.timings import MARKS, Marks, TimedTls, trace
+from delivery.timings import MARKS, Marks, TimedConnector, TimedResolver, TimedTls
 
 BODY_READ_MAX: Final = 64 * 1024
 BODY_KEPT_MAX: Final = 16 * 1024
@@ -73,10 +73,10 @@ class Sender:
         context = tls or ssl.create_default_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.sslobject_class = TimedTls
-        connector = aiohttp.TCPConnector(
+        connector = TimedConnector(
             limit=connections,
             ssl=context,
-            resolver=self._resolver,
+            resolver=TimedResolver(self._resolver),
             socket_factory=CheckedSockets(checked),
             ttl_dns_cache=10,
             keepalive_timeout=30,
@@ -89,7 +89,6 @@ class Sender:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             headers={hdrs.USER_AGENT: user_agent},
             skip_auto_headers=(hdrs.ACCEPT_ENCODING, hdrs.ACCEPT),
-            trace_configs=[trace()],
         )
 
     async def post(
@@ -141,8 +140,8 @@ class Sender:
             allow_redirects=False,
             proxy=self._proxy,
             ssl=True if tls is None else tls,
-            trace_request_ctx=marks,
         ) as response:
+            marks.answered = asyncio.get_running_loop().time()
             read = await _read(response.content)
             if len(read) >= BODY_READ_MAX:
                 # What is left is not read to keep a connection.

@@ -30,7 +30,7 @@ from delivery.retry import (
 from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN, LANE_PING
 from delivery.standing import Standing, after_attempt, changed_rows, is_ping
-from delivery.store.deliveries import find_deliveries, insert_attempts, update_deliveries
+from delivery.store.deliveries import read_leased, settle_deliveries
 from delivery.store.endpoints import save_standings
 from delivery.store.facts import insert_facts
 from delivery.store.replays import count_outcomes
@@ -84,14 +84,14 @@ def settle(
     `head` is the feed's, locked too if an attempt may change its endpoint's status (`may_change_status`), else None; `policy` is
     for endpoints that say nothing else; `chance` draws from [0, 1) to jitter.
     """
-    present = find_deliveries(conn, site_id, [one.claimed.delivery.id for one in finished])
+    leased = read_leased(conn, site_id, [one.claimed.delivery.id for one in finished]) if finished else {}
     standings = {row.id: Standing(row=row, head=head, policy=policy) for row in locked.values()}
     settled: list[tuple[Finished, Outcome]] = []
     stale: list[Finished] = []
     rows: list[DeliveryRow] = []
     for one in finished:
-        row = present.get(one.claimed.delivery.id)
-        if row is None or row.state != "in_flight" or row.generation != one.claimed.delivery.generation:
+        row = one.claimed.delivery
+        if leased.get(row.id) != row.generation:
             stale.append(one)
             continue
         standing = standings[row.endpoint_id]
@@ -107,11 +107,10 @@ def settle(
         rows.append(after)
         standing.note(row, after, outcome, now_us=now_us, chance=chance())
         settled.append((one, outcome))
-    update_deliveries(conn, site_id, rows)
+    due = {row.id: row.due_at for row in rows}
+    settle_deliveries(conn, site_id, rows, [_attempt(one, outcome, due) for one, outcome in settled])
     count_outcomes(conn, site_id, rows)
     _let_go(conn, site_id, rows, standings, now_us)
-    due = {row.id: row.due_at for row in rows}
-    insert_attempts(conn, site_id, [_attempt(one, outcome, due) for one, outcome in settled])
     add_tallies(conn, site_id, _tallies(settled, now_us))
     facts = [fact for one in standings.values() for fact in one.store(conn, site_id, now_us)]
     save_standings(conn, site_id, changed_rows(standings))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from delivery.claim import Bodies, Claim, claim
+from delivery.bodies import Bodies
+from delivery.claim import Claim, claim
 from delivery.failing import Policy
 from delivery.settle import Finished, Settlement, may_change_status, settle
 from delivery.store.endpoints import lock_endpoints

@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Integer, Row, Select, bindparam, insert, select, update
 
 from engine.cursors import feed_cursor, parse_feed_cursor
 from engine.databases import Site
 from engine.errors import CursorExpired, CursorInvalid, SiteUnknown
 from engine.events import FeedEvent, genesis_hash
 from engine.filters import EventFilter, about
+from engine.lookups import lookup
 from engine.schema import events, feeds
 from engine.sql import among, contains
 
@@ -38,6 +39,15 @@ _EVENT = select(
     events.c.created_at,
     events.c.body,
     events.c.hash,
+)
+
+
+_BY_SEQUENCE: Final = lookup(_EVENT.selected_columns, events.c.sequence)
+# Made once: to make a statement, and what it is found again by, costs as much as to run it.
+_AFTER: Final = (
+    _EVENT.where(events.c.site_id == bindparam("site"), events.c.sequence > bindparam("after"))
+    .order_by(events.c.sequence)
+    .limit(bindparam("most", type_=Integer))
 )
 
 
@@ -122,14 +132,12 @@ def read_after(
 
     `until` is the last sequence that counts: it bounds how far a search for rare types goes.
     """
-    query = (
-        _EVENT.where(events.c.site_id == site_id, events.c.sequence > after).order_by(events.c.sequence).limit(limit)
-    )
+    query = _AFTER
     if types is not None:
         query = query.where(among(events.c.type, types))
     if until is not None:
         query = query.where(events.c.sequence <= until)
-    return [_event(row) for row in conn.execute(query)]
+    return [_event(row) for row in conn.execute(query, {"site": site_id, "after": after, "most": limit})]
 
 
 def read_matching(
@@ -189,8 +197,7 @@ def read_before(
 
 def read_bodies(conn: Connection, site_id: int, sequences: Sequence[int]) -> dict[int, FeedEvent]:
     """Return the events with these sequences."""
-    query = _EVENT.where(events.c.site_id == site_id, among(events.c.sequence, sequences))
-    return {row.sequence: _event(row) for row in conn.execute(query)}
+    return {row.sequence: _event(row) for row in _BY_SEQUENCE.rows(conn, site_id, sequences)}
 
 
 def read_event(conn: Connection, site_id: int, event_id: str) -> FeedEvent | None:

@@ -135,6 +135,11 @@ def among(column: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bo
     return _Among(column, bindparam(None, list(values), type_=_Values(column.type), unique=True))
 
 
+def among_given(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Return the condition that the column is one of a parameter's values, for a statement that is made once."""
+    return _Among(column, bindparam(name, type_=_Values(column.type)))
+
+
 def contains(column: ColumnElement[bytes], part: bytes) -> ColumnElement[bool]:
     """Return the condition that the column's bytes hold these bytes somewhere."""
     return _Contains(column, bindparam(None, part, type_=LargeBinary(), unique=True))

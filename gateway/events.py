@@ -6,11 +6,11 @@ import msgspec
 from msgspec import UNSET
 from starlette.responses import Response
 
-from engine.errors import NotFound
+from engine.errors import NotFound, Unavailable
 from gateway import lists, wire
 from gateway.call import Call, site_of
 from gateway.query import Asked
-from gateway.sse import EventStream, Feed
+from gateway.sse import EventStream, Feed, come_back
 from gateway.starting import feed_name, filter_asked, narrowed, starts_of
 from gateway.tickets import admit_others
 
@@ -53,7 +53,13 @@ async def stream_events(call: Call, asked: Asked) -> Response:
     admitted = [(call.principal, call.within), *admit_others(call.request, call.services, call.principal)]
     cursor = call.request.headers.get("last-event-id", asked.get("cursor"))
     sites = [site_of(principal) for principal, _ in admitted]
-    starts = await starts_of(services, sites, cursor, asked.get("from"), asked.get("on_expired"))
+    try:
+        starts = await starts_of(services, sites, cursor, asked.get("from"), asked.get("on_expired"))
+    except Unavailable:
+        if asked.get("on_expired") != "reset":
+            raise
+        # An `EventSource` stops for good at a status that is not 200; at the end of an answer it comes back.
+        return come_back(services)
     return EventStream(
         services,
         [

@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 
 from auth.principal import Principal
 from engine.databases import Site
-from engine.errors import EngineError
+from engine.errors import EngineError, Unavailable
 from engine.filters import EventFilter
 from engine.money import format_instant
 from gateway.call import Services
@@ -28,6 +28,7 @@ from gateway.tailer import Tailer, Taken
 WARNED_BEFORE_US: Final = 30_000_000
 """How long before its credential runs out a stream says so."""
 
+_AGAIN_S: Final = 0.5
 _DRAIN_JITTER: Final = 4.0
 _RECONNECT: Final[dict[ClosingReason, bool]] = {
     "draining": True,
@@ -91,14 +92,12 @@ class Following:
     async def step(self) -> Step | None:
         """Wait for what is next and return it: events, a checkpoint, a warning, a last word; None when the client is gone."""
         try:
-            tailer = self._tailer or await self._join()
             while not self.ended:
                 self._poked = False
                 word = self._word()
                 if word is not None:
                     return word
-                limit = self._limit()
-                taken = await tailer.take(self.position, self.wanted, limit) if limit > 0 else None
+                taken = await self._take()
                 if taken is None:
                     if not self._poked:
                         await self._wait()
@@ -168,11 +167,27 @@ class Following:
         ):
             self.nudge()
 
-    async def _join(self) -> Tailer:
-        """Join the site's tailer as it is now: one that was asked for earlier might be one that nobody looks after any more."""
-        tailer = self._tailer = self._services.tailers.of(self.site)
-        await tailer.join(self, self._epoch)
-        return tailer
+    async def _take(self) -> Taken | None:
+        """Return what may be written next, None where nothing is; while the feed cannot be read, the stream waits for it.
+
+        Raises Unavailable where it is another feed by now.
+        """
+        limit = self._limit()
+        if limit <= 0:
+            return None
+        # One that was asked for earlier might be one that nobody looks after any more.
+        tailer = self._tailer or self._services.tailers.of(self.site)
+        try:
+            if self._tailer is None:
+                await tailer.join(self, self._epoch)
+                self._tailer = tailer
+            return await tailer.take(self.position, self.wanted, limit)
+        except Unavailable:
+            if not tailer.follows(self._epoch):
+                raise
+        await asyncio.sleep(_AGAIN_S * (0.5 + random.random()))
+        self._poked = True
+        return None
 
     def _limit(self) -> int:
         """Return how many events may be written."""
@@ -206,14 +221,13 @@ class Following:
         return Checkpoint(subscription=self.name, cursor=self.cursor)
 
     def _closing(self, reason: ClosingReason) -> Closing:
-        """Say why the stream ends; when to come back is spread out, so that not all do at once."""
-        retry_ms = int(self._services.stream.retry_ms * (1 + random.random() * _DRAIN_JITTER))
+        """Say why the stream ends."""
         return Closing(
             subscription=self.name,
             reason=reason,
             reconnect=_RECONNECT[reason],
             cursor=self.cursor,
-            retry_ms=retry_ms,
+            retry_ms=spread_ms(self._services),
         )
 
     async def _wait(self) -> None:
@@ -222,3 +236,8 @@ class Following:
             await self._waiter
         finally:
             self._waiter = None
+
+
+def spread_ms(services: Services) -> int:
+    """Return when to come back, in milliseconds: spread out, so that not all do at once."""
+    return int(services.stream.retry_ms * (1 + random.random() * _DRAIN_JITTER))

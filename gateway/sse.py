@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, aclosing
-from typing import cast
+from typing import Final, cast
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 from sse_starlette.sse import EventSourceResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from auth.principal import Principal
 from engine.filters import EventFilter
 from gateway import wire
 from gateway.call import CUT, Services
-from gateway.following import Following, Step
+from gateway.following import Following, Step, spread_ms
 from gateway.frames import Checkpoint, Closing, Expiring, ServerFrame
 from gateway.starting import PLACES, Start
 from gateway.tailer import Taken
+
+_HEADERS: Final = {"cache-control": "no-store, no-transform", "referrer-policy": "no-referrer"}
 
 
 class Feed(Struct, frozen=True, kw_only=True):
@@ -45,9 +48,8 @@ class EventStream(EventSourceResponse):
     def __init__(self, services: Services, feeds: Sequence[Feed]) -> None:
         self._services = services
         self._places = [Following(services, each.principal, each.start, each.wanted, each.name) for each in feeds]
-        headers = {"cache-control": "no-store, no-transform", "referrer-policy": "no-referrer"}
         starts = [each.start for each in feeds]
-        super().__init__(self._blocks(starts[0]) if len(starts) == 1 else self._joined(starts), headers=headers)
+        super().__init__(self._blocks(starts[0]) if len(starts) == 1 else self._joined(starts), headers=_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write until the stream has said its last word or the client is gone."""
@@ -161,6 +163,12 @@ class EventStream(EventSourceResponse):
             self._services.metrics.streamed.labels("sse").inc(len(step.frames))
             return told.take(at, step)
         return _block(step, told.move(at, step.cursor))
+
+
+def come_back(services: Services) -> Response:
+    """Return a stream that ends at once, and says when to ask again; whoever does has the place he had."""
+    body = b": unavailable\nretry: %d\n\n" % spread_ms(services)
+    return Response(body, media_type="text/event-stream", headers=_HEADERS)
 
 
 class _Told:

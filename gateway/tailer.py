@@ -143,6 +143,10 @@ class Tailer:
             self.leave(listener)
             raise
 
+    def follows(self, epoch: str) -> bool:
+        """Tell whether this is the feed of that epoch, as far as is known: what cannot be read now can be again."""
+        return not self.restored and self._epoch in {"", epoch}
+
     def leave(self, listener: Listener) -> None:
         """Stop listening."""
         self._listeners.pop(listener, None)

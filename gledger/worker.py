@@ -22,6 +22,7 @@ from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
+from delivery.bodies import Bodies
 from delivery.dispatch import Dispatcher, DispatchSettings
 from delivery.facts import FactSender
 from delivery.failing import Policy
@@ -58,7 +59,8 @@ class DeliveryWorker:
         settings = parts.settings
         schedule = settings.webhook_retry_schedule
         self._sender = Sender(parts.egress, proxy=settings.egress_proxy or None)
-        self._relay = Relay(parts.databases, clock=parts.clock, ids=parts.ids, retry_schedule_s=schedule)
+        bodies = Bodies()
+        self._relay = Relay(parts.databases, clock=parts.clock, ids=parts.ids, retry_schedule_s=schedule, bodies=bodies)
         self._facts = FactSender(parts.databases, parts.record_fact)
         self._sweeper = Sweeper(parts.databases, clock=parts.clock)
         self._dispatcher = Dispatcher(
@@ -72,6 +74,7 @@ class DeliveryWorker:
                 policy=Policy(retry_schedule_s=schedule, disable_after_s=settings.webhook_disable_after_s),
             ),
             meter=DeliveryMeter(parts.registry),
+            bodies=bodies,
         )
         runner = ReplayRunner(parts.databases, clock=parts.clock, ids=parts.ids)
         self._replaying = Replaying(runner, parts.clock, self.due)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.engine import Row
@@ -14,12 +14,29 @@ from sqlalchemy.engine import Row
 from delivery.rows import AttemptRow, DeliveryRow
 from delivery.schema import LANE_AGAIN, LANE_IN_FLIGHT, LANE_PING, attempts, deliveries, endpoints, relays
 from delivery.store.filters import Wanted, few, first_id, matching
+from engine.lookups import lookup
 from engine.schema import events
-from engine.sql import among, insert_rows, update_rows
+from engine.sql import Insert, Update, among, insert_rows, update_rows, write
 
 COLUMNS: Final = tuple(column for column in deliveries.c if column.name != "site_id")
 _DELIVERY_NAMES: Final = tuple(one.name for one in fields(DeliveryRow))
 _ATTEMPT_NAMES: Final = tuple(one.name for one in fields(AttemptRow))
+_LEASED_NAMES: Final = tuple(
+    "id state reason attempts trigger due_at lane generation claimed_at updated_at".split(),
+)
+_SETTLED_NAMES: Final = tuple(
+    "id state reason failures trigger due_at lane claimed_at delivered_at last_status last_error updated_at".split(),
+)
+
+
+_BY_ID: Final = lookup(COLUMNS, deliveries.c.id)
+_IN_FLIGHT: Final = lookup(
+    (deliveries.c.id, deliveries.c.generation), deliveries.c.id, deliveries.c.state == literal("in_flight")
+)
+# Made once: to make a statement, and what it is found again by, costs more than to run it.
+_TAKE_RELAY: Final = (
+    select(relays.c.position).where(relays.c.site_id == bindparam("site")).with_for_update(skip_locked=True)
+)
 
 
 def delivery_of(row: Row[*tuple[Any, ...]]) -> DeliveryRow:
@@ -29,9 +46,7 @@ def delivery_of(row: Row[*tuple[Any, ...]]) -> DeliveryRow:
 
 def take_relay(conn: Connection, site_id: int, now_us: int) -> int | None:
     """Lock the site's relay and return its position; None while another process has it. Made at 0 on first use."""
-    position = conn.execute(
-        select(relays.c.position).where(relays.c.site_id == site_id).with_for_update(skip_locked=True),
-    ).scalar()
+    position = conn.execute(_TAKE_RELAY, {"site": site_id}).scalar()
     if position is not None:
         return int(position)
     upsert = insert_postgresql if conn.dialect.name == "postgresql" else insert_sqlite
@@ -46,14 +61,60 @@ def read_position(conn: Connection, site_id: int) -> int:
     return conn.execute(select(relays.c.position).where(relays.c.site_id == site_id)).scalar() or 0
 
 
-def move_relay(conn: Connection, site_id: int, position: int, now_us: int) -> None:
-    """Store how far the relay has come; its row is locked."""
-    conn.execute(update(relays).where(relays.c.site_id == site_id).values(position=position, updated_at=now_us))
+def move_relay(conn: Connection, site_id: int, rows: Sequence[DeliveryRow], position: int, now_us: int) -> None:
+    """Add a page's deliveries, the last number that each endpoint has given then, and how far the relay has come, in one statement.
+
+    The relay's row is locked, and so are the endpoints.
+    """
+    last = {row.endpoint_id: row.endpoint_sequence for row in rows}
+    write(
+        conn,
+        [
+            Insert(table=deliveries, rows=[{"site_id": site_id, **_values(row, _DELIVERY_NAMES)} for row in rows]),
+            Update(
+                table=endpoints,
+                keys=("site_id", "id"),
+                rows=[{"site_id": site_id, "id": one, "last_sequence": last[one]} for one in sorted(last)],
+            ),
+            Update(
+                table=relays,
+                keys=("site_id",),
+                rows=[{"site_id": site_id, "position": position, "updated_at": now_us}],
+            ),
+        ],
+    )
 
 
 def insert_deliveries(conn: Connection, site_id: int, rows: Sequence[DeliveryRow]) -> None:
     """Add deliveries in one statement."""
     insert_rows(conn, deliveries, [{"site_id": site_id, **_values(row, _DELIVERY_NAMES)} for row in rows])
+
+
+def lease_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) -> None:
+    """Store deliveries that were claimed or given back, in one statement; their endpoints are locked."""
+    changed = [{"site_id": site_id, **_values(row, _LEASED_NAMES)} for row in sorted(rows, key=lambda row: row.id)]
+    update_rows(conn, deliveries, ("site_id", "id"), changed)
+
+
+def settle_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow], made: Sequence[AttemptRow]) -> None:
+    """Store what came of attempts and the attempts, in one statement; the deliveries are leased to who made these."""
+    changed = [{"site_id": site_id, **_values(row, _SETTLED_NAMES)} for row in sorted(rows, key=lambda row: row.id)]
+    added = [{"site_id": site_id, **_values(row, _ATTEMPT_NAMES)} for row in made]
+    write(
+        conn,
+        [
+            Insert(table=attempts, rows=added),
+            Update(table=deliveries, keys=("site_id", "id"), rows=changed),
+        ],
+    )
+
+
+def read_leased(conn: Connection, site_id: int, delivery_ids: Sequence[str]) -> dict[str, int]:
+    """Return which of these deliveries are in flight, each with the generation of its lease; their endpoints are locked.
+
+    Nobody changes a delivery that is in flight but its last claimer: with that generation it still is as it was claimed.
+    """
+    return {row.id: row.generation for row in _IN_FLIGHT.rows(conn, site_id, delivery_ids)}
 
 
 def update_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) -> None:
@@ -121,8 +182,7 @@ def find_delivery(conn: Connection, site_id: int, delivery_id: str) -> DeliveryR
 
 def find_deliveries(conn: Connection, site_id: int, delivery_ids: Sequence[str]) -> dict[str, DeliveryRow]:
     """Return the deliveries with these ids."""
-    query = select(*COLUMNS).where(deliveries.c.site_id == site_id, among(deliveries.c.id, delivery_ids))
-    return {row.id: delivery_of(row) for row in conn.execute(query)}
+    return {row.id: delivery_of(row) for row in _BY_ID.rows(conn, site_id, delivery_ids)}
 
 
 def page_deliveries(

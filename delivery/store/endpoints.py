@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 
 from delivery.breaker import Circuit
@@ -19,9 +19,40 @@ from delivery.rows import EndpointRow, Identity, StoredSecret
 from delivery.schema import endpoints, subscriptions
 from delivery.subscriptions import Status, Subscription
 from engine.listing import beyond, ordered
-from engine.sql import among, update_rows
+from engine.sql import among, among_given, update_rows
 
 _DELETED: Final = "deleted"
+
+# Made once: to make a statement, and what it is found again by, costs more than to run it.
+_LOCK: Final = (
+    select(endpoints)
+    .where(endpoints.c.site_id == bindparam("site"), among_given(endpoints.c.id, "ids"))
+    .order_by(endpoints.c.id)
+    .with_for_update()
+)
+_OLDER: Final = subscriptions.alias("older")
+_AT_FIRST: Final = (
+    select(func.max(_OLDER.c.from_sequence))
+    .where(
+        _OLDER.c.site_id == subscriptions.c.site_id,
+        _OLDER.c.endpoint_id == subscriptions.c.endpoint_id,
+        _OLDER.c.from_sequence <= bindparam("first"),
+    )
+    .scalar_subquery()
+)
+_BEGINS: Final = subscriptions.c.from_sequence
+_IN_FORCE: Final = (
+    select(
+        subscriptions.c.endpoint_id,
+        _BEGINS,
+        subscriptions.c.event_types,
+        subscriptions.c.filter,
+        subscriptions.c.status,
+    )
+    .where(subscriptions.c.site_id == bindparam("site"), bindparam("last") >= _BEGINS)
+    .where(or_(bindparam("first") < _BEGINS, _BEGINS == _AT_FIRST))
+    .order_by(subscriptions.c.endpoint_id, _BEGINS)
+)
 
 
 class Troubled(NamedTuple):
@@ -116,13 +147,8 @@ def page_endpoints(
 
 def lock_endpoints(conn: Connection, site_id: int, endpoint_ids: Iterable[str]) -> dict[str, EndpointRow]:
     """Lock endpoints until the transaction ends, deleted ones too, in the order of their ids, and return them."""
-    query = (
-        select(endpoints)
-        .where(endpoints.c.site_id == site_id, among(endpoints.c.id, sorted(endpoint_ids)))
-        .order_by(endpoints.c.id)
-        .with_for_update()
-    )
-    return {row.id: _endpoint(row) for row in conn.execute(query)}
+    found = conn.execute(_LOCK, {"site": site_id, "ids": sorted(endpoint_ids)})
+    return {row.id: _endpoint(row) for row in found}
 
 
 def number_deliveries(conn: Connection, site_id: int, last_sequences: dict[str, int]) -> None:
@@ -190,30 +216,8 @@ def subscription_of(row: EndpointRow, head: int) -> Subscription:
 
 def read_subscriptions(conn: Connection, site_id: int, first: int, last: int) -> dict[str, list[Subscription]]:
     """Return, by endpoint and ascending, the versions that are in force somewhere from `first` to `last`."""
-    older = subscriptions.alias("older")
-    at_first = (
-        select(func.max(older.c.from_sequence))
-        .where(
-            older.c.site_id == subscriptions.c.site_id,
-            older.c.endpoint_id == subscriptions.c.endpoint_id,
-            older.c.from_sequence <= first,
-        )
-        .scalar_subquery()
-    )
-    begins = subscriptions.c.from_sequence
-    query = (
-        select(
-            subscriptions.c.endpoint_id,
-            begins,
-            subscriptions.c.event_types,
-            subscriptions.c.filter,
-            subscriptions.c.status,
-        )
-        .where(subscriptions.c.site_id == site_id, begins <= last, or_(begins > first, begins == at_first))
-        .order_by(subscriptions.c.endpoint_id, begins)
-    )
     found: dict[str, list[Subscription]] = {}
-    for row in conn.execute(query):
+    for row in conn.execute(_IN_FORCE, {"site": site_id, "first": first, "last": last}):
         version = Subscription(
             from_sequence=row.from_sequence,
             event_types=tuple(row.event_types),

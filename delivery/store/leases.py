@@ -10,7 +10,10 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func,
 from delivery.rows import DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT, LANE_PING, deliveries, endpoints
 from delivery.store.deliveries import COLUMNS, delivery_of
-from engine.sql import among
+from engine.sql import among_given
+
+IN_FLIGHT_MAX: Final = 100_000
+"""More than any endpoint can have: a bound makes the planner keep to the order."""
 
 _NOW: Final = bindparam("now_us", type_=deliveries.c.due_at.type)
 _SITE: Final = bindparam("site_id", type_=deliveries.c.site_id.type)
@@ -28,8 +31,7 @@ def read_waiting(
     """
     found: dict[str, list[DeliveryRow]] = {row.id: [] for row in locked}
     if conn.dialect.name == "postgresql":
-        query = _WAITING.where(among(endpoints.c.id, list(found)))
-        rows = list(conn.execute(query, {"site_id": site_id, "now_us": now_us}))
+        rows = list(conn.execute(_WAITING, {"site_id": site_id, "now_us": now_us, "ids": list(found)}))
     else:
         # SQLite knows no LATERAL; a statement for each endpoint is a function call there, not a journey.
         rows = [
@@ -68,10 +70,11 @@ def _lane(lane: int, endpoint: ColumnElement[str], most: ColumnElement[int]) -> 
         deliveries.c.lane == lane,
         deliveries.c.due_at.is_not(None),
     )
+    # In the order of the one index that finds a lane; any other would lead through all that the endpoint ever had.
+    ordered = query.order_by(deliveries.c.due_at, deliveries.c.endpoint_sequence)
     if lane == LANE_IN_FLIGHT:
-        return query
-    due = query.where(deliveries.c.due_at <= _NOW)
-    return due.order_by(deliveries.c.due_at, deliveries.c.endpoint_sequence).limit(most)
+        return ordered.limit(IN_FLIGHT_MAX)
+    return ordered.where(deliveries.c.due_at <= _NOW).limit(most)
 
 
 def _lanes(endpoint: ColumnElement[str], most: ColumnElement[int]) -> list[Select[*tuple[object, ...]]]:
@@ -84,7 +87,11 @@ _LATERAL: Final = union_all(
         for query in _lanes(endpoints.c.id, func.least(endpoints.c.max_in_flight, endpoints.c.circuit_window))
     ),
 ).lateral("waiting")
-_WAITING: Final = select(_LATERAL).select_from(endpoints.join(_LATERAL, true())).where(endpoints.c.site_id == _SITE)
+_WAITING: Final = (
+    select(_LATERAL)
+    .select_from(endpoints.join(_LATERAL, true()))
+    .where(endpoints.c.site_id == _SITE, among_given(endpoints.c.id, "ids"))
+)
 _PARTS: Final = [
     select(query.subquery())
     for query in _lanes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Select, func, null, select
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
@@ -14,8 +14,22 @@ from delivery.tally import Tally
 from engine.sql import among
 
 
+def _added(insert: Any) -> Any:
+    """Return the statement that adds a row to the one there is; of many rows it is run many times, and made once."""
+    counted = {
+        name: delivery_tallies.c[name] + insert.excluded[name] for name in ("attempts", "delivered", *TALLY_CLASSES)
+    }
+    return insert.on_conflict_do_update(index_elements=["site_id", "hour", "endpoint_id"], set_=counted)
+
+
+_ADDED: Final = {
+    "postgresql": _added(insert_postgresql(delivery_tallies)),
+    "sqlite": _added(insert_sqlite(delivery_tallies)),
+}
+
+
 def add_tallies(conn: Connection, site_id: int, found: Sequence[Tally]) -> None:
-    """Add to what is counted, in one statement; the endpoints are locked."""
+    """Add to what is counted; the endpoints are locked."""
     rows = [
         {
             "site_id": site_id,
@@ -29,14 +43,7 @@ def add_tallies(conn: Connection, site_id: int, found: Sequence[Tally]) -> None:
     ]
     if not rows:
         return
-    upsert = (insert_postgresql if conn.dialect.name == "postgresql" else insert_sqlite)(delivery_tallies)
-    counted = {
-        name: delivery_tallies.c[name] + upsert.excluded[name] for name in ("attempts", "delivered", *TALLY_CLASSES)
-    }
-    statement = upsert.values(rows)
-    conn.execute(
-        statement.on_conflict_do_update(index_elements=["site_id", "hour", "endpoint_id"], set_=counted),
-    )
+    conn.execute(_ADDED[conn.dialect.name], rows)
 
 
 def read_tallies(conn: Connection, site_id: int, since_hour: int, endpoint_ids: Collection[str]) -> list[Tally]:

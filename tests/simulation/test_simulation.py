@@ -91,11 +91,11 @@ def test_swapped_order_of_two_writes_is_found(books: Books, monkeypatch: pytest.
             position = take_relay(conn, site.id, 0)
             found = [] if position is None else feed.read_after(conn, site.id, position, self._page_events)
             if found:
-                move_relay(conn, site.id, found[-1].sequence, 0)
+                move_relay(conn, site.id, [], found[-1].sequence, 0)
             return position
 
         def then(conn: Connection) -> RelayOutcome:
-            move_relay(conn, site.id, position or 0, 0)
+            move_relay(conn, site.id, [], position or 0, 0)
             return page(self, conn, site.id)
 
         position = await database.write(ahead, site_id=site.id)
@@ -109,8 +109,8 @@ def test_swapped_order_of_two_writes_is_found(books: Books, monkeypatch: pytest.
 def test_broken_cursor_update_is_found(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: after a page the relay's position is the feed's head, and not the last event of the page."""
 
-    def too_far(conn: Connection, site_id: int, _position: int, now_us: int) -> None:
-        move_relay(conn, site_id, feed.read_head(conn, site_id).sequence, now_us)
+    def too_far(conn: Connection, site_id: int, rows: Sequence[DeliveryRow], _position: int, now_us: int) -> None:
+        move_relay(conn, site_id, rows, feed.read_head(conn, site_id).sequence, now_us)
 
     monkeypatch.setattr(relay, "move_relay", too_far)
     _, broken = first_found(books)

@@ -12,7 +12,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
 
-from delivery.claim import Bodies
+from delivery.bodies import Bodies
 from delivery.dispatch import DispatchSettings
 from delivery.egress import EgressPolicy
 from delivery.failing import Policy

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from delivery.claim import Bodies
+from delivery.bodies import Bodies
 from delivery.errors import DeliveryNotSkippable, InvalidOrdering
 from delivery.failing import Policy
 from delivery.shapes import Endpoint

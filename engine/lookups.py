@@ -1,0 +1,40 @@
+"""Rows of a site that are looked up by many keys, each by itself, whatever the planner believes about how many a site has.
+
+With `key = ANY (array)` it may read the whole site once and compare, and does where its statistics do not know the site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Select, bindparam, func, select, true
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.engine import Row
+
+from engine.sql import among_given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """A statement that finds rows by a column which is unique in a site; made once, because to make one costs more than to run it."""
+
+    one_by_one: Select[Any]
+    at_once: Select[Any]
+
+    def rows(self, conn: Connection, site_id: int, keys: Sequence[Any]) -> Sequence[Row[Any]]:
+        """Return the rows with these keys, in no order."""
+        query = self.one_by_one if conn.dialect.name == "postgresql" else self.at_once
+        return conn.execute(query, {"site": site_id, "keys": keys}).all()
+
+
+def lookup(columns: Sequence[ColumnElement[Any]], key: Column[Any], *conditions: ColumnElement[bool]) -> Lookup:
+    """Return what finds these columns of the key's table by it, of rows that fulfil the conditions."""
+    found = select(*columns).where(key.table.c.site_id == bindparam("site"), *conditions)
+    given = func.unnest(bindparam("keys", type_=ARRAY(key.type))).table_valued("key", name="given").render_derived()
+    one = found.where(key == given.c.key).limit(1).correlate(given).lateral("found")
+    return Lookup(
+        one_by_one=select(one).select_from(given.join(one, true())),
+        at_once=found.where(among_given(key, "keys")),
+    )
