@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from msgspec import structs
 from sqlalchemy import Connection
 
 from delivery.bodies import Bodies
@@ -218,7 +219,7 @@ def _has_more(here: Waiting, picked: int, limit: int) -> bool:
 
 
 def _lease(row: DeliveryRow, endpoint: EndpointRow, now_us: int, settle_margin_us: int) -> DeliveryRow:
-    return replace(
+    return structs.replace(
         row,
         state="in_flight",
         lane=LANE_IN_FLIGHT,
@@ -233,7 +234,7 @@ def _lease(row: DeliveryRow, endpoint: EndpointRow, now_us: int, settle_margin_u
 
 def _give_back(row: DeliveryRow, endpoint: EndpointRow, now_us: int) -> DeliveryRow:
     deleted = endpoint.status == "deleted"
-    return replace(
+    return structs.replace(
         row,
         state="skipped" if deleted else "retrying",
         reason=SKIPPED_DELETED if deleted else row.reason,

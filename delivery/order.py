@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
+from msgspec import structs
 from sqlalchemy import Connection
 
 from delivery.order_keys import order_keys, own_keys
@@ -50,7 +51,9 @@ def park(
     waits: dict[str, int] = {}
     for endpoint_id, several in by_endpoint.items():
         waits |= _hold(conn, site_id, endpoint_id, several, keys)
-    return [replace(row, lane=LANE_PARKED, waits_for=waits[row.id]) if waits.get(row.id) else row for row in rows]
+    return [
+        structs.replace(row, lane=LANE_PARKED, waits_for=waits[row.id]) if waits.get(row.id) else row for row in rows
+    ]
 
 
 def park_again(
@@ -66,7 +69,7 @@ def park_again(
         for row in rows
     }
     waits = _hold(conn, site_id, endpoint.id, rows, keys)
-    return [replace(row, lane=LANE_PARKED, waits_for=waits[row.id]) if waits[row.id] else row for row in rows]
+    return [structs.replace(row, lane=LANE_PARKED, waits_for=waits[row.id]) if waits[row.id] else row for row in rows]
 
 
 def _hold(
@@ -131,7 +134,7 @@ def _freed(row: DeliveryRow, keys: int, now_us: int) -> DeliveryRow:
     left = row.waits_for - keys
     lane = LANE_FIRST if row.trigger == "scheduled" else LANE_AGAIN
     # It keeps the time from which it was due, so that what was numbered earlier goes earlier.
-    return replace(row, waits_for=left, lane=row.lane if left else lane, updated_at=now_us)
+    return structs.replace(row, waits_for=left, lane=row.lane if left else lane, updated_at=now_us)
 
 
 def _asker(event: FeedEvent) -> Callable[[], About]:

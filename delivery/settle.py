@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from msgspec import structs
 from sqlalchemy import Connection
 
 from delivery.claim import Claimed
@@ -99,7 +100,7 @@ def settle(
         schedule = standing.row.retry_schedule or policy.retry_schedule_s
         judged = judge(one.result, history, schedule, now_us=now_us, chance=chance())
         outcome = after_attempt(row, judged, standing.row)
-        after = replace(
+        after = structs.replace(
             _after(row, outcome, standing.row, now_us),
             last_status=one.result.status if isinstance(one.result, Reply) else None,
             last_error=error_of(outcome),
@@ -153,20 +154,20 @@ def _may_change_status(one: Finished, policy: Policy, now_us: int) -> bool:
 
 def _after(row: DeliveryRow, outcome: Outcome, endpoint: EndpointRow, now_us: int) -> DeliveryRow:
     """Return the delivery as it is after the outcome."""
-    over = replace(
+    over = structs.replace(
         row, due_at=None, lane=LANE_AGAIN, trigger="scheduled", reason=None, claimed_at=None, updated_at=now_us
     )
     match outcome:
         case Delivered():
-            return replace(over, state="delivered", delivered_at=row.delivered_at or now_us)
+            return structs.replace(over, state="delivered", delivered_at=row.delivered_at or now_us)
         case Disabled(then=then):
             return _after(row, then, endpoint, now_us)
         case Retry() | Exhausted() if endpoint.status == "deleted":
-            return replace(over, state="skipped", reason=SKIPPED_DELETED)
+            return structs.replace(over, state="skipped", reason=SKIPPED_DELETED)
         case Exhausted(error_class=error_class):
-            return replace(over, state="exhausted", reason=error_class, failures=row.failures + 1)
+            return structs.replace(over, state="exhausted", reason=error_class, failures=row.failures + 1)
         case Retry(after_us=after_us, charged=charged):
-            return replace(
+            return structs.replace(
                 over,
                 state="retrying",
                 due_at=now_us + after_us,

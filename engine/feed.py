@@ -42,7 +42,7 @@ _EVENT = select(
 )
 
 
-_BY_SEQUENCE: Final = lookup(_EVENT.selected_columns, events.c.sequence)
+_BY_SEQUENCE: Final = lookup([*_EVENT.selected_columns], events.c.sequence)
 # Made once: to make a statement, and what it is found again by, costs as much as to run it.
 _AFTER: Final = (
     _EVENT.where(events.c.site_id == bindparam("site"), events.c.sequence > bindparam("after"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
 from typing import Any, Final
 
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
@@ -19,8 +19,9 @@ from engine.schema import events
 from engine.sql import Insert, Update, among, insert_rows, update_rows, write
 
 COLUMNS: Final = tuple(column for column in deliveries.c if column.name != "site_id")
-_DELIVERY_NAMES: Final = tuple(one.name for one in fields(DeliveryRow))
-_ATTEMPT_NAMES: Final = tuple(one.name for one in fields(AttemptRow))
+_COLUMN_NAMES: Final = tuple(column.name for column in COLUMNS)
+_DELIVERY_NAMES: Final = DeliveryRow.__struct_fields__
+_ATTEMPT_NAMES: Final = AttemptRow.__struct_fields__
 _LEASED_NAMES: Final = tuple(
     "id state reason attempts trigger due_at lane generation claimed_at updated_at".split(),
 )
@@ -41,7 +42,7 @@ _TAKE_RELAY: Final = (
 
 def delivery_of(row: Row[*tuple[Any, ...]]) -> DeliveryRow:
     """Return the delivery that a row over COLUMNS holds."""
-    return DeliveryRow(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by its column names
+    return DeliveryRow(**dict(zip(_COLUMN_NAMES, row, strict=True)))
 
 
 def take_relay(conn: Connection, site_id: int, now_us: int) -> int | None:
@@ -244,7 +245,7 @@ def read_attempts(conn: Connection, site_id: int, delivery_id: str) -> list[Atte
         .where(attempts.c.site_id == site_id, attempts.c.delivery_id == delivery_id)
         .order_by(attempts.c.number)
     )
-    rows = [AttemptRow(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - see above
+    rows = [AttemptRow(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name for a row by its column names
     return [
         replace(
             row,
@@ -315,5 +316,4 @@ def next_due(conn: Connection, site_id: int) -> list[tuple[str, int]]:
 
 
 def _values(row: DeliveryRow | AttemptRow, names: Sequence[str]) -> dict[str, Any]:
-    # Half the time that dataclasses.asdict takes, in the place where every delivery passes.
     return {name: getattr(row, name) for name in names}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
+from msgspec import structs
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
 
@@ -168,7 +168,9 @@ def _many(stage: Stage, endpoint_ids: list[str], count: int) -> tuple[list[dict[
                 trigger="scheduled", due_at=None, lane=LANE_AGAIN, generation=1, claimed_at=None, delivered_at=at,
                 created_at=at, updated_at=at, last_status=200,
             )  # fmt: skip
-            rows.append(replace(row, state="exhausted", last_status=500, last_error="http_5xx") if rare else row)
+            rows.append(
+                structs.replace(row, state="exhausted", last_status=500, last_error="http_5xx") if rare else row
+            )
     return made, rows
 
 
