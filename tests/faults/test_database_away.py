@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Final
 
 import aiohttp
@@ -25,11 +26,15 @@ REQUESTS: Final[tuple[tuple[str, str, dict[str, Any] | None], ...]] = (
 
 
 async def test_every_request_is_told_to_come_back_while_the_database_is_away(stage: Stage) -> None:
-    """Not one internal error: each operation says `unavailable`, and so does a credential that must be looked up."""
+    """Not one internal error: each operation says `unavailable`, and so does a credential that must be looked up.
+
+    An `EventSource`, which stops for good at a 503, is told in its own way.
+    """
     known = {"authorization": f"Bearer {stage.load.credentials.api_key}"}
     gateway = stage.gateways[0].url
     wanted = {"name": "not seen yet", "scopes": ["events.read"]}
     unseen = (await stage.load.ask(stage.http, "POST", "/v1/api_keys", wanted))["key"]
+    ticket = (await stage.load.ask(stage.http, "POST", "/v1/stream_tickets", {}))["ticket"]
     await asyncio.to_thread(stage.postgres.kill)
     found = {}
     for method, path, body in REQUESTS:
@@ -38,10 +43,16 @@ async def test_every_request_is_told_to_come_back_while_the_database_is_away(sta
     basic = aiohttp.encode_basic_auth(stage.load.credentials.client_id, stage.load.credentials.client_secret)
     form = {"grant_type": "client_credentials"}
     token = await _ask(stage.http, "POST", f"{gateway}/oauth/token", {"authorization": basic}, data=form)
+    stream = f"{gateway}/v1/events/stream?ticket={ticket}&on_expired=reset"
+    async with stage.http.get(stream, headers={"accept": "text/event-stream"}) as answer:
+        told_to_browsers = answer.status, answer.content_type, await answer.text()
     ready = await _ask(stage.http, "GET", f"{gateway}/readyz", {})
     await asyncio.to_thread(stage.postgres.start)
     assert {name: told for name, told in found.items() if told != (503, "unavailable", True)} == {}
     assert (token[0], token[2]) == (503, True)
+    assert told_to_browsers[:2] == (200, "text/event-stream")
+    # Neither an event nor an id: whoever comes back has the place he had.
+    assert re.fullmatch(r": unavailable\nretry: \d{4,5}\n\n", told_to_browsers[2])
     assert ready[0] == 503
     for each in stage.gateways:
         await each.ready()
