@@ -39,6 +39,7 @@ from engine.clock import Clock
 from engine.databases import Databases, Site
 from engine.events import TEST_TYPE, FeedEvent
 from engine.ids import IdSource
+from engine.lookups import plan_once
 
 PAGE_EVENTS: Final = 500
 PAGE_ROWS: Final = 5_000
@@ -88,6 +89,7 @@ class Relay:
         return await database.write(lambda conn: self._page(conn, site.id), site_id=site.id)
 
     def _page(self, conn: Connection, site_id: int) -> RelayOutcome:
+        plan_once(conn)
         now_us = self._clock.now_us()
         position = take_relay(conn, site_id, now_us)
         if position is None:

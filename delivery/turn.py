@@ -16,6 +16,7 @@ from delivery.failing import Policy
 from delivery.settle import Finished, Settlement, may_change_status, settle
 from delivery.store.endpoints import lock_endpoints
 from engine import feed
+from engine.lookups import plan_once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ def take_turn(
     chance: Callable[[], float],
 ) -> tuple[Settlement, Claim]:
     """Settle and claim; nothing of it is stored if any of it fails."""
+    plan_once(conn)
     locks_site = may_change_status(turn.finished, policy, now_us)
     head = feed.lock_head(conn, site_id).sequence if locks_site else None
     involved = {one.claimed.endpoint.id for one in turn.finished} | set(turn.endpoint_ids)
