@@ -93,7 +93,7 @@ class TimedResolver(AbstractResolver):
 class TimedConnector(aiohttp.TCPConnector):
     """Notes when a connection is made, or that a kept one is used.
 
-    aiohttp's traces would tell the same, with an object and a call for every step of every request: a fifth of what it costs.
+    aiohttp's traces would tell the same, with an object and a call for every step of every request: a sixth of what it costs.
     """
 
     async def connect(
