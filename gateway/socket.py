@@ -289,6 +289,10 @@ class _Session:
             for word in words:
                 if not self._closed:
                     await self._socket.send_text(word if isinstance(word, str) else wire.encode(word).decode())
+        except WebSocketDisconnect:
+            # What the client said before it left is still heard, and is answered to nobody.
+            self._closed = True
+            raise
         finally:
             place.writing(None)
 
