@@ -88,13 +88,13 @@ class Dispatcher:
         *,
         clock: Clock,
         on_retry_scheduled: Callable[[Site, str, int], None],
-        on_settled: Callable[[Site, bool], None] | None = None,
+        on_settled: Callable[[Site, Settlement], None] | None = None,
         settings: DispatchSettings | None = None,
         meter: Meter | None = None,
         jitter: Callable[[], float] = random.random,
         bodies: Bodies | None = None,
     ) -> None:
-        """`on_retry_scheduled` is told site, endpoint and when (micros); `on_settled` whether facts wait for FactSender."""
+        """`on_retry_scheduled` is told site, endpoint and when (micros); `on_settled` what was settled."""
         self._databases = databases
         self._clock = clock
         self._settings = settings or DispatchSettings()
@@ -310,7 +310,7 @@ class Dispatcher:
         for endpoint_id, due_at in settlement.retries.items():
             self._on_retry_scheduled(site, endpoint_id, due_at)
         if self._on_settled is not None and settlement.settled:
-            self._on_settled(site, settlement.facts > 0)
+            self._on_settled(site, settlement)
 
     def _feed_starved(self) -> None:
         if self._out < self._settings.in_flight_total:

@@ -7,7 +7,7 @@ full: so an endpoint that is slow or paused holds up nobody else, and a pause or
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -41,6 +41,8 @@ STEP_US: Final = 50_000
 FULL_US: Final = 250_000
 PAUSED_US: Final = 2_000_000
 """When to look again at an endpoint that has all it may have waiting, and where that endpoint is paused."""
+HELD_US: Final = 10_000_000
+"""The same where the endpoint keeps an order: room is made by what the replay itself had queued, whose end is told."""
 BURST_US: Final = 50_000
 """What is due of so long is queued at once: larger bursts would be felt by what is delivered meanwhile."""
 LATE_US: Final = 250_000
@@ -76,14 +78,19 @@ class ReplayRunner:
         database = await self._databases.of(site)
         return await database.read(lambda conn: store.next_step(conn, site.id), site_id=site.id)
 
-    async def step(self, site: Site) -> StepOutcome:
-        """Take one step of the replay whose step is due longest; nothing happens where none is."""
-        database = await self._databases.of(site)
-        return await database.write(lambda conn: self._step(conn, site.id), site_id=site.id)
+    async def step(self, site: Site, settled: Collection[str] = ()) -> StepOutcome:
+        """Take one step of the replay whose step is due longest; nothing happens where none is.
 
-    def _step(self, conn: Connection, site_id: int) -> StepOutcome:
+        One of those of which something was settled goes on before it is due, if what it waits for is that.
+        """
+        database = await self._databases.of(site)
+        return await database.write(lambda conn: self._step(conn, site.id, settled), site_id=site.id)
+
+    def _step(self, conn: Connection, site_id: int, settled: Collection[str]) -> StepOutcome:
         now_us = self._clock.now_us()
-        row = store.take_due(conn, site_id, now_us)
+        # Nothing but an order has a replay wait so long.
+        row = store.take_waiting(conn, site_id, settled, now_us + 2 * PAUSED_US) if settled else None
+        row = row or store.take_due(conn, site_id, now_us)
         woken: set[str] = set()
         if row is not None:
             open_parts = store.read_parts(conn, site_id, row.id)
@@ -97,7 +104,9 @@ class ReplayRunner:
             store.save_parts(conn, site_id, after)
             finished = all(part.position >= part.until for part in after) and len(after) == len(open_parts)
             moved = any(one.position != two.position for one, two in zip(parts, after, strict=True))
-            idle_us = STEP_US if moved else FULL_US if _any_active(locked) else PAUSED_US
+            waits = STEP_US if moved else min(map(_wait_us, locked.values()), default=FULL_US)
+            # Others have their turn the next time.
+            idle_us = waits if len(after) == len(open_parts) else min(waits, FULL_US)
             store.save_replay(conn, site_id, _next(row, step.queued, idle_us, now_us, finished=finished))
             woken = step.woken
         return StepOutcome(woken=frozenset(woken), next_at=store.next_step(conn, site_id))
@@ -238,8 +247,11 @@ def _budget(rate_per_s: int) -> int:
     return min(STEP_ROWS, max(1, rate_per_s * BURST_US // 1_000_000))
 
 
-def _any_active(locked: Mapping[str, EndpointRow]) -> bool:
-    return any(endpoint.status == "active" for endpoint in locked.values())
+def _wait_us(endpoint: EndpointRow) -> int:
+    """Return when to look again at an endpoint that took nothing."""
+    if endpoint.status != "active":
+        return PAUSED_US
+    return FULL_US if endpoint.ordering == PARALLEL else HELD_US
 
 
 def _next(row: ReplayRow, queued: int, idle_us: int, now_us: int, *, finished: bool) -> ReplayRow:

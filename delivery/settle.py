@@ -68,6 +68,12 @@ class Settlement:
     turned: dict[str, bool]
     """Endpoints whose circuit changed: whether it is open now."""
 
+    @property
+    def replays(self) -> set[str]:
+        """The replays that something of was settled."""
+        found = (one.claimed.delivery.replay_id for one, _ in self.settled)
+        return {replay_id for replay_id in found if replay_id is not None}
+
 
 def settle(
     conn: Connection,

@@ -14,6 +14,9 @@ from engine.clock import Clock
 from engine.databases import Site
 
 _AGAIN_S: Final = 1.0
+_GATHER_S: Final = 0.25
+"""How long to wait for more room after something was settled: a step is a transaction."""
+
 _log = structlog.get_logger("gledger.replays")
 
 
@@ -27,12 +30,23 @@ class Replaying:
         self._on_due = on_due
         self._loops: dict[int, asyncio.Task[None]] = {}
         self._woken: dict[int, asyncio.Event] = {}
+        self._settled: dict[int, set[str]] = {}
 
     def wake(self, site: Site) -> None:
         """Say that the site may have a replay to go on with."""
         self._woken.setdefault(site.id, asyncio.Event()).set()
         if site.id not in self._loops:
             self._loops[site.id] = asyncio.get_running_loop().create_task(self._run(site), name=f"replay-{site.id}")
+
+    def settled(self, site: Site, replay_ids: set[str]) -> None:
+        """Say that something of replays came to an end, so that there may be room for more of them."""
+        if not replay_ids or site.id not in self._loops:
+            return
+        gathered = self._settled.get(site.id)
+        if gathered is None:
+            gathered = self._settled[site.id] = set()
+            asyncio.get_running_loop().call_later(_GATHER_S, self._woken[site.id].set)
+        gathered |= replay_ids
 
     async def sweep(self, site: Site) -> None:
         """Wake the site if a step is due that nobody was woken for."""
@@ -52,7 +66,7 @@ class Replaying:
             while True:
                 woken.clear()
                 try:
-                    outcome = await self._runner.step(site)
+                    outcome = await self._runner.step(site, self._settled.pop(site.id, set()))
                 except Exception as error:  # noqa: BLE001 - the database is away: everything about a replay is in it
                     _log.warning("replay.interrupted", site_id=site.id, error=str(error))
                     await asyncio.sleep(_AGAIN_S)
@@ -71,3 +85,4 @@ class Replaying:
         finally:
             self._loops.pop(site.id, None)
             self._woken.pop(site.id, None)
+            self._settled.pop(site.id, None)

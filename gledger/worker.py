@@ -29,6 +29,7 @@ from delivery.failing import Policy
 from delivery.relay import Relay
 from delivery.replay_run import ReplayRunner
 from delivery.sender import Sender
+from delivery.settle import Settlement
 from delivery.sweep import Sweeper
 from engine.databases import Site
 from gledger.housekeeping import keep_house, keep_spans
@@ -168,8 +169,9 @@ class DeliveryWorker:
             self._plan(site, outcome.next_due_at)
         return outcome.behind
 
-    def _settled(self, site: Site, with_facts: bool) -> None:
-        if with_facts:
+    def _settled(self, site: Site, settlement: Settlement) -> None:
+        self._replaying.settled(site, settlement.replays)
+        if settlement.facts:
             task = asyncio.get_running_loop().create_task(self._hand_over(site))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -80,6 +80,18 @@ def take_due(conn: Connection, site_id: int, now_us: int) -> ReplayRow | None:
     query = (
         _REPLAY.where(replays.c.site_id == site_id, _running(), replays.c.due_at <= now_us)
         .order_by(replays.c.due_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    row = conn.execute(query).first()
+    return None if row is None else _replay(row)
+
+
+def take_waiting(conn: Connection, site_id: int, replay_ids: Collection[str], longer_than: int) -> ReplayRow | None:
+    """Lock one of these replays whose next step is due later than an instant, and return it."""
+    query = (
+        _REPLAY.where(replays.c.site_id == site_id, among(replays.c.id, sorted(replay_ids)))
+        .where(_running(), replays.c.due_at > longer_than)
         .limit(1)
         .with_for_update(skip_locked=True)
     )

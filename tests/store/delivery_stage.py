@@ -135,7 +135,7 @@ class Stage:
             clock=self.clock,
             settings=settings,
             on_retry_scheduled=lambda _site, endpoint_id, due_at: self.scheduled.append((endpoint_id, due_at)),
-            on_settled=lambda _site, facts: self.settled.append(facts),
+            on_settled=lambda _site, settlement: self.settled.append(settlement.facts > 0),
             meter=self.meter,
             jitter=lambda: 0.5,
         )

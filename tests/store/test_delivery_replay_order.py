@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from delivery.replay_run import BACKLOG
+from delivery.replay_run import BACKLOG, HELD_US
 from delivery.shapes import Endpoint
 from engine.databases import Database
+from gledger.replaying import Replaying
 from tests.fakes.receiver import GONE, OK, SERVER_ERROR, Receiver, Reply
 from tests.store.delivery_stage import SITE, make_stage
 from tests.store.test_delivery_order import arrived, entry, statuses
@@ -191,6 +192,36 @@ async def test_what_waits_for_its_turn_counts_as_queued_ahead(jobs: Jobs, receiv
     await jobs.queue_all()
     await jobs.stage.deliver()
     assert arrived(receiver)[count:] == list(range(1, count + 1))
+    assert (await jobs.see(replay)).status == "completed"
+
+
+async def test_a_replay_that_an_order_holds_up_rests_until_something_of_it_is_settled(
+    jobs: Jobs, receiver: Receiver
+) -> None:
+    """It is not looked at again and again while nobody can make room for it; then it goes on at once."""
+    stage, count = jobs.stage, BACKLOG + 50
+    endpoint = await delivered(jobs, receiver, count, ordering="ordered", retry_schedule=[0])
+    receiver.script("/hook", SERVER_ERROR, OK)
+    replay = await jobs.begin(filter={"endpoint_id": endpoint.id})
+    replaying = Replaying(jobs.runner, stage.clock, lambda *_: None)
+    while (await jobs.see(replay)).queued < BACKLOG:
+        await jobs.runner.step(SITE)
+        stage.clock.advance(seconds=1)
+    assert (await jobs.runner.step(SITE)).next_at == stage.clock.now_us() + HELD_US
+    dispatcher = stage.dispatcher()
+    await stage.deliver(dispatcher)
+    assert (await statuses(stage, endpoint))[:2] == ["exhausted", "pending"]
+    replaying.wake(SITE)
+    # The clock stands still: nothing is due by it, and only what is told moves it.
+    (first, *_) = await stage.rows(endpoint.id)
+    await stage.skip.skip_one(SITE, first.id)
+    await stage.deliver(dispatcher)
+    replaying.settled(SITE, {replay.id})
+    async with asyncio.timeout(HELD_US / 2_000_000):
+        while (await jobs.see(replay)).queued < count:
+            await asyncio.sleep(0.01)
+    await replaying.stop()
+    await stage.deliver(dispatcher)
     assert (await jobs.see(replay)).status == "completed"
 
 
