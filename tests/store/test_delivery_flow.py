@@ -12,12 +12,15 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
 
+from delivery.attempts import interrupted
 from delivery.bodies import Bodies
+from delivery.claim import Claim
 from delivery.dispatch import DispatchSettings
 from delivery.egress import EgressPolicy
 from delivery.failing import Policy
 from delivery.log import DeliveryFilter
 from delivery.rows import AttemptRow
+from delivery.settle import Settlement
 from delivery.store.deliveries import insert_attempts
 from delivery.turn import Turn, take_turn
 from engine.databases import Database
@@ -508,17 +511,37 @@ async def test_secret_is_opened_once_for_many_deliveries(stage: Stage, receiver:
     assert (len(receiver.received), stage.vault.opened) == (10, 1)
 
 
+async def test_what_a_turn_has_settled_is_not_settled_again(stage: Stage) -> None:
+    """The answer to its commit was lost, so the turn is taken once more: it finds everything done, and changes nothing."""
+    endpoint = await stage.endpoint("https://partner.example/hook")
+    await stage.commit("entry.posted")
+    await stage.relay_all()
+    _, got = await _take(stage, Turn(finished=[], endpoint_ids=[endpoint.id], free=10))
+    over = Turn(finished=interrupted(got.claimed, stage.clock.now_us()), endpoint_ids=[], free=0)
+    first, _ = await _take(stage, over)
+    rows = await stage.rows(endpoint.id)
+    again, _ = await _take(stage, over)
+    assert (len(first.settled), first.stale) == (1, [])
+    assert (again.settled, len(again.stale)) == ([], 1)
+    assert await stage.rows(endpoint.id) == rows
+    assert len(await stage.attempts(rows[0])) == 1
+
+
 async def _claim_and_vanish(stage: Stage, endpoint_id: str) -> None:
     """Claim as a process does that is killed before it sends."""
-    turn = Turn(finished=[], endpoint_ids=[endpoint_id], free=10)
-    _, got = await stage.database.write(
+    _, got = await _take(stage, Turn(finished=[], endpoint_ids=[endpoint_id], free=10))
+    assert len(got.claimed) == 1
+
+
+async def _take(stage: Stage, turn: Turn) -> tuple[Settlement, Claim]:
+    """Take a turn as a process does, in one transaction."""
+    return await stage.database.write(
         lambda conn: take_turn(
             conn, SITE.id, turn, Bodies(), now_us=stage.clock.now_us(), policy=Policy(),
             settle_margin_us=10_000_000, chance=lambda: 0.5,
         ),
         site_id=SITE.id,
     )  # fmt: skip
-    assert len(got.claimed) == 1
 
 
 def _event(body: bytes) -> dict[str, Any]:
