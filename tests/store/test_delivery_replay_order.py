@@ -203,7 +203,8 @@ async def test_a_replay_that_an_order_holds_up_rests_until_something_of_it_is_se
     endpoint = await delivered(jobs, receiver, count, ordering="ordered", retry_schedule=[0])
     receiver.script("/hook", SERVER_ERROR, OK)
     replay = await jobs.begin(filter={"endpoint_id": endpoint.id})
-    replaying = Replaying(jobs.runner, stage.clock, lambda *_: None)
+    told = asyncio.Event()
+    replaying = Replaying(jobs.runner, stage.clock, lambda *_: told.set())
     while (await jobs.see(replay)).queued < BACKLOG:
         await jobs.runner.step(SITE)
         stage.clock.advance(seconds=1)
@@ -218,8 +219,8 @@ async def test_a_replay_that_an_order_holds_up_rests_until_something_of_it_is_se
     await stage.deliver(dispatcher)
     replaying.settled(SITE, {replay.id})
     async with asyncio.timeout(HELD_US / 2_000_000):
-        while (await jobs.see(replay)).queued < count:
-            await asyncio.sleep(0.01)
+        await told.wait()
+    assert (await jobs.see(replay)).queued == count
     await replaying.stop()
     await stage.deliver(dispatcher)
     assert (await jobs.see(replay)).status == "completed"
