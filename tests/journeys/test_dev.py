@@ -95,9 +95,9 @@ async def post_entry(http: aiohttp.ClientSession, credentials: CredentialsFile) 
     )
 
 
-async def verify(folder: Path) -> Finished:
+async def verify(folder: Path, *options: str) -> Finished:
     """Run `gledger verify` over a data folder."""
-    return await run("verify", environ={"GLEDGER_DATA": str(folder / "data")})
+    return await run("verify", *options, environ={"GLEDGER_DATA": str(folder / "data")})
 
 
 async def test_dev_serves_from_an_empty_folder_and_finds_everything_again(tmp_path: Path) -> None:
@@ -137,7 +137,8 @@ async def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) ->
         )
         async with aiohttp.ClientSession() as http:
             await post_entry(http, credentials)
-        assert (await verify(tmp_path)).code == 0, "reading beside the writer is allowed"
+        for options in ((), ("--processes", "2")):
+            assert (await verify(tmp_path, *options)).code == 0, "reading beside the writer is allowed"
         assert await program.stop() == 0
 
 
