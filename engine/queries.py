@@ -11,7 +11,7 @@ from operator import ge, gt, le, lt
 from typing import Any, Final, Generic, TypeVar, cast
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, select, union_all
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, func, literal, select, union_all
 
 from engine import listing, store
 from engine.balances import Totals
@@ -37,6 +37,7 @@ from engine.shapes import (
     entry_of,
     ledger_of,
 )
+from engine.sql import among
 
 T = TypeVar("T")
 
@@ -130,7 +131,11 @@ def list_entries(
     """Return a page of entries, only those with a line on an account, or in a category, where one is given.
 
     What no index narrows is looked for among a bounded number of entries, so that a page may hold few and say that there is more.
+    Those of one account come in the order in which they came to it.
     """
+    elsewhere = category_id is not None or wanted.by_effect or wanted.metadata or wanted.account_metadata
+    if account_id is not None and not elsewhere and not _narrowing(wanted) & {"external_id", "partially_posts"}:
+        return _of_account(conn, site_id, wanted, account_id)
     lists = touching(conn, site_id, wanted, account_id, category_id)
     if not wanted.by_effect and (wanted.metadata or lists):
         return page_of(_entries(conn, site_id, selected(conn, entries, site_id, wanted, touching=lists)), wanted)
@@ -145,6 +150,35 @@ def list_entries(
     if end is None:
         return Page(items=items, next_cursor=None)
     return Page(items=items, next_cursor=effective_cursor(*end) if wanted.by_effect else page_cursor(*end))
+
+
+def _of_account(conn: Connection, site_id: int, wanted: Selection, account_id: str) -> Page[Entry]:
+    """Return a page of the entries of an account, which may have any number: its lines are walked, each entry is met at its first."""
+    order = Order(key=("account_lock_version",), ascending=wanted.ascending)
+    others, conditions = lines.alias(), _conditions(wanted, entries.c)
+
+    def after(place: Place | None, limit: int) -> Select[Any]:
+        here = (lines.c.site_id == site_id, lines.c.account_id == account_id, *order.after(lines.c, place))
+        return select(lines).where(*here).order_by(*order.by(lines.c)).limit(limit)
+
+    def matching(columns: Any) -> list[ColumnElement[bool]]:
+        # Each a value of its own, lest the planner join tables as a whole. The account is told by no column that has an index,
+        # lest the lines of an entry be looked for among those of the account.
+        on_it = func.coalesce(others.c.account_id, others.c.account_id) == account_id
+        of_it = (others.c.site_id == site_id, others.c.entry_id == columns.entry_id, on_it)
+        first = (
+            select(others.c.account_lock_version).where(*of_it).order_by(others.c.version, others.c.position).limit(1)
+        )
+        is_it = (entries.c.site_id == site_id, entries.c.id == columns.entry_id, *conditions)
+        wanted_too = [select(literal(1)).where(*is_it).scalar_subquery() == 1] if conditions else []
+        return [columns.account_lock_version == first.scalar_subquery(), *wanted_too]
+
+    place = None if wanted.cursor is None else (parse_position_cursor(wanted.cursor),)
+    rows, end = listing.looked_through(conn, order, after, matching, place, wanted.limit)
+    ids = [row["entry_id"] for row in rows]
+    query = select(entries).where(entries.c.site_id == site_id, among(entries.c.id, ids))
+    found = {each.id: each for each in _entries(conn, site_id, query)} if ids else {}
+    return Page(items=[found[each] for each in ids], next_cursor=None if end is None else page_cursor(str(end[0])))
 
 
 _DEAD: Final = ("archived", "rejected")

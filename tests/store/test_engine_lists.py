@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from engine import fx_queries, hold_queries, listing, queries, statements
 from engine.commands import (
@@ -438,6 +438,75 @@ async def test_entries_of_an_account_are_those_with_a_line_on_it(stage: Stage) -
     found = (await stage.engine.ask(stage.site, queries.list_entries, Selection(), cash)).value
     assert [(each.id, each.status) for each in found.items] == [(mine, "posted")]
     assert [each.status for each in found.items[0].lines] == ["posted", "posted"]
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+async def test_entries_of_an_account_are_met_once_each(
+    stage: Stage, ascending: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order in which they came to it, whatever became of them; in pages of any size, however little a step looks at."""
+    cash, sales, other = await stage.accounts("asset", "revenue", "asset")
+    lines = {"cash": entry(cash, sales, 1).lines, "other": entry(other, sales, 1).lines}
+    made = {
+        name: (await stage.run(entry(on, sales, 1, status="pending", effective_at=START_US + number)))["id"]
+        for number, (name, on) in enumerate([("a", cash), ("b", other), ("c", cash), ("d", cash)])
+    }
+    made["e"] = (await stage.run(PostEntry(lines=lines["cash"] * 3)))["id"]
+    await stage.run(PostPending(entry_id=made["d"]))
+    await stage.run(UpdateEntry(entry_id=made["a"], lines=lines["cash"]))
+    await stage.run(UpdateEntry(entry_id=made["b"], lines=lines["cash"]))
+    await stage.run(UpdateEntry(entry_id=made["c"], lines=lines["other"]))
+    await stage.run(entry(other, sales, 1))
+    monkeypatch.setattr(listing, "LOOKED_AT", 2)
+    for narrowed, names in (
+        ({}, "acdeb"),
+        ({"equals": {"status": "pending"}}, "acb"),
+        ({"equals": {"status": "posted", "ledger_id": stage.ledger_id}}, "de"),
+        ({"equals": {"ledger_id": NOBODY}}, ""),
+        ({"bounds": {"effective_at": {"lte": START_US + 2}}}, "aceb"),
+        ({"equals": {"status": "pending"}, "bounds": {"effective_at": {"gt": START_US}}}, "cb"),
+    ):
+        found = [made[name] for name in (names if ascending else reversed(names))]
+        for limit in (1, 2, 50):
+            shown: list[str] = []
+            cursor: str | None = None
+            while True:
+                wanted = Selection(limit=limit, cursor=cursor, ascending=ascending, **narrowed)  # type: ignore[arg-type]
+                page = (await stage.engine.ask(stage.site, queries.list_entries, wanted, cash)).value
+                shown += [each.id for each in page.items]
+                assert len(page.items) <= limit
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+            assert shown == found, (narrowed, limit)
+
+
+async def test_a_page_of_an_account_reads_its_newest_lines_only(stage: Stage) -> None:
+    """However many there are: by the index of its versions, each entry by its key, nothing sorted or read as a whole."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    for number in range(40):
+        await stage.run(entry(cash, sales, 1, effective_at=START_US + number))
+    plans: list[str] = []
+
+    def explain(conn: Connection) -> None:
+        def told(_conn: Any, clause: Any, *_: Any) -> None:
+            if "account_lock_version" in str(clause) and not plans:
+                plans.append("")
+                word = "EXPLAIN QUERY PLAN " if stage.database.dialect == "sqlite" else "EXPLAIN (COSTS OFF) "
+                text_of = str(clause.compile(conn, compile_kwargs={"literal_binds": True})).replace("%%", "%")
+                plans[0] = "\n".join(str(row) for row in conn.exec_driver_sql(word + text_of))
+
+        event.listen(conn, "before_execute", told)
+        wanted = Selection(limit=5, bounds={"effective_at": {"gte": START_US}})
+        page = queries.list_entries(conn, stage.site.id, wanted, cash)
+        event.remove(conn, "before_execute", told)
+        assert len(page.items) == 5
+
+    await stage.read(explain)
+    [plan] = plans
+    assert plan.count("uq_lines_account_version") == 1, plan
+    for word in ("Seq Scan", "Sort", "Hash", "SCAN entries", "SCAN lines"):
+        assert word not in plan, plan
 
 
 async def test_lines_of_an_account_come_newest_first_with_the_balances_after_each(stage: Stage) -> None:
