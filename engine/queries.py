@@ -135,7 +135,10 @@ def list_entries(
     """
     elsewhere = category_id is not None or wanted.by_effect or wanted.metadata or wanted.account_metadata
     if account_id is not None and not elsewhere and not _narrowing(wanted) & {"external_id", "partially_posts"}:
-        return _of_account(conn, site_id, wanted, account_id)
+        ids, next_cursor = of_account(conn, site_id, wanted, account_id, entries)
+        query = select(entries).where(entries.c.site_id == site_id, among(entries.c.id, ids))
+        found = {each.id: each for each in _entries(conn, site_id, query)} if ids else {}
+        return Page(items=[found[each] for each in ids], next_cursor=next_cursor)
     lists = touching(conn, site_id, wanted, account_id, category_id)
     if not wanted.by_effect and (wanted.metadata or lists):
         return page_of(_entries(conn, site_id, selected(conn, entries, site_id, wanted, touching=lists)), wanted)
@@ -152,10 +155,15 @@ def list_entries(
     return Page(items=items, next_cursor=effective_cursor(*end) if wanted.by_effect else page_cursor(*end))
 
 
-def _of_account(conn: Connection, site_id: int, wanted: Selection, account_id: str) -> Page[Entry]:
-    """Return a page of the entries of an account, which may have any number: its lines are walked, each entry is met at its first."""
+def of_account(
+    conn: Connection, site_id: int, wanted: Selection, account_id: str, table: Table
+) -> tuple[list[str], str | None]:
+    """Return the ids of a page of the entries of an account, or of its holds, and the cursor of the next one.
+
+    An account may have any number of them: its lines are walked, each entry is met at its first.
+    """
     order = Order(key=("account_lock_version",), ascending=wanted.ascending)
-    others, conditions = lines.alias(), _conditions(wanted, entries.c)
+    others, conditions = lines.alias(), _conditions(wanted, table.c)
 
     def after(place: Place | None, limit: int) -> Select[Any]:
         here = (lines.c.site_id == site_id, lines.c.account_id == account_id, *order.after(lines.c, place))
@@ -169,16 +177,13 @@ def _of_account(conn: Connection, site_id: int, wanted: Selection, account_id: s
         first = (
             select(others.c.account_lock_version).where(*of_it).order_by(others.c.version, others.c.position).limit(1)
         )
-        is_it = (entries.c.site_id == site_id, entries.c.id == columns.entry_id, *conditions)
-        wanted_too = [select(literal(1)).where(*is_it).scalar_subquery() == 1] if conditions else []
-        return [columns.account_lock_version == first.scalar_subquery(), *wanted_too]
+        is_it = (table.c.site_id == site_id, table.c.id == columns.entry_id, *conditions)
+        wanted_too = select(literal(1)).where(*is_it).scalar_subquery() == 1
+        return [columns.account_lock_version == first.scalar_subquery(), wanted_too]
 
     place = None if wanted.cursor is None else (parse_position_cursor(wanted.cursor),)
     rows, end = listing.looked_through(conn, order, after, matching, place, wanted.limit)
-    ids = [row["entry_id"] for row in rows]
-    query = select(entries).where(entries.c.site_id == site_id, among(entries.c.id, ids))
-    found = {each.id: each for each in _entries(conn, site_id, query)} if ids else {}
-    return Page(items=[found[each] for each in ids], next_cursor=None if end is None else page_cursor(str(end[0])))
+    return [row["entry_id"] for row in rows], None if end is None else page_cursor(str(end[0]))
 
 
 _DEAD: Final = ("archived", "rejected")

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, event
 from engine import fx_queries, hold_queries, listing, queries, statements
 from engine.commands import (
     ArchiveEntry,
+    CaptureHold,
     CreateHold,
     LinePart,
     PostEntry,
@@ -471,7 +472,7 @@ async def test_entries_of_an_account_are_met_once_each(
             shown: list[str] = []
             cursor: str | None = None
             while True:
-                wanted = Selection(limit=limit, cursor=cursor, ascending=ascending, **narrowed)  # type: ignore[arg-type]
+                wanted = Selection(limit=limit, cursor=cursor, ascending=ascending, **narrowed)
                 page = (await stage.engine.ask(stage.site, queries.list_entries, wanted, cash)).value
                 shown += [each.id for each in page.items]
                 assert len(page.items) <= limit
@@ -479,6 +480,39 @@ async def test_entries_of_an_account_are_met_once_each(
                 if cursor is None:
                     break
             assert shown == found, (narrowed, limit)
+
+
+async def test_holds_of_an_account_are_found_among_its_entries(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever became of them, and however many other entries there are."""
+    cash, sales, other = await stage.accounts("asset", "revenue", "asset")
+
+    async def hold(account: str) -> str:
+        held = PostEntry(lines=entry(account, sales, 9).lines, status="pending", held=True)
+        return str((await stage.run(CreateHold(entry=held)))["id"])
+
+    made = []
+    for account in (cash, other, cash, cash):
+        made.append(await hold(account))
+        await stage.run(entry(cash, sales, 1))
+    await stage.run(CaptureHold(hold_id=made[0], amount=4))
+    await stage.run(ReleaseHold(hold_id=made[2]))
+    monkeypatch.setattr(listing, "LOOKED_AT", 2)
+    for narrowed, found in (
+        ({}, [made[3], made[2], made[0]]),
+        ({"equals": {"status": "open"}}, [made[3], made[0]]),
+        ({"equals": {"status": "expired"}}, []),
+        ({"ascending": True}, [made[0], made[2], made[3]]),
+    ):
+        shown: list[str] = []
+        cursor: str | None = None
+        while True:
+            wanted = Selection(limit=1, cursor=cursor, **narrowed)
+            page = (await stage.engine.ask(stage.site, hold_queries.list_holds, wanted, cash)).value
+            shown += [each.id for each in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert shown == found, narrowed
 
 
 async def test_a_page_of_an_account_reads_its_newest_lines_only(stage: Stage) -> None:
