@@ -104,7 +104,7 @@ class ReplayRunner:
             store.save_parts(conn, site_id, after)
             finished = all(part.position >= part.until for part in after) and len(after) == len(open_parts)
             moved = any(one.position != two.position for one, two in zip(parts, after, strict=True))
-            waits = STEP_US if moved else min(map(_wait_us, locked.values()), default=FULL_US)
+            waits = STEP_US if moved else min((_wait_us(each, step.held) for each in locked.values()), default=FULL_US)
             # Others have their turn the next time.
             idle_us = waits if len(after) == len(open_parts) else min(waits, FULL_US)
             store.save_replay(conn, site_id, _next(row, step.queued, idle_us, now_us, finished=finished))
@@ -139,6 +139,8 @@ class _Step:
         self._budget = budget
         self.queued = 0
         self.woken: set[str] = set()
+        self.held: set[str] = set()
+        """Endpoints whose order keeps as much of this replay waiting as may wait."""
 
     def advance(self, part: ReplayPart, endpoint: EndpointRow) -> ReplayPart:
         """Queue what may be queued now at a locked endpoint; return the part as it is then."""
@@ -148,7 +150,10 @@ class _Step:
         backlog = store.count_backlog(self._conn, self._site_id, endpoint.id, self._now_us, BACKLOG)
         if endpoint.ordering != PARALLEL:
             # What waits for its turn is not due, but it was queued ahead all the same.
-            backlog = max(backlog, part.queued - part.delivered - part.failed)
+            own = part.queued - part.delivered - part.failed
+            backlog = max(backlog, own)
+            if own >= BACKLOG:
+                self.held.add(endpoint.id)
         room = min(BACKLOG - backlog, self._budget - self.queued)
         if room <= 0:
             return part
@@ -247,11 +252,11 @@ def _budget(rate_per_s: int) -> int:
     return min(STEP_ROWS, max(1, rate_per_s * BURST_US // 1_000_000))
 
 
-def _wait_us(endpoint: EndpointRow) -> int:
+def _wait_us(endpoint: EndpointRow, held: Collection[str]) -> int:
     """Return when to look again at an endpoint that took nothing."""
     if endpoint.status != "active":
         return PAUSED_US
-    return FULL_US if endpoint.ordering == PARALLEL else HELD_US
+    return HELD_US if endpoint.id in held else FULL_US
 
 
 def _next(row: ReplayRow, queued: int, idle_us: int, now_us: int, *, finished: bool) -> ReplayRow:
