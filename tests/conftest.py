@@ -16,7 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `make chaos ROUNDS=n` say for how many rounds processes are harmed, and pictures be asked for."""
     parser.addoption("--screenshots", default=None, help="folder into which the portal's journey puts its pictures")
     parser.addoption(
-        "--rounds", type=int, default=20, help="rounds in tests/faults/test_rounds.py (20: two of each fault)"
+        "--rounds", type=int, default=10, help="rounds in tests/faults/test_rounds.py (10: one of each fault)"
     )
 
 
