@@ -2,8 +2,8 @@
 
     python -m bench.listeners KIND PORT COUNT TOKEN
 
-KIND is `sse` or `websocket`. Every connection counts envelopes; about twenty of them read each envelope's timestamp when its
-bytes arrive. Questions: `ready` (how many streams have begun), `counts` (envelopes per connection), `report`, `reset`.
+KIND is `sse` or `websocket`. They connect all at once. Every connection counts envelopes and answers pings; about twenty of them
+read each envelope's timestamp when its bytes arrive. Questions: `ready` (how many streams have begun), `counts` (envelopes per connection), `report`, `reset`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _MARK = b'"schema_version":'
 _TIMED = re.compile(rb'"sequence":(\d+),"timestamp":"([^"]{20,40})"')
 # A timestamp may be cut in two by the end of a read: so much of it is looked at again.
 _TIMED_BYTES_MAX = 100
+# A ping as uvicorn sends it, with four bytes; within an envelope, which is ASCII, there is none of this.
+_PING = re.compile(rb"\x89\x04(.{4})", re.DOTALL)
+_PONG = b"\x8a\x84\0\0\0\0"
 _BEGUN = {"sse": b"event: ready", "websocket": b'"type":"ready"'}
 _SAMPLED = 20
 PATHS = {"sse": "/v1/events/stream", "websocket": "/v1/events/socket"}
@@ -73,12 +76,14 @@ class _Connection(asyncio.Protocol):
         self._head = b""
         self._begun = False
         self._last = 0
+        self._transport: asyncio.Transport | None = None
         self.events = 0
         clients.connections.append(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio's by behaviour, not by class.
-        cast("asyncio.Transport", transport).write(self._request)
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         clients = self._clients
@@ -90,6 +95,8 @@ class _Connection(asyncio.Protocol):
                 clients.ready += 1
             return
         rest = self._rest + data
+        if b"\x89" in rest:
+            self._answer(rest)
         if self._timed:
             self._time(rest, time.time_ns() // 1000)
             self.events += rest.count(_MARK) - self._rest.count(_MARK)
@@ -97,6 +104,12 @@ class _Connection(asyncio.Protocol):
         else:
             self.events += rest.count(_MARK)
             self._rest = rest[-len(_MARK) + 1 :]
+
+    def _answer(self, data: bytes) -> None:
+        """Answer the pings that are there whole, some of them twice: a client whom nobody hears of is let go of."""
+        assert self._transport is not None
+        for payload in _PING.finditer(data):
+            self._transport.write(_PONG + payload.group(1))
 
     def _time(self, data: bytes, now_us: int) -> None:
         for found in _TIMED.finditer(data):
@@ -121,8 +134,11 @@ async def _start() -> Answer:
     kind, port, count, bearer = sys.argv[1:]
     clients = _Clients(kind, int(count))
     loop = asyncio.get_running_loop()
-    for _ in range(int(count)):
+
+    async def connect() -> None:
         await loop.create_connection(lambda: _Connection(clients, _request(kind, bearer)), "127.0.0.1", int(port))
+
+    await asyncio.gather(*(connect() for _ in range(int(count))))
     return clients.answer
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from copy import copy
 from typing import Final
 
 from engine.balances import Totals
@@ -53,13 +54,15 @@ class Memory:
 
         It is told to books where some are given; what they know already of accounts stays as it is there.
         """
-        books, left = books or Books(), needs.copy()
-        for external_id in needs.account_external_ids:
-            if external_id in self._named:
-                left.account_external_ids.discard(external_id)
-                left.accounts.add(self._named[external_id])
-        wanted, found, rows = left.accounts, [], []
+        # What is left has sets of its own wherever they differ: most needs are an entry's, and all of them remembered.
+        books, left = books or Books(), copy(needs)
+        wanted = needs.accounts
+        if needs.account_external_ids:
+            named = {each: self._named[each] for each in needs.account_external_ids if each in self._named}
+            left.account_external_ids = needs.account_external_ids.difference(named)
+            wanted = wanted.union(named.values())
         left.accounts = set()
+        found, rows = [], []
         for account_id in wanted:
             row = books.account(account_id)
             if row is None:
@@ -70,11 +73,13 @@ class Memory:
                 found.append(known)
                 row = known[0]
             rows.append(row)
-        books.learn(accounts=found)
+        ledgers = needs.ledgers
         if needs.periods:
-            left.ledgers = left.ledgers.union(row["ledger_id"] for row in rows)
-        books.learn(ledgers=[self._ledgers[each] for each in left.ledgers if each in self._ledgers])
-        left.ledgers = left.ledgers.difference(self._ledgers)
+            ledgers = ledgers.union([row["ledger_id"] for row in rows])
+        remembered = [self._ledgers[each] for each in ledgers if each in self._ledgers]
+        left.ledgers = ledgers.difference(self._ledgers) if ledgers else ledgers
+        if found or remembered:
+            books.learn(accounts=found, ledgers=remembered)
         return books, left
 
     def learn(self, books: Books, known: Head, head: Head) -> None:

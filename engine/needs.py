@@ -78,12 +78,6 @@ class Needs(Struct, kw_only=True):
             or self.links
         )
 
-    def copy(self) -> Needs:
-        """Return the same needs, to be changed apart."""
-        copied = Needs()
-        copied.add(self)
-        return copied
-
     def beyond(self, other: Needs) -> Needs:
         """Return the rows that are needed here and not there."""
         left = Needs()
@@ -98,7 +92,10 @@ class Needs(Struct, kw_only=True):
 
     def __bool__(self) -> bool:
         """Tell whether anything is needed."""
-        return any(getattr(self, field) for field in self.__struct_fields__)
+        return self != _NOTHING
+
+
+_NOTHING: Final = Needs()
 
 
 def tell_currency(needs: Needs, currency: str) -> None:

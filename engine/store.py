@@ -39,6 +39,7 @@ from engine.schema import (
 from engine.sql import Fence, Insert, Update, among, write, write_behind
 
 _KEY: Final = ("site_id", "id")
+_BALANCE: Final = ("site_id", "account_id", *Totals._fields)
 
 RESOURCES: Final[Mapping[str, Table]] = {
     "acceptance": acceptances,
@@ -212,7 +213,7 @@ def _written(
 ) -> list[Insert | Update]:
     opened = changes.new_accounts
     totals = [
-        {"site_id": site_id, "account_id": account_id, **each._asdict()} for account_id, each in changes.totals.items()
+        dict(zip(_BALANCE, (site_id, account_id, *each), strict=True)) for account_id, each in changes.totals.items()
     ]
     return [
         Insert(table=ledgers, rows=list(changes.new_ledgers.values())),

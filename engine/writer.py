@@ -70,6 +70,8 @@ class Writer:
         self._wary = 0
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[str, int] = {}
+        self._patience: dict[asyncio.Future[Outcome], float] = {}
+        self._impatience: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
         self._draft: Draft | None = None
         self._drafted: list[_Waiting] = []
@@ -98,8 +100,7 @@ class Writer:
             self._flusher = loop.create_task(self._flush())
         elif self._sent is not None:
             self._decide_soon()
-        # One timer and one future: a timeout's context and a shield cost as much as the decision does.
-        patience = loop.call_later(WAIT_S, _lose_patience, waiting.future)
+        self._wait_for(waiting.future, loop)
         try:
             outcome = await waiting.future
         except _OutOfPatience:
@@ -111,7 +112,7 @@ class Writer:
             self._abandon(waiting)
             raise
         finally:
-            patience.cancel()
+            self._wait_no_more(waiting.future)
             if key is not None:
                 self._leave(key)
         if isinstance(outcome, Refused):
@@ -127,6 +128,28 @@ class Writer:
         """Stop: where a check failed that never can, nothing more is written, not even what waits already."""
         if self._corrupt is not None:
             raise self._corrupt
+
+    def _wait_for(self, future: asyncio.Future[Outcome], loop: asyncio.AbstractEventLoop) -> None:
+        """Let a future be waited for so long: one timer for all of them, since who came first loses patience first."""
+        self._patience[future] = loop.time() + WAIT_S
+        if self._impatience is None:
+            self._impatience = loop.call_later(WAIT_S, self._lose_patience)
+
+    def _wait_no_more(self, future: asyncio.Future[Outcome]) -> None:
+        del self._patience[future]
+        if not self._patience and self._impatience is not None:
+            self._impatience.cancel()
+            self._impatience = None
+
+    def _lose_patience(self) -> None:
+        loop = asyncio.get_running_loop()
+        now, self._impatience = loop.time(), None
+        for future, until in self._patience.items():
+            if until > now:
+                self._impatience = loop.call_at(until, self._lose_patience)
+                return
+            if not future.done():
+                future.set_exception(_OutOfPatience())
 
     def _leave(self, key: str) -> None:
         self._running[key] -= 1
@@ -369,8 +392,3 @@ class Writer:
             if not each.future.done():
                 each.future.set_exception(error)
                 each.future.exception()
-
-
-def _lose_patience(future: asyncio.Future[Outcome]) -> None:
-    if not future.done():
-        future.set_exception(_OutOfPatience())

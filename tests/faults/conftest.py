@@ -83,9 +83,12 @@ class Stage:
     followers: list[Follower] = field(default_factory=list)
 
     @asynccontextmanager
-    async def under_load(self, *, clients: int = CLIENTS) -> AsyncIterator[asyncio.Task[None]]:
-        """Post without pause while the block runs, and return when every client has its last answer; the task is what posts."""
-        self.load.stopped = False
+    async def under_load(self, *, clients: int = CLIENTS, rest_s: float = 0.0) -> AsyncIterator[asyncio.Task[None]]:
+        """Post while the block runs, and return when every client has its last answer; the task is what posts.
+
+        A client goes on at once, unless it rests between two entries.
+        """
+        self.load.stopped, self.load.rest_s = False, rest_s
         posting = asyncio.create_task(self.load.run(self.http, self.book, clients=clients))
         try:
             await _or_failed(self.load.until(50), posting)

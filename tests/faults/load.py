@@ -42,6 +42,8 @@ class Load:
     amounts: dict[str, int] = field(default_factory=dict)
     retries: int = 0
     stopped: bool = False
+    rest_s: float = 0.0
+    """How long a client rests between two entries."""
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def open_book(self, http: aiohttp.ClientSession) -> Book:
@@ -124,3 +126,4 @@ class Load:
             entry = await self.ask(http, "POST", "/v1/entries", body, key, first=number)
             assert entry["metadata"] == {"key": key}
             assert self.acknowledged.setdefault(key, entry["id"]) == entry["id"]
+            await asyncio.sleep(self.rest_s)

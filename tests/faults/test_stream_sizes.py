@@ -22,6 +22,8 @@ PATIENCE_S: Final = 120.0
 HEALTHY: Final = 20
 BATCH: Final = 250
 POSTED: Final = 20
+HANDED_OUT_S: Final = 40_000
+"""How many envelopes are written to the storm in a second, at most."""
 LOOKS: Final = 40
 """About a second."""
 NEIGHBOURS: Final = 3.0
@@ -59,7 +61,8 @@ async def test_everybody_at_once_is_let_in_and_told(stage: Stage, sizes: Sizes, 
     """All connect at one gateway while entries are posted, which goes on; then each is told of each event, once."""
     port, token = stage.gateways[0].url.rpartition(":")[2], stage.load.credentials.api_key
     with peer("bench.listeners", kind, port, str(sizes.storm), token) as storm:
-        async with stage.under_load(clients=4):
+        # Each entry goes to everybody: no more are posted than a core can hand out while it lets people in.
+        async with stage.under_load(clients=1, rest_s=sizes.storm / HANDED_OUT_S):
             await begun(storm, sizes.storm)
         # What is still on its way to somebody is not to be counted among what comes now.
         looks: list[list[int]] = []

@@ -185,6 +185,29 @@ async def test_who_waits_too_long_is_told_so_and_can_ask_again(stage: Stage, mon
     assert await stage.posted(cash) == 5
 
 
+async def test_everybody_waits_as_long_as_everybody_else(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who came later is told later; when nobody waits any more, no timer is left."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    monkeypatch.setattr(writer_module, "WAIT_S", 0.3)
+    loop = asyncio.get_running_loop()
+
+    async def told_after() -> float:
+        began = loop.time()
+        (answer,) = await outcomes(stage.submit(entry(cash, sales, 5)))
+        assert isinstance(answer, Unavailable)
+        return loop.time() - began
+
+    async with held_lock(stage):
+        asked = []
+        for _ in range(4):
+            asked.append(asyncio.ensure_future(told_after()))
+            await asyncio.sleep(0.1)
+        waited = await asyncio.gather(*asked)
+    assert min(waited) > 0.25
+    await stage.engine.drain()
+    assert stage.engine._writers[stage.site.id]._impatience is None
+
+
 async def test_twin_of_a_running_request_gets_its_answer(stage: Stage) -> None:
     """It waits, it is not turned away."""
     cash, sales = await stage.accounts("asset", "revenue")
