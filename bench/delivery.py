@@ -41,7 +41,7 @@ AT_ONCE = 64
 NEIGHBOURS = ((1, 20), (10, 100))
 """How many hang of how many."""
 NEIGHBOUR_DELIVERIES_PER_S = 200.0
-NEIGHBOUR_ROUNDS = 3
+NEIGHBOUR_ROUNDS = 5
 HANG_TIMEOUT_S = 2
 IDLE = 980
 """Endpoints that get nothing; a site may have a thousand."""

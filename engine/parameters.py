@@ -38,9 +38,9 @@ def converter(kind: str, same: bool) -> Converter:
 
 
 def array(number: int, kind: str) -> str:
-    """Return the SQL of the array whose elements a parameter holds."""
+    """Return the SQL of the array whose elements a parameter holds: texts where they are documents."""
     given = f"CAST(${number} AS text)" if kind in _LISTED else f"${number}"
-    return f"CAST({given} AS {kind}[])"
+    return f"CAST({given} AS {'text' if kind == 'jsonb' else kind}[])"
 
 
 def _encode_json(value: Any) -> str | None:
@@ -68,12 +68,26 @@ def _list_ids(values: Sequence[str | None]) -> str:
     return listed
 
 
+def _list_texts(values: Sequence[str | None]) -> str:
+    """Return texts as the text of an array: words as they are, anything else in quotation marks."""
+    if None not in values:
+        words = ",".join(cast("Sequence[str]", values))
+        if "".join(cast("Sequence[str]", values)).isalnum() and "" not in values and "null" not in words.lower():
+            return "{" + words + "}"
+    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 _ID_LENGTH: Final = 36
 _LISTED: Final[Mapping[str, Callable[[Any], Any]]] = {
     "uuid": _list_ids,
     "bigint": _list_numbers,
     "integer": _list_numbers,
     "smallint": _list_numbers,
+    "text": _list_texts,
 }
 """What is sent as the text of an array: asyncpg looks at every element of a list for whether it is a list itself, and PostgreSQL
 reads the text in less time than that takes."""

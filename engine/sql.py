@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import count
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -255,8 +256,7 @@ def _columns(changes: Sequence[Insert | Update]) -> tuple[_Shape, list[Any]]:
         keys = None if isinstance(change, Insert) else change.keys
         many = len(rows) >= _MANY
         same: list[bool] = []
-        for name in names:
-            values = [row[name] for row in rows]
+        for name, values in zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True):
             alike = many and name not in (keys or ()) and values.count(values[0]) == len(values)
             same.append(alike)
             columns.append(values[0] if alike else values)
@@ -336,7 +336,7 @@ def _part(part: _Part, kinds: Sequence[str], first: int, behind: str) -> str:
         if same:
             value = f"CAST(${number} AS {sent})"
         else:
-            arrays.append(array(number, sent))
+            arrays.append(array(number, kind))
             listed.append(name)
             value = f"given.{name}"
         given[name] = f"CAST({value} AS jsonb)" if kind == "jsonb" else value

@@ -59,7 +59,7 @@ def test_update_finds_each_row_by_its_whole_key_and_sets_the_rest() -> None:
     for count, name, document in ((1, "given.name", "given.metadata"), (9, "CAST($3 AS text)", "CAST($4 AS text)")):
         change = Update(table=table("ledgers"), keys=("site_id", "id"), rows=rows[:count])
         statement, _ = together([change])
-        more = ", CAST($3 AS text[]), CAST($4 AS text[])" if count == 1 else ""
+        more = ", CAST(CAST($3 AS text) AS text[]), CAST($4 AS text[])" if count == 1 else ""
         listed = "site_id, id, name, metadata" if count == 1 else "site_id, id"
         assert statement == (
             f"UPDATE ledgers SET name = {name}, metadata = CAST({document} AS jsonb) "
@@ -89,7 +89,7 @@ def test_several_changes_are_one_statement_with_numbers_that_go_on() -> None:
     assert statement.startswith("WITH ")
     assert statement.index(last) > statement.index("part_1")
     assert [f"${number} " in statement for number in range(1, 8)] == [True] * 6 + [False]
-    assert parameters == ("{1}", ["{}"], "{1}", ["k"], "{1}", "{5}")
+    assert parameters == ("{1}", ["{}"], "{1}", "{k}", "{1}", "{5}")
 
 
 def test_every_part_behind_a_fence_selects_from_it() -> None:
@@ -109,7 +109,7 @@ def test_every_part_behind_a_fence_selects_from_it() -> None:
     )
     assert statement.endswith("SELECT count(*) FROM fence")
     assert statement.count("FROM fence CROSS JOIN unnest(") == statement.count("part_") == 3
-    assert parameters == (5, 6, 1, 4, 1, ["a"], 3, "{1}", ["{}"], "{1}", ["k"], "{1}", "{5}")
+    assert parameters == (5, 6, 1, 4, 1, ["a"], 3, "{1}", ["{}"], "{1}", "{k}", "{1}", "{5}")
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,14 @@ def test_every_part_behind_a_fence_selects_from_it() -> None:
         ("smallint", [None], "{NULL}"),
         ("uuid", [id_of(1), None, id_of(2)], f"{{{id_of(1)},NULL,{id_of(2)}}}"),
         ("uuid", [None, None], "{NULL,NULL}"),
+        ("text", ["debit", "credit", "Zürich"], "{debit,credit,Zürich}"),
+        ("text", ["a", "b,c"], '{"a","b,c"}'),
+        ("text", ["a", ""], '{"a",""}'),
+        ("text", ["Null", None, "\\N"], '{"Null",NULL,"\\\\N"}'),
+        ("text", ['say "a"', "a b"], '{"say \\"a\\"","a b"}'),
     ],
 )
-def test_numbers_and_ids_are_sent_as_the_text_of_an_array(kind: str, values: list[Any], sent: str) -> None:
+def test_numbers_ids_and_texts_are_sent_as_the_text_of_an_array(kind: str, values: list[Any], sent: str) -> None:
     """The driver looks at every element of a list, and at a text once; what is missing is no text."""
     convert = converter(kind, same=False)
     assert convert is not None
