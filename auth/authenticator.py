@@ -6,6 +6,7 @@ What was verified is kept by its SHA-256 until it runs out; what was taken back 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from typing import Final
@@ -53,6 +54,7 @@ class Authenticator:
         self._revocations = revocations
         self._cache_size = cache_size
         self._verified: OrderedDict[bytes, Principal] = OrderedDict()
+        self._verifying: dict[bytes, asyncio.Task[Principal]] = {}
         self._refreshed_at: int | None = None
         self._used: dict[tuple[str, str], int] = {}
         self._noted: dict[tuple[str, str], int] = {}
@@ -71,8 +73,7 @@ class Authenticator:
         digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
         principal = self._verified.get(digest)
         if principal is None:
-            principal = await self._verify(credential, now_us)
-            self._keep(digest, principal)
+            principal = await self._verify_once(digest, credential, now_us)
         else:
             self._verified.move_to_end(digest)
         if self._revocations.covers(principal):
@@ -153,6 +154,20 @@ class Authenticator:
         self._revocations.forget(now_us)
         await self._keyring.load(keys, now_us=now_us)
         self._refreshed_at = now_us
+
+    async def _verify_once(self, digest: bytes, credential: str, now_us: int) -> Principal:
+        """Verify and keep; whoever brings the same credential meanwhile shares the look: after a restart that may be thousands."""
+        verifying = self._verifying.get(digest)
+        if verifying is None:
+            verifying = self._verifying[digest] = asyncio.create_task(self._verify(credential, now_us))
+            verifying.add_done_callback(lambda done: self._verified_once(digest, done))
+        return await asyncio.shield(verifying)
+
+    def _verified_once(self, digest: bytes, done: asyncio.Task[Principal]) -> None:
+        del self._verifying[digest]
+        # Whoever asked may be gone: a refusal is theirs, and nobody else's.
+        if not done.cancelled() and done.exception() is None:
+            self._keep(digest, done.result())
 
     async def _verify(self, credential: str, now_us: int) -> Principal:
         if credential.startswith(_API_KEY_START):

@@ -3,7 +3,8 @@
     python -m bench.listeners KIND PORT COUNT TOKEN
 
 KIND is `sse` or `websocket`. They connect all at once. Every connection counts envelopes and answers pings; about twenty of them
-read each envelope's timestamp when its bytes arrive. Questions: `ready` (how many streams have begun), `counts` (envelopes per connection), `report`, `reset`.
+read each envelope's timestamp when its bytes arrive. Questions: `ready` (how many streams have begun), `counts` (envelopes per
+connection), `report`, `reset`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _TIMED = re.compile(rb'"sequence":(\d+),"timestamp":"([^"]{20,40})"')
 # A timestamp may be cut in two by the end of a read: so much of it is looked at again.
 _TIMED_BYTES_MAX = 100
 # A ping as uvicorn sends it, with four bytes; within an envelope, which is ASCII, there is none of this.
+_PING_BYTE = b"\x89"
 _PING = re.compile(rb"\x89\x04(.{4})", re.DOTALL)
 _PONG = b"\x8a\x84\0\0\0\0"
 _BEGUN = {"sse": b"event: ready", "websocket": b'"type":"ready"'}
@@ -90,13 +92,13 @@ class _Connection(asyncio.Protocol):
         clients.bytes += len(data)
         if not self._begun:
             self._head += data
+            self._answer(data)
             if clients.begun in self._head:
                 self._begun = True
                 clients.ready += 1
             return
         rest = self._rest + data
-        if b"\x89" in rest:
-            self._answer(rest)
+        self._answer(rest)
         if self._timed:
             self._time(rest, time.time_ns() // 1000)
             self.events += rest.count(_MARK) - self._rest.count(_MARK)
@@ -108,8 +110,9 @@ class _Connection(asyncio.Protocol):
     def _answer(self, data: bytes) -> None:
         """Answer the pings that are there whole, some of them twice: a client whom nobody hears of is let go of."""
         assert self._transport is not None
-        for payload in _PING.finditer(data):
-            self._transport.write(_PONG + payload.group(1))
+        if _PING_BYTE in data:
+            for payload in _PING.finditer(data):
+                self._transport.write(_PONG + payload.group(1))
 
     def _time(self, data: bytes, now_us: int) -> None:
         for found in _TIMED.finditer(data):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Concatenate, Final, Generic, ParamSpec, TypeVar
 
 from msgspec import Struct
 from sqlalchemy import Connection
@@ -29,6 +29,7 @@ from engine.idempotency import IdempotencyKey
 from engine.ids import IdSource
 from engine.memory import Memories
 from engine.occasion import plainly
+from engine.places import Place, Places
 from engine.reader import Reader
 from engine.rows import AccountRow
 from engine.shapes import Account, AccountBalance, account_balance_of, account_of
@@ -38,13 +39,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _DAY_US: Final = 86_400_000_000
 _SEARCHES_MAX: Final = 4
-
-
-class Place(NamedTuple):
-    """A place in the feed: the sequence it stands after, and its cursor."""
-
-    sequence: int
-    cursor: str
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -98,6 +92,7 @@ class Engine:
         self._limits = limits or Limits()
         self._writers: dict[int, Writer] = {}
         self._readers: dict[int, Reader] = {}
+        self._places: dict[int, Places] = {}
 
     async def submit(
         self,
@@ -155,7 +150,8 @@ class Engine:
 
     async def head(self, site: Site) -> Head:
         """Return where the site's feed ends."""
-        return await self._read(site, lambda conn: feed.read_head(conn, site.id))
+        reader = self._readers.get(site.id) or await self._open_reader(site)
+        return (await or_unavailable(reader.read())).head
 
     async def event(self, site: Site, event_id: str) -> FeedEvent | None:
         """Return one event of the feed, if the feed still serves it."""
@@ -202,21 +198,12 @@ class Engine:
 
     async def resolve(self, site: Site, cursor: str) -> tuple[int, Head]:
         """Return the sequence that a cursor stands after, and the head; raises CursorInvalid and CursorExpired."""
-
-        def read(conn: Connection) -> tuple[int, Head]:
-            head, after = self._place(conn, site, cursor)
-            return after, head
-
-        return await self._read(site, read)
+        place, head = await self._find(site, cursor)
+        return place.sequence, head
 
     async def start(self, site: Site) -> tuple[Place, Head]:
         """Return the place after which the feed is served, and the head."""
-
-        def read(conn: Connection) -> tuple[Place, Head]:
-            head, after = self._place(conn, site, None)
-            return Place(after, feed.cursor_at(conn, site.id, head, after)), head
-
-        return await self._read(site, read)
+        return await self._find(site, None)
 
     async def place_at(self, site: Site, at_us: int) -> tuple[Place, Head]:
         """Return the place after the last event before an instant, or the first that is served, and the head."""
@@ -300,6 +287,13 @@ class Engine:
     async def _read(self, site: Site, read: Callable[[Connection], T]) -> T:
         database = await self._databases.of(site)
         return await or_unavailable(database.read(read, site_id=site.id))
+
+    async def _find(self, site: Site, cursor: str | None) -> tuple[Place, Head]:
+        places = self._places.get(site.id)
+        if places is None:
+            database = await self._databases.of(site)
+            places = self._places.setdefault(site.id, Places(database, site.id, self._oldest_at))
+        return await or_unavailable(places.find(cursor))
 
     async def _present(self, site: Site, account_id: str) -> tuple[Head, tuple[AccountRow, Totals]]:
         reader = self._readers.get(site.id) or await self._open_reader(site)

@@ -1,12 +1,10 @@
 """Accounts as they are now, for whoever asks: all who ask a site for some at the same time share one statement.
 
-The statement is one journey and one snapshot, the feed's head in it. Whoever comes while two of them are under way waits for the
-next one, so that what was committed before anybody asked is always seen.
+The statement is one journey and one snapshot, the feed's head in it.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import Connection, Select, bindparam, column, func, select, true
@@ -18,10 +16,7 @@ from engine.databases import Database
 from engine.feed import HEAD, Head
 from engine.rows import AccountRow
 from engine.schema import accounts, balances, feeds
-
-AT_ONCE: Final = 2
-"""How many statements are under way at most: while one is read, the next one gathers whoever asks."""
-TOGETHER_MAX: Final = 250
+from engine.together import Together
 
 _TOTALS: Final = balances.c["posted_debits", "posted_credits", "pending_debits", "pending_credits", "lock_version"]
 
@@ -34,46 +29,22 @@ class Present(NamedTuple):
 
 
 class Reader:
-    """Whoever reads a site's accounts in this process."""
+    """Whoever reads where a site's feed ends, or its accounts, in this process."""
 
     def __init__(self, database: Database, site_id: int) -> None:
         self._database = database
         self._site_id = site_id
-        self._waiting: list[tuple[str, asyncio.Future[Present]]] = []
-        self._readers: set[asyncio.Task[None]] = set()
-        self._reading = 0
+        self._together: Together[str | None, Present] = Together(self._read)
 
-    async def read(self, account_id: str) -> Present:
+    async def read(self, account_id: str | None = None) -> Present:
         """Return a snapshot with this account, if there is one; others may be in it. Raises what the database raises."""
-        found: asyncio.Future[Present] = asyncio.get_running_loop().create_future()
-        self._waiting.append((account_id, found))
-        if self._reading < AT_ONCE:
-            self._reading += 1
-            task = asyncio.create_task(self._read())
-            self._readers.add(task)
-            task.add_done_callback(self._readers.discard)
-        return await found
+        return await self._together.ask(account_id)
 
-    async def _read(self) -> None:
-        """Read for those who wait until nobody does."""
-        while self._waiting:
-            asked, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
-            wanted = list({account_id: None for account_id, found in asked if not found.done()})
-            try:
-                present = await self._database.read_once(
-                    lambda conn, wanted=wanted: read_present(conn, self._site_id, wanted),  # type: ignore[misc]
-                    site_id=self._site_id,
-                )
-            except Exception as error:  # noqa: BLE001 - each who asked raises it
-                for _, found in asked:
-                    if not found.done():
-                        found.set_exception(error)
-            else:
-                for _, found in asked:
-                    if not found.done():
-                        found.set_result(present)
-        # Here, where nobody can come in between: who comes later finds that nobody reads.
-        self._reading -= 1
+    async def _read(self, asked: list[str | None]) -> Present:
+        wanted = [each for each in asked if each is not None]
+        return await self._database.read_once(
+            lambda conn: read_present(conn, self._site_id, wanted), site_id=self._site_id
+        )
 
 
 def read_present(conn: Connection, site_id: int, wanted: list[str]) -> Present:

@@ -25,6 +25,8 @@ from engine.filters import About, EventFilter, about
 from engine.ledger import Engine
 
 _CUTS_MAX: Final = 64
+_Cut = tuple[int, int, EventFilter | None]
+"""After which position, how many events at most, and which of them."""
 _log = structlog.get_logger("gateway.tailer")
 
 
@@ -116,7 +118,8 @@ class Tailer:
         self._site = site
         self._ring: deque[Frame] = deque()
         self._ring_bytes = 0
-        self._cuts: dict[tuple[int, int, EventFilter | None], Taken] = {}
+        self._cuts: dict[_Cut, Taken] = {}
+        self._histories: dict[_Cut, asyncio.Task[Taken | None]] = {}
         self._known = 0
         self._epoch = ""
         self._hash = b""
@@ -179,7 +182,7 @@ class Tailer:
         if position >= self.read:
             return None
         if not self._ring or self._ring[0].sequence > position + 1:
-            return await self._from_database(position, wanted, limit)
+            return await self._history((position, limit, wanted))
         cut = self._cuts.get((position, limit, wanted))
         if cut is None:
             start = position + 1 - self._ring[0].sequence
@@ -200,6 +203,21 @@ class Tailer:
                 self._task = asyncio.get_running_loop().create_task(self._follow())
         if self._epoch != epoch:
             raise Unavailable("The feed was restored to another state.")
+
+    async def _history(self, cut: _Cut) -> Taken | None:
+        """Return what the database holds behind a position; whoever comes to the same one meanwhile shares the reading."""
+        reading = self._histories.get(cut)
+        if reading is None:
+            position, limit, wanted = cut
+            reading = self._histories[cut] = asyncio.create_task(self._from_database(position, wanted, limit))
+            reading.add_done_callback(lambda done: self._read_history(cut, done))
+        return await asyncio.shield(reading)
+
+    def _read_history(self, cut: _Cut, done: asyncio.Task[Taken | None]) -> None:
+        del self._histories[cut]
+        if not done.cancelled():
+            # Whoever asked may be gone: an error is theirs, and nobody else's.
+            done.exception()
 
     async def _from_database(self, position: int, wanted: EventFilter | None, limit: int) -> Taken | None:
         limit = min(limit, self._history_events)

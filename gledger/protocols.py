@@ -58,7 +58,11 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, which also answers what websockets cannot read as a request: uvicorn left it waiting for ever."""
+    """uvicorn's WebSocket, but for two things.
+
+    What websockets cannot read as a request is answered: uvicorn left it waiting for ever. A handshake that was refused is over:
+    uvicorn took it for one that was forgotten, and wrote an error to the log for each.
+    """
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a request line or a header that is too long is refused."""
@@ -68,3 +72,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
             )
             self.transport.close()
+
+    async def send(self, message: Any) -> None:
+        """Send what the application says."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from gateway.call import CUT
 from gledger.serve import listen, server_config
@@ -130,6 +132,25 @@ async def test_a_request_for_a_websocket_that_is_too_long_is_answered() -> None:
             async with asyncio.timeout(5):
                 assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
             writer.close()
+
+
+async def test_a_websocket_that_is_refused_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """uvicorn takes a handshake that was answered with a refusal for one that the application forgot."""
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"6")]
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": b"nobody"})
+
+    with caplog.at_level("ERROR", logger="uvicorn.error"):
+        logging.getLogger("uvicorn.error").addHandler(caplog.handler)
+        async with serving(app) as url:
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(url.replace("http", "ws"), proxy=None)
+        logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
+    assert (refused.value.response.status_code, refused.value.response.body) == (401, b"nobody")
+    assert caplog.records == []
 
 
 async def test_an_application_can_break_off_a_connection_whose_client_takes_nothing() -> None:

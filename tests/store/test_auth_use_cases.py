@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from auth.authority import Authority
 from auth.clients import Credentials
@@ -446,3 +446,29 @@ async def test_nothing_in_the_database_is_a_secret(authority: Authority, control
         assert secret.rpartition("_")[2][:43] not in dump
     assert '\\"d\\"' not in dump
     assert '"d"' not in dump
+
+
+async def test_one_key_that_thousands_bring_at_once_is_looked_up_once(
+    authority: Authority, control_database: Database
+) -> None:
+    """As after a restart. Who goes away takes nobody along, and a wrong key is refused to each."""
+    credentials = await new_site(authority)
+    other = process(control_database)
+    await other.start(now_us=START_US)
+    statements: list[str] = []
+    event.listen(
+        control_database._reader.sync_engine, "after_cursor_execute", lambda *given: statements.append(given[2])
+    )
+    asked = [asyncio.ensure_future(caller(other, credentials)) for _ in range(100)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert len({each.credential_id for each in found[1:] if isinstance(each, Principal)}) == 1
+    assert sum("api_keys" in each for each in statements) == 1
+    wrong = f"{credentials.api_key[:-6]}aaaaaa"
+    refused = await asyncio.gather(
+        *(other.authenticator.authenticate(None, wrong, START_US) for _ in range(10)), return_exceptions=True
+    )
+    assert all(isinstance(each, CredentialsInvalid) for each in refused)
+    assert not other.authenticator._verifying

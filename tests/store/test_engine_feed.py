@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
+from sqlalchemy import event
 
 from engine import feed
 from engine.cursors import feed_cursor
@@ -146,3 +150,26 @@ async def test_making_a_site_again_changes_nothing(stage: Stage) -> None:
     before = await stage.rows()
     await stage.write(lambda conn: feed.create_site(conn, SITE, "e9", 1))
     assert await stage.rows() == before
+
+
+async def test_many_who_come_back_at_once_are_each_told_their_place(stage: Stage) -> None:
+    """After a restart everybody comes back: a few statements answer all of them, each as if it were alone."""
+    page = await stage.engine.events_after(SITE, None, 4)
+    await make_stage(stage.database, OTHER)
+    elsewhere = (await stage.engine.head(OTHER)).cursor()
+    first, fourth, head = (
+        (await stage.engine.start(SITE))[0].cursor,
+        page.next_cursor,
+        page.head_cursor,
+    )
+    statements: list[str] = []
+    event.listen(stage.database._reader.sync_engine, "after_cursor_execute", lambda *given: statements.append(given[2]))
+    asked = [first, fourth, head, elsewhere, "v1.0.0.0"] * 40
+    found: list[Any] = await asyncio.gather(
+        *(stage.engine.resolve(SITE, each) for each in asked), return_exceptions=True
+    )
+    assert [each[0] for each in found if isinstance(each, tuple)] == [0, 4, 9] * 40
+    assert all(
+        isinstance(found[number], CursorInvalid) for number, each in enumerate(asked) if each in {elsewhere, "v1.0.0.0"}
+    )
+    assert len(statements) < 20

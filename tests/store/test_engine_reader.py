@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from engine import reader
+from engine import together
 from engine.commands import UpdateAccount
 from engine.cursors import parse_feed_cursor
 from engine.databases import Database, Site
@@ -76,12 +76,12 @@ async def test_many_at_once_are_few_statements(stage: Stage) -> None:
         event.listen(engine.sync_engine, "after_cursor_execute", lambda *given: connected.append(given[2]))  # type: ignore[union-attr]
     await asyncio.gather(*(stage.engine.account(SITE, accounts[number % 6]) for number in range(100)))
     statements = [each for each in connected if "FROM feeds" in each]
-    assert 1 <= len(statements) <= 1 + reader.AT_ONCE
+    assert 1 <= len(statements) <= 1 + together.AT_ONCE
 
 
 async def test_more_than_fit_one_statement(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """All are answered."""
-    monkeypatch.setattr(reader, "TOGETHER_MAX", 3)
+    monkeypatch.setattr(together, "QUESTIONS_MAX", 3)
     accounts = [await stage.account("asset") for _ in range(10)]
     found = await asyncio.gather(*(stage.engine.account(SITE, each) for each in accounts * 2))
     assert [each.value.id for each in found] == accounts * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -166,3 +167,29 @@ async def test_a_stream_that_begins_slowly_is_not_left_with_a_tailer_that_was_sw
         assert not tailers.of(SITE).idle, "nobody would ever end what it listens to"
     assert tailers.of(SITE).idle
     await tailers.close()
+
+
+async def test_many_who_are_behind_at_one_place_share_a_reading(
+    stage: Stage, tailer: Tailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart the ring is empty and everybody is behind; who goes away takes nobody along."""
+    await post(stage, 3)
+    await caught_up(tailer, (await stage.events())[-1].sequence)
+    read, asked = stage.engine.read_matching, 0
+
+    async def counted(*given: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await read(*given)
+
+    monkeypatch.setattr(stage.engine, "read_matching", counted)
+    behind = [asyncio.ensure_future(tailer.take(0, None, 256)) for _ in range(50)]
+    await asyncio.sleep(0)
+    behind[0].cancel()
+    found = await asyncio.gather(*behind, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert asked == 1
+    assert len({id(each) for each in found[1:]}) == 1
+    assert isinstance(found[1], Taken)
+    assert [each.sequence for each in found[1].frames] == list(range(1, found[1].position + 1))
+    assert not tailer._histories
