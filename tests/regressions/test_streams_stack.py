@@ -135,7 +135,7 @@ async def test_a_request_for_a_websocket_that_is_too_long_is_answered() -> None:
 
 
 async def test_a_websocket_that_is_refused_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    """uvicorn takes a handshake that was answered with a refusal for one that the application forgot."""
+    """Uvicorn takes a handshake that was answered with a refusal for one that the application forgot."""
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
