@@ -3,16 +3,19 @@
     python -m bench.posting [--seconds 5] [--rounds 3]
 
 Singles stand beside the same gateway whose transactions hold one command, and beside a handler behind the same server that
-does nothing; bulk beside what the database alone takes of the same statements. All cases run in turns within each round; medians count. SQLite, as `gledger dev` has it, is for the record.
+does nothing; bulk beside what the database alone takes of the same statements. All cases run in turns within each round; medians count. The
+gateway of the baseline stands still but for its turns. SQLite, as `gledger dev` has it, is for the record.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import statistics
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from bench.entries import BULK, bulk, post_for, single
@@ -33,12 +36,15 @@ class Case:
     connections: int
     make: Callable[[], Callable[[int], bytes]]
     weight: int = 1
+    awake: int | None = None
+    """The process that is woken for these turns only: it would hear of every batch of the others."""
     rates: list[float] = field(default_factory=list)
     p99s_ms: list[float] = field(default_factory=list)
 
     def run(self, seconds: float) -> None:
         """Post for so long."""
-        load = post_for(self.port, self.connections, seconds, self.make())
+        with _woken(self.awake):
+            load = post_for(self.port, self.connections, seconds, self.make())
         self.rates.append(load.rate * self.weight)
         self.p99s_ms.append(load.percentile_ms(0.99))
 
@@ -58,7 +64,7 @@ def measure(base: Ground, seconds: float, rounds: int) -> list[Line]:
     limit = batch_limit(base)
     with ExitStack() as held:
         port = held.enter_context(base.gateway()).port
-        plain = held.enter_context(base.gateway(module="bench.one_by_one")).port
+        plain = held.enter_context(base.gateway(module="bench.one_by_one"))
         empty = free_port()
         held.enter_context(running([sys.executable, "-m", "bench.empty_post", str(empty)], clean_environment()))
         wait_until(empty, "/v1/entries")
@@ -66,7 +72,13 @@ def measure(base: Ground, seconds: float, rounds: int) -> list[Line]:
         ids = accounts(port, bearer, ACCOUNTS)
         spread = lambda: single(bearer, ids)  # noqa: E731 - a name for a case's requests
         cases = (
-            Case(name="one transaction per posting, 64 connections", port=plain, connections=64, make=spread),
+            Case(
+                name="one transaction per posting, 64 connections",
+                port=plain.port,
+                connections=64,
+                make=spread,
+                awake=plain.pid,
+            ),
             Case(name="a handler that does nothing, 64 connections", port=empty, connections=64, make=spread),
             Case(name="single, 1 connection", port=port, connections=1, make=spread),
             Case(name="single, 64 connections", port=port, connections=64, make=spread),
@@ -85,11 +97,35 @@ def measure(base: Ground, seconds: float, rounds: int) -> list[Line]:
                 weight=BULK,
             ),
         )
-        for _ in range(rounds):
-            for case in cases:
-                case.run(seconds)
+        with _sleeping(plain.pid):
+            for _ in range(rounds):
+                for case in cases:
+                    case.run(seconds)
     base.verify()
     return _lines(cases, limit)
+
+
+@contextmanager
+def _sleeping(pid: int) -> Iterator[None]:
+    """Let a process stand still for the time of the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def _woken(pid: int | None) -> Iterator[None]:
+    """Let a process that stands still go on for the time of the block."""
+    if pid is None:
+        yield
+        return
+    os.kill(pid, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGSTOP)
 
 
 def _lines(cases: tuple[Case, ...], limit: float) -> list[Line]:
