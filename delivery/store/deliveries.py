@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.engine import Row
@@ -14,7 +14,7 @@ from sqlalchemy.engine import Row
 from delivery.rows import AttemptRow, DeliveryRow
 from delivery.schema import LANE_AGAIN, LANE_IN_FLIGHT, LANE_PING, attempts, deliveries, endpoints, relays
 from delivery.store.filters import Wanted, few, first_id, matching
-from engine.lookups import lookup
+from engine.lookups import in_order, lookup
 from engine.schema import events
 from engine.sql import Insert, Update, among, insert_rows, update_rows, write
 
@@ -292,13 +292,15 @@ def next_due(conn: Connection, site_id: int) -> list[tuple[str, int]]:
 
     def first(lane: int) -> Any:
         return (
-            select(func.min(deliveries.c.due_at))
+            select(deliveries.c.due_at)
             .where(
                 deliveries.c.site_id == endpoints.c.site_id,
                 deliveries.c.endpoint_id == endpoints.c.id,
                 deliveries.c.lane == lane,
                 deliveries.c.due_at.is_not(None),
             )
+            .order_by(deliveries.c.due_at, deliveries.c.endpoint_sequence)
+            .limit(1)
             .scalar_subquery()
         )
 
@@ -306,7 +308,9 @@ def next_due(conn: Connection, site_id: int) -> list[tuple[str, int]]:
         endpoints.c.id, endpoints.c.status, endpoints.c.circuit_probe_at, first(0), first(1), first(2), first(4)
     ).where(endpoints.c.site_id == site_id)
     found = []
-    for endpoint_id, status, probe_at, *times in conn.execute(query):
+    with in_order(conn):
+        rows = conn.execute(query).all()
+    for endpoint_id, status, probe_at, *times in rows:
         lanes = {"active": (0, 1, 2), "enabling": (0, 3)}.get(status, (0,))
         counted = [at for at in (times[lane] for lane in lanes) if at is not None]
         if counted:

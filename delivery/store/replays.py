@@ -14,6 +14,7 @@ from delivery.schema import LANE_AGAIN, LANE_IN_FLIGHT, deliveries, replay_parts
 from delivery.store.deliveries import COLUMNS, delivery_of
 from delivery.store.filters import Wanted, matching
 from engine.listing import beyond, ordered
+from engine.lookups import in_order
 from engine.schema import events
 from engine.sql import among, insert_rows, update_rows
 
@@ -284,7 +285,8 @@ def count_backlog(conn: Connection, site_id: int, endpoint_id: str, now_us: int,
         .limit(most)
         .subquery()
     )
-    return int(conn.execute(select(func.count()).select_from(due)).scalar_one())
+    with in_order(conn):
+        return int(conn.execute(select(func.count()).select_from(due)).scalar_one())
 
 
 def _running() -> Any:

@@ -23,6 +23,8 @@ WANTED = 20
 MANY = 8
 """So many that a column which says the same in all is given once."""
 LOOKED_AT_MAX = 3 * WANTED
+CHANGES = 20
+"""How often every row changes: some pages of its index each time."""
 
 
 def _looked_at(conn: Connection, ask: Callable[[], object]) -> int:
@@ -34,13 +36,14 @@ def _looked_at(conn: Connection, ask: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("question", ["waiting", "leased", "found", "backlog", "bodies", "due", "leasing", "settling"])
-@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("planned", ["each time", "at first", "amid a backlog"])
 async def test_a_turn_looks_at_what_it_is_about(
-    postgres_database: PostgresDatabase, question: str, *, kept: bool
+    postgres_database: PostgresDatabase, question: str, planned: str
 ) -> None:
     """However much the endpoint has received: what is in flight, what waits, and the rows and events that are named.
 
-    Also by a plan that is kept from when there was next to nothing.
+    Also by a plan that is kept from when there was next to nothing, or that was made when rows had changed so often that the index
+    of what waits was larger than any other.
     """
     database = Database.open(postgres_database.runtime_url, pool_size=1)
     stage = await make_stage(database)
@@ -48,7 +51,7 @@ async def test_a_turn_looks_at_what_it_is_about(
 
     async def ask(named: Sequence[str]) -> int:
         def run(conn: Connection) -> int:
-            if kept:
+            if planned != "each time":
                 plan_once(conn)
             locked = lock_endpoints(conn, SITE.id, [endpoint.id])
             now_us = stage.clock.now_us()
@@ -70,9 +73,14 @@ async def test_a_turn_looks_at_what_it_is_about(
 
     await stage.commit(*["entry.posted"] * MANY)
     await stage.relay_all()
-    await ask([row.id for row in await stage.rows(endpoint.id)])
+    if planned == "at first":
+        await ask([row.id for row in await stage.rows(endpoint.id)])
     await stage.commit(*["entry.posted"] * RECEIVED)
     await stage.relay_all()
+    if planned == "amid a backlog":
+        for _ in range(CHANGES):
+            moved = update(deliveries).values(due_at=deliveries.c.due_at - 1)
+            await database.write(lambda conn, moved=moved: conn.execute(moved), site_id=SITE.id)  # type: ignore[misc]
     over = update(deliveries).where(deliveries.c.endpoint_sequence <= RECEIVED)
     finished = over.values(state="delivered", due_at=None, lane=LANE_AGAIN)
     await database.write(lambda conn: conn.execute(finished), site_id=SITE.id)
