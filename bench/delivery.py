@@ -49,6 +49,8 @@ IDLE_SETTLE_S = 5.0
 IDLE_LEAST_S = 11.0
 """Two sweeps at least."""
 ARRIVAL_TIMEOUT_S = 120.0
+ARRIVED_PER_S = 300.0
+"""What is waited for takes so much longer."""
 WARM_UP_S = 0.5
 
 _LOG = """
@@ -102,7 +104,7 @@ class Scene:
         Ends the measurement where the identity does not hold.
         """
         expected = posted * len(endpoints)
-        deadline = time.monotonic() + ARRIVAL_TIMEOUT_S
+        deadline = time.monotonic() + ARRIVAL_TIMEOUT_S + expected / ARRIVED_PER_S
         while self._logged(endpoints)[0] < expected and time.monotonic() < deadline:
             time.sleep(0.1)
         delivered, missing = self._logged(endpoints)

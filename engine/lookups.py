@@ -5,6 +5,7 @@ With `key = ANY (array)` it may read the whole site once and compare, and does w
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,9 +48,14 @@ def lookup(columns: Sequence[ColumnElement[Any]], key: Column[Any], *conditions:
 def plan_once(conn: Connection) -> None:
     """Let what this transaction asks be planned once for a connection, and in order; for statements that no statistics lead astray.
 
-    Planning them each time costs PostgreSQL a third of a small transaction.
+    Planning them each time costs PostgreSQL a third of a small transaction. A plan is kept for some seconds: while a table is nearly
+    empty any index will do, and what was planned then must not be what a million rows are read by.
     """
     if conn.dialect.name == "postgresql":
+        now = time.monotonic()
+        if now >= conn.info.get(_KEPT_UNTIL, 0.0):
+            conn.exec_driver_sql("DISCARD PLANS")
+            conn.info[_KEPT_UNTIL] = now + PLANS_KEPT_S
         conn.exec_driver_sql(_PLAN_ONCE)
 
 
@@ -68,6 +74,8 @@ def in_order(conn: Connection) -> Iterator[None]:
         conn.exec_driver_sql("SET LOCAL enable_sort = on")
 
 
+PLANS_KEPT_S: Final = 5.0
+_KEPT_UNTIL: Final = "gledger.plans_kept_until"
 _PLAN_ONCE: Final = (
     "SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_sort', 'off', true)"
 )

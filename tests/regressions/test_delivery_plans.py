@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, event, update
 
 from delivery.schema import LANE_AGAIN, deliveries
 from delivery.store.deliveries import find_deliveries, lease_deliveries, next_due, read_leased, settle_deliveries
 from delivery.store.endpoints import lock_endpoints
 from delivery.store.leases import read_waiting
 from delivery.store.replays import count_backlog
-from engine import feed
+from engine import feed, lookups
 from engine.databases import Database
 from engine.lookups import plan_once
 from tests.databases import PostgresDatabase
@@ -88,3 +88,21 @@ async def test_a_turn_looks_at_what_it_is_about(
     await stage.close()
     await database.close()
     assert looked_at <= LOOKED_AT_MAX
+
+
+async def test_a_plan_is_kept_for_some_seconds(
+    postgres_database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was planned when there was next to nothing read 33,000 rows for a delivery, for as long as its connection lived."""
+    database = Database.open(postgres_database.runtime_url, pool_size=1)
+    asked: list[str] = []
+    event.listen(database._writer.sync_engine, "after_cursor_execute", lambda *given: asked.append(given[2]))
+    for _ in range(3):
+        await database.write(plan_once)
+    assert asked.count("DISCARD PLANS") == 1
+    monkeypatch.setattr(lookups, "PLANS_KEPT_S", 0.0)
+    await database.write(lambda conn: conn.info.clear())
+    for _ in range(3):
+        await database.write(plan_once)
+    assert asked.count("DISCARD PLANS") == 4
+    await database.close()
