@@ -12,6 +12,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -31,8 +32,11 @@ class Postgres:
     PostgreSQL refuses to run as root: for root it runs as `nobody`, from a copy of its programs where nobody may read.
     """
 
-    def __init__(self, *, durable: bool = False, max_connections: int = 200) -> None:
-        """`durable` is for measuring: without it nothing is flushed, which loses data only if the machine stops."""
+    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+        """`durable` is for measuring: without it nothing is flushed, which loses data only if the machine stops.
+
+        `settings` stand above those that tests run with.
+        """
         self._folder = tempfile.TemporaryDirectory(prefix="gledger-postgres-", ignore_cleanup_errors=True)
         root = Path(self._folder.name)
         self._user = "nobody" if os.geteuid() == 0 else None
@@ -47,11 +51,12 @@ class Postgres:
         self._options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
-            "max_connections": str(max_connections),
+            "max_connections": "200",
             "fsync": "on" if durable else "off",
             "full_page_writes": "on" if durable else "off",
             "shared_buffers": "256MB" if durable else "64MB",
             "log_min_messages": "warning",
+            **(settings or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0

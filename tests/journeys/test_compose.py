@@ -123,11 +123,11 @@ def redis_of(services: dict[str, Any], folder: Path) -> Iterator[int]:
 def host(tmp_path: Path) -> Iterator[Host]:
     """PostgreSQL and Redis run as `compose.yaml` runs them."""
     services = document()["services"]
-    name, flag, limit = services["postgres"]["command"]
-    assert (name, flag) == ("postgres", "-c")
-    setting, _, connections = limit.partition("=")
-    assert setting == "max_connections"
-    with Postgres(max_connections=int(connections)) as postgres, redis_of(services, tmp_path) as redis_port:
+    name, *given = services["postgres"]["command"]
+    assert name == "postgres"
+    assert set(given[::2]) == {"-c"}
+    settings = dict(each.split("=") for each in given[1::2])
+    with Postgres(settings=settings) as postgres, redis_of(services, tmp_path) as redis_port:
         made = Host(postgres, redis_port, free_port())
         made.prepare_postgres(tmp_path)
         made.check_postgres(tmp_path)
