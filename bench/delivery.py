@@ -41,7 +41,8 @@ AT_ONCE = 64
 NEIGHBOURS = ((1, 20), (10, 100))
 """How many hang of how many."""
 NEIGHBOUR_DELIVERIES_PER_S = 600.0
-NEIGHBOUR_ROUNDS = 5
+NEIGHBOUR_ROUNDS = 9
+"""Of half the time each: where the disk stops for some tenths of a second, that is one round in which it did."""
 HANG_TIMEOUT_S = 2
 IDLE = 980
 """Endpoints that get nothing; a site may have a thousand."""
@@ -240,7 +241,7 @@ def _neighbours(scene: Scene, seconds: float, hanging: int, count: int) -> list[
         rest = scene.subscribe(*some, timeout_s=HANG_TIMEOUT_S)
         watched = others if hangs else [*others, *rest]
         with scene.base.process("worker"):
-            _, arrivals = _timed(scene, watched, NEIGHBOUR_DELIVERIES_PER_S / count, seconds)
+            _, arrivals = _timed(scene, watched, NEIGHBOUR_DELIVERIES_PER_S / count, seconds / 2)
             scene.receiver.ask("release")
         scene.unsubscribe([*others, *rest])
         lags = [(each.received_at - each.committed_at) / 1000 for each in arrivals if each.path in same]

@@ -5,7 +5,7 @@ It never begins or commits; the writer does. Refused commands leave no trace in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -31,15 +31,22 @@ ACCEPTED_MAX: Final = 100
 
 
 def run_batch(
-    conn: Connection, run: BatchRun, submissions: Sequence[Submission], clock: Clock, memory: Memory | None = None
+    conn: Connection,
+    run: BatchRun,
+    submissions: Sequence[Submission],
+    clock: Clock,
+    memory: Memory | None = None,
+    joining: Callable[[], Sequence[Submission]] = tuple,
 ) -> BatchResult:
     """Lock the site, do what is due, decide the submissions in their order and write what it all came to.
 
-    The time is asked for when the site is locked, and is never before the site's last one. What the memory holds is not read
-    again if the site's head is still the one remembered; it learns nothing here, because nothing is committed yet.
+    Whoever has the lock may hold it for a while: `joining` is asked then for what else has come, which goes behind the others. So is
+    the time, which is never before the site's last one. What the memory holds is not read again if the site's head is still the
+    one remembered; it learns nothing here, because nothing is committed yet.
     """
     site_id = run.site.id
     head = feed.lock_head(conn, site_id)
+    submissions = [*submissions, *joining()]
     if memory is None or memory.head != head:
         memory = Memory()
     known = head

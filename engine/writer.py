@@ -27,6 +27,7 @@ from engine.errors import BooksCorrupt, EngineError, IdempotencyInProgress, Over
 from engine.feed import Head
 from engine.fold import BatchResult, BatchRun, Committed, Outcome, Submission
 from engine.memory import Memory
+from engine.patience import OutOfPatience, Patience
 
 BATCH_COMMANDS_MAX: Final = 256
 BATCH_LINES_MAX: Final = 4_000
@@ -48,10 +49,6 @@ class _Waiting(Struct, eq=False):
     future: asyncio.Future[Outcome]
 
 
-class _OutOfPatience(Exception):
-    """Nobody waits for this command any more."""
-
-
 class Writer:
     """Takes commands for one site, and answers each when its transaction is durable."""
 
@@ -70,8 +67,7 @@ class Writer:
         self._wary = 0
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[str, int] = {}
-        self._patience: dict[asyncio.Future[Outcome], float] = {}
-        self._impatience: asyncio.TimerHandle | None = None
+        self._patience = Patience(WAIT_S)
         self._flusher: asyncio.Task[None] | None = None
         self._draft: Draft | None = None
         self._drafted: list[_Waiting] = []
@@ -100,10 +96,10 @@ class Writer:
             self._flusher = loop.create_task(self._flush())
         elif self._sent is not None:
             self._decide_soon()
-        self._wait_for(waiting.future, loop)
+        self._patience.begin(waiting.future, loop)
         try:
             outcome = await waiting.future
-        except _OutOfPatience:
+        except OutOfPatience:
             self._abandon(waiting)
             if key is not None and twins:
                 raise IdempotencyInProgress(key) from None
@@ -112,7 +108,7 @@ class Writer:
             self._abandon(waiting)
             raise
         finally:
-            self._wait_no_more(waiting.future)
+            self._patience.end(waiting.future)
             if key is not None:
                 self._leave(key)
         if isinstance(outcome, Refused):
@@ -128,28 +124,6 @@ class Writer:
         """Stop: where a check failed that never can, nothing more is written, not even what waits already."""
         if self._corrupt is not None:
             raise self._corrupt
-
-    def _wait_for(self, future: asyncio.Future[Outcome], loop: asyncio.AbstractEventLoop) -> None:
-        """Let a future be waited for so long: one timer for all of them, since who came first loses patience first."""
-        self._patience[future] = loop.time() + WAIT_S
-        if self._impatience is None:
-            self._impatience = loop.call_later(WAIT_S, self._lose_patience)
-
-    def _wait_no_more(self, future: asyncio.Future[Outcome]) -> None:
-        del self._patience[future]
-        if not self._patience and self._impatience is not None:
-            self._impatience.cancel()
-            self._impatience = None
-
-    def _lose_patience(self) -> None:
-        loop = asyncio.get_running_loop()
-        now, self._impatience = loop.time(), None
-        for future, until in self._patience.items():
-            if until > now:
-                self._impatience = loop.call_at(until, self._lose_patience)
-                return
-            if not future.done():
-                future.set_exception(_OutOfPatience())
 
     def _leave(self, key: str) -> None:
         self._running[key] -= 1
@@ -254,9 +228,12 @@ class Writer:
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _commit(self, batch: list[_Waiting], draft: tuple[Draft, BatchResult] | None = None) -> None:
+    async def _commit(
+        self, batch: list[_Waiting], draft: tuple[Draft, BatchResult] | None = None, *, alone: bool = False
+    ) -> None:
+        """Run a batch and answer it; whoever joins it is in the list from then on, unless it is to stay `alone`."""
         try:
-            answered, result = await self._run_once(batch, draft)
+            result = await self._run_once(batch, draft, alone=alone)
         except EngineError:
             raise
         except Exception as error:
@@ -266,19 +243,19 @@ class Writer:
             for each in (one for one in batch if not one.future.done()):
                 try:
                     self._check_not_corrupt()
-                    await self._commit([each])
-                except Exception as alone:  # noqa: BLE001 - one bad command fails alone
-                    self._fail([each], alone)
+                    await self._commit([each], alone=True)
+                except Exception as its_own:  # noqa: BLE001 - one bad command fails alone
+                    self._fail([each], its_own)
             return
-        for each, outcome in zip(answered, result.outcomes, strict=True):
+        for each, outcome in zip(batch, result.outcomes, strict=True):
             if not each.future.done():
                 each.future.set_result(outcome)
         if result.first_event_id is not None:
             self._on_commit(self._run.site, result.head.sequence)
 
     async def _run_once(
-        self, batch: list[_Waiting], draft: tuple[Draft, BatchResult] | None
-    ) -> tuple[list[_Waiting], BatchResult]:
+        self, batch: list[_Waiting], draft: tuple[Draft, BatchResult] | None, *, alone: bool
+    ) -> BatchResult:
         """Run a batch until it is known to have happened exactly once; who gave up meanwhile is not run again."""
         attempt = 0
         while True:
@@ -286,23 +263,23 @@ class Writer:
             decided: list[BatchResult] = []
             try:
                 if draft is not None and await self._send(*draft, decided):
-                    return batch, draft[1]
+                    return draft[1]
                 expected = self._memory_head() if draft is None else draft[1].known
-                result = await self._write_behind_lock([each.submission for each in batch], decided)
+                result = await self._write_behind_lock(batch, decided, alone=alone)
                 if expected is not None and expected != result.known:
                     self._wary = WARY_BATCHES
-                return batch, result
+                return result
             except Exception as error:
                 # Whatever a driver says of a commit, and however it says it: only the feed tells whether it happened.
                 if decided and await self._happened(decided[0]):
-                    return batch, decided[0]
+                    return decided[0]
                 if not is_outage(error):
                     raise
                 _log.warning("batch.interrupted", site_id=self._run.site.id, attempt=attempt, error=str(error))
                 if attempt >= ATTEMPTS_MAX:
                     raise Unavailable("The database did not answer.") from error
                 await asyncio.sleep(_PAUSE_S * attempt)
-                batch, draft = [each for each in batch if not each.future.done()], None
+                batch[:], draft = [each for each in batch if not each.future.done()], None
 
     async def _send(self, draft: Draft, result: BatchResult, decided: list[BatchResult]) -> bool:
         """Write a batch that was decided ahead, and tell whether that was still right: nothing of it is written if not.
@@ -327,17 +304,25 @@ class Writer:
             self._sent = None
         return True
 
-    async def _write_behind_lock(self, submissions: Sequence[Submission], decided: list[BatchResult]) -> BatchResult:
-        """Commit a batch that is decided on what is true under the site's lock."""
+    async def _write_behind_lock(
+        self, batch: list[_Waiting], decided: list[BatchResult], *, alone: bool
+    ) -> BatchResult:
+        """Commit a batch that is decided on what is true under the site's lock, with all that came while it waited for that."""
 
-        def batch(conn: Connection) -> BatchResult:
-            result = run_batch(conn, self._run, submissions, self._clock, self._memory)
+        def joining() -> Sequence[Submission]:
+            late = [] if alone else self._take(batch, BATCH_LINES_MAX)
+            batch.extend(late)
+            return [each.submission for each in late]
+
+        def write(conn: Connection) -> BatchResult:
+            submissions = [each.submission for each in batch]
+            result = run_batch(conn, self._run, submissions, self._clock, self._memory, joining)
             decided.append(result)
             return result
 
         self._wary = max(self._wary - 1, 0)
         try:
-            result = await self._database.write(batch, site_id=self._run.site.id)
+            result = await self._database.write(write, site_id=self._run.site.id)
         except BaseException:
             self._forget()
             raise

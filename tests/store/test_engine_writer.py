@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,13 +15,17 @@ from structlog.testing import capture_logs
 from engine import feed
 from engine import fold as fold_module
 from engine import writer as writer_module
+from engine.batch import run_batch
 from engine.books import Books, Decision
+from engine.clock import Clock
 from engine.commands import Command, CreateLedger
 from engine.databases import Database
 from engine.errors import BooksCorrupt, IdempotencyInProgress, InsufficientFunds, Overloaded, Unavailable
 from engine.events import Diagnostics
-from engine.fold import Submission
+from engine.fold import BatchResult, BatchRun, Committed, Submission
+from engine.memory import Memory
 from engine.occasion import Occasion
+from engine.patience import Patience
 from engine.posting import decide
 from tests.store.engine_stage import Stage, entry, key, make_stage, outcomes, until
 
@@ -107,6 +111,72 @@ async def test_next_batch_gathers_while_one_waits(stage: Stage) -> None:
     assert len(stage.commits) - before == 2
 
 
+async def test_who_comes_while_the_lock_is_waited_for_goes_along(stage: Stage) -> None:
+    """Behind the lock a batch is what waits when it is there, not when it was asked for: one transaction, in the order of coming."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    engine = stage.another(ahead=False)
+    asked: list[asyncio.Future[Committed]] = []
+    async with held_lock(stage), counted_commits(stage.database) as commits:
+        for number in range(20):
+            posting = engine.submit(stage.site, entry(cash, sales, 1), key=key(f"{number // 2}"))
+            asked.append(asyncio.ensure_future(posting))
+            # So long that the first waits for the lock, and nobody else for a place in its batch.
+            await asyncio.sleep(0.01)
+        gone = asked.pop()
+        gone.cancel()
+    answers = await asyncio.gather(*asked)
+    assert [each.replayed for each in answers] == [False, True] * 9 + [False]
+    assert (commits, await stage.posted(cash), await stage.verify()) == ([1], 10, None)
+    assert [each.resource_id for each in answers[::2]] == [
+        each.resource_id for each in (await stage.events())[-10:] if each.type == "entry.posted"
+    ]
+
+
+async def test_command_that_cannot_be_run_takes_nobody_along(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that fails is run one by one, and nobody joins one who is alone: else it would fail with him, again and again."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    engine = stage.another(ahead=False)
+    good: list[asyncio.Future[Committed]] = []
+    failed: list[int] = []
+
+    def decide_with_trouble(command: Command, books: Books, occasion: Occasion) -> Decision:
+        if isinstance(command, CreateLedger):
+            raise RuntimeError("out of order")  # noqa: TRY004 - any error that is nobody's
+        return decide(command, books, occasion)
+
+    def run_while_more_come(
+        conn: Connection,
+        run: BatchRun,
+        submissions: Sequence[Submission],
+        clock: Clock,
+        memory: Memory | None,
+        joining: Callable[[], Sequence[Submission]],
+    ) -> BatchResult:
+        together = list(submissions)
+
+        def join() -> Sequence[Submission]:
+            late = joining()
+            together.extend(late)
+            return late
+
+        if len(good) < 4:
+            good.append(asyncio.ensure_future(engine.submit(stage.site, entry(cash, sales, 1))))
+        try:
+            return run_batch(conn, run, submissions, clock, memory, join)
+        except RuntimeError:
+            failed.append(len(together))
+            raise
+
+    monkeypatch.setattr(fold_module, "decide", decide_with_trouble)
+    monkeypatch.setattr(writer_module, "run_batch", run_while_more_come)
+    (bad,) = await outcomes(engine.submit(stage.site, CreateLedger(name="x")))
+    await engine.drain()
+    await asyncio.gather(*good)
+    assert isinstance(bad, RuntimeError)
+    assert failed == [2, 1]
+    assert (await stage.posted(cash), await stage.verify()) == (len(good), None)
+
+
 async def test_batch_is_bounded_by_lines(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large entry does not wait for room that never comes, and does not drag the others along."""
     monkeypatch.setattr(writer_module, "BATCH_LINES_MAX", 4)
@@ -173,14 +243,14 @@ async def test_caller_who_leaves_before_his_turn_is_not_served(stage: Stage) -> 
 async def test_who_waits_too_long_is_told_so_and_can_ask_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first learns that the outcome is unknown, its twin that it is in progress; the key finds the answer later."""
     cash, sales = await stage.accounts("asset", "revenue")
-    monkeypatch.setattr(writer_module, "WAIT_S", 0.1)
+    monkeypatch.setattr(stage.engine._writers[stage.site.id], "_patience", Patience(0.1))
     async with held_lock(stage):
         answers = await outcomes(*(stage.submit(entry(cash, sales, 5), key("k")) for _ in range(2)))
         assert isinstance(answers[0], Unavailable)
         assert answers[0].unknown
         assert isinstance(answers[1], IdempotencyInProgress)
         assert answers[1].key == "k"
-    monkeypatch.setattr(writer_module, "WAIT_S", 10.0)
+    monkeypatch.undo()
     await stage.submit(entry(cash, sales, 5), key("k"))
     assert await stage.posted(cash) == 5
 
@@ -188,7 +258,8 @@ async def test_who_waits_too_long_is_told_so_and_can_ask_again(stage: Stage, mon
 async def test_everybody_waits_as_long_as_everybody_else(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who came later is told later; when nobody waits any more, no timer is left."""
     cash, sales = await stage.accounts("asset", "revenue")
-    monkeypatch.setattr(writer_module, "WAIT_S", 0.3)
+    patience = Patience(0.3)
+    monkeypatch.setattr(stage.engine._writers[stage.site.id], "_patience", patience)
     loop = asyncio.get_running_loop()
 
     async def told_after() -> float:
@@ -205,7 +276,7 @@ async def test_everybody_waits_as_long_as_everybody_else(stage: Stage, monkeypat
         waited = await asyncio.gather(*asked)
     assert min(waited) > 0.25
     await stage.engine.drain()
-    assert stage.engine._writers[stage.site.id]._impatience is None
+    assert patience._timer is None
 
 
 async def test_twin_of_a_running_request_gets_its_answer(stage: Stage) -> None:
