@@ -11,8 +11,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
+import asyncpg
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, event
@@ -26,7 +27,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 T = TypeVar("T")
 
 OPEN_FILES_MAX: Final = 256
-_SET_SITE: Final = "SELECT set_config('gledger.site_id', $1, true)"
+_SET_SITE: Final = "SELECT set_config('gledger.site_id', '{:d}', true);"
 _STAY_IN_SITE: Final = "SELECT set_config('gledger.site_id', $1, false)"
 _SESSION_SETTINGS: Final = {
     "application_name": "gledger",
@@ -136,9 +137,9 @@ class Database:
             return await connection.run_sync(self._inside, run, site_id)
 
     def _inside(self, connection: Connection, run: Callable[[Connection], T], site_id: int | None) -> T:
-        """Enter the site, in a statement of its own, and run the function."""
-        if self.dialect == "postgresql" and site_id is not None:
-            connection.exec_driver_sql(_SET_SITE, (str(site_id),))
+        """Run the function in a transaction that begins in the site."""
+        if self.dialect == "postgresql":
+            _driver(connection).begins_with = "" if site_id is None else _SET_SITE.format(site_id)
         return run(connection)
 
 
@@ -215,6 +216,39 @@ def is_outage(error: BaseException) -> bool:
     return error.connection_invalidated or state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES
 
 
+def begin_with(connection: Connection, settings: str) -> None:
+    """Let the transaction have settings, by a statement of PostgreSQL's with its semicolon.
+
+    Where it has not begun yet it begins with them, which costs no journey of its own.
+    """
+    driver = _driver(connection)
+    if driver.is_in_transaction():
+        connection.exec_driver_sql(settings)
+    else:
+        driver.begins_with += settings
+
+
+def _driver(connection: Connection) -> _Connection:
+    driver: _Connection = connection.connection.driver_connection  # type: ignore[assignment] # what the engine was told to make
+    return driver
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no types
+    """A connection whose transactions begin with more than BEGIN, in one journey.
+
+    SQLAlchemy begins a transaction with its first statement, and asyncpg by `execute`, which takes several statements.
+    """
+
+    begins_with: str = ""
+
+    async def execute(self, query: str, *arguments: Any, timeout: float | None = None) -> str:
+        """Run a statement; what begins a transaction brings along what it begins with."""
+        if query.startswith("BEGIN"):
+            query, self.begins_with = query + self.begins_with, ""
+        done: str = await super().execute(query, *arguments, timeout=timeout)
+        return done
+
+
 def _stay(connection: Connection, run: Callable[[Connection], T], site_id: int) -> T:
     """Enter the site if the session is not in it yet, and run the function."""
     if connection.info.get(_STAYS_IN) != site_id:
@@ -235,7 +269,12 @@ def _postgresql_engine(url: URL, pool_size: int, overflow: int, settings: dict[s
         pool_use_lifo=True,
         json_serializer=_encode_json,
         json_deserializer=msgspec.json.decode,
-        connect_args={"server_settings": settings, "timeout": 5, "command_timeout": 35},
+        connect_args={
+            "server_settings": settings,
+            "timeout": 5,
+            "command_timeout": 35,
+            "connection_class": _Connection,
+        },
     )
 
 

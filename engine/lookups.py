@@ -15,6 +15,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, bindparam, fun
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Row
 
+from engine.databases import begin_with
 from engine.sql import among_given
 
 
@@ -52,11 +53,11 @@ def plan_once(conn: Connection) -> None:
     empty any index will do, and what was planned then must not be what a million rows are read by.
     """
     if conn.dialect.name == "postgresql":
+        begin_with(conn, _PLAN_ONCE)
         now = time.monotonic()
         if now >= conn.info.get(_KEPT_UNTIL, 0.0):
             conn.exec_driver_sql("DISCARD PLANS")
             conn.info[_KEPT_UNTIL] = now + PLANS_KEPT_S
-        conn.exec_driver_sql(_PLAN_ONCE)
 
 
 @contextmanager
@@ -77,5 +78,5 @@ def in_order(conn: Connection) -> Iterator[None]:
 PLANS_KEPT_S: Final = 5.0
 _KEPT_UNTIL: Final = "gledger.plans_kept_until"
 _PLAN_ONCE: Final = (
-    "SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_sort', 'off', true)"
+    "SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_sort', 'off', true);"
 )

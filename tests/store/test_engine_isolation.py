@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from engine.category_commands import CreateCategory, CreateMonitor, LinkCategory, PlaceAccount
 from engine.commands import AcceptEntry, CreateHold
-from engine.databases import Database
+from engine.databases import Database, begin_with
 from engine.fx_commands import CreateFxRate
 from engine.reference_commands import CreateReference
 from engine.schema import accounts, balances, entries, events, feeds, idempotency_keys, ledgers, lines, metadata
@@ -120,6 +121,57 @@ async def test_transaction_that_names_no_site_is_refused(stages: tuple[Stage, St
     for table in EVERYTHING:
         with pytest.raises(DBAPIError, match=r"gledger.site_id|invalid input syntax for type bigint"):
             await mine.database.read(partial(rows_of, select(table).limit(1)))
+
+
+async def test_transaction_that_did_nothing_leaves_its_site_to_nobody(stages: tuple[Stage, Stage]) -> None:
+    """It never began; the one that begins next on its connection is in no site, by whichever way it came by it."""
+    mine, other = stages
+    nothing: Callable[[Connection], None] = lambda _conn: None  # noqa: E731 - what a transaction may come to
+    await mine.database.write(nothing, site_id=mine.site.id)
+    with pytest.raises(DBAPIError, match=r"gledger.site_id|invalid input syntax for type bigint"):
+        await mine.database.write(partial(rows_of, select(ledgers)))
+    await mine.database.write(nothing, site_id=mine.site.id)
+    [found] = await other.read(partial(rows_of, select(feeds)))
+    assert found["site_id"] == other.site.id
+
+
+async def test_settings_hold_for_the_transaction_that_began_with_them(stages: tuple[Stage, Stage]) -> None:
+    """Given before its first statement or after; not for the one after it on the same connection."""
+    mine, _ = stages
+    setting = "SELECT set_config('gledger.tried', 'yes', true);"
+
+    def tried(conn: Connection) -> str | None:
+        found: str | None = conn.execute(text("SELECT current_setting('gledger.tried', true)")).scalar()
+        return found
+
+    def with_it(conn: Connection) -> str | None:
+        begin_with(conn, setting)
+        return tried(conn)
+
+    def late(conn: Connection) -> tuple[str | None, str | None]:
+        before = tried(conn)
+        begin_with(conn, setting)
+        return before, tried(conn)
+
+    assert [await mine.write(each) for each in (with_it, tried, late, tried)] == ["yes", "", ("", "yes"), ""]
+
+
+async def test_transaction_enters_its_site_in_one_journey(
+    stages: tuple[Stage, Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read is three: it begins, asks and ends."""
+    mine, _ = stages
+    sent: list[str] = []
+    execute = asyncpg.Connection.execute
+
+    async def noted(self: asyncpg.Connection, query: str, *arguments: Any, timeout: float | None = None) -> Any:
+        sent.append(query)
+        return await execute(self, query, *arguments, timeout=timeout)
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", noted)
+    assert len(await mine.read(partial(rows_of, select(feeds)))) == 1
+    assert [each.split(";")[0] for each in sent] == ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "ROLLBACK"]
+    assert f"set_config('gledger.site_id', '{mine.site.id}', true)" in sent[0]
 
 
 async def test_row_level_security_holds_for_the_owner_too(postgres_database: PostgresDatabase) -> None:
