@@ -1,28 +1,31 @@
 """Dispatch, resident in a worker: claim what is due, send it with no transaction open, settle what came of it.
 
 One loop a site takes turns: in one transaction it settles everything that finished meanwhile and claims for every endpoint
-that was woken; with neither to do it waits for a signal. So batches grow with the load and nothing waits for a timer. A request runs in a
-task of its own; nobody waits for a partner but that task. The database is the truth: what this process forgets is found
-by the sweep when its lease has run out.
+that was woken; with neither to do it waits for a signal. What the relay makes is claimed along with it. So batches grow with the
+load and nothing waits for a timer. A request runs in a task of its own; nobody waits for a partner but that task. The database is
+the truth: what this process forgets is found by the sweep when its lease has run out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
+from sqlalchemy import Connection
 
 from delivery.attempts import Attempts, batches, interrupted
 from delivery.bodies import Bodies
-from delivery.claim import Claimed
+from delivery.claim import Claim, Claimed, claim
 from delivery.failing import Policy
+from delivery.lane import Along, Lane
 from delivery.order import PARALLEL
 from delivery.retry import Delivered, Disabled, Exhausted, Outcome, Reply, Retry, error_of
+from delivery.rows import EndpointRow
 from delivery.sender import Sender
 from delivery.settle import Finished, Settlement
 from delivery.turn import Turn, take_turn
@@ -59,24 +62,6 @@ class Meter(Protocol):
         """An endpoint has an event, so long after the event was committed."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Lane:
-    """What this process knows of one site: who was woken, what is out, what came back."""
-
-    site: Site
-    signal: asyncio.Event = field(default_factory=asyncio.Event)
-    woken: dict[str, None] = field(default_factory=dict)
-    more: set[str] = field(default_factory=set)
-    busy: Counter[str] = field(default_factory=Counter)
-    full: set[str] = field(default_factory=set)
-    """Endpoints all of whose places this very process has taken: until a request comes back there is nothing to claim."""
-    out: set[asyncio.Task[list[Finished]]] = field(default_factory=set)
-    finished: list[Finished] = field(default_factory=list)
-    starved: bool = False
-    narrow: int = 0
-    """How many turns to take with one thing each, after a turn that failed: what is at fault then fails alone."""
-
-
 class Dispatcher:
     """Claims, sends and settles for every site that is woken."""
 
@@ -105,7 +90,7 @@ class Dispatcher:
         self._meter = meter
         self._jitter = jitter
         self._bodies = bodies or Bodies()
-        self._lanes: dict[int, _Lane] = {}
+        self._lanes: dict[int, Lane] = {}
         self._loops: set[asyncio.Task[None]] = set()
         self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}
         self._out = 0
@@ -117,15 +102,69 @@ class Dispatcher:
         """Say that the endpoint may have something due; returns at once, many wakes become one."""
         if self._stopping:
             return
+        lane = self._lane(site)
+        lane.woken[endpoint_id] = None
+        lane.signal.set()
+
+    @contextmanager
+    def claiming(self, site: Site) -> Iterator[Along]:
+        """Claim for this process in the transaction that makes what is due, which is committed in the block; send at the block's end.
+
+        Where the block fails, what was claimed is nobody's until its lease has run out.
+        """
+        along = Along(site, self._claim)
+        try:
+            yield along
+        finally:
+            self._out -= along.places
+            self._feed_starved()
+        if along.got is not None:
+            lane = self._lane(site)
+            # A turn that went on meanwhile may not have known that there is more: the next one looks.
+            lane.woken.update(dict.fromkeys([*along.got.unserved, *sorted(along.got.more)]))
+            lane.signal.set()
+            self._out += len(along.got.claimed)
+            self._begin_claimed(lane, along.got, along.began, along.now_us)
+
+    def _claim(
+        self,
+        along: Along,
+        conn: Connection,
+        endpoint_ids: Collection[str],
+        locked: Mapping[str, EndpointRow],
+        now_us: int,
+    ) -> frozenset[str]:
+        lane = self._lanes.get(along.site.id)
+        free = self._settings.in_flight_total - self._out
+        if self._stopping or free <= 0 or (lane is not None and lane.narrow):
+            return frozenset(endpoint_ids)
+        busy = frozenset[str]() if lane is None else lane.full | lane.more
+        chosen = sorted(endpoint_id for endpoint_id in endpoint_ids if endpoint_id not in busy)[:ENDPOINTS_A_TURN]
+        if chosen:
+            along.places = max(1, free // 2)
+            self._out += along.places
+            along.began, along.now_us = asyncio.get_running_loop().time(), now_us
+            along.got = claim(
+                conn,
+                along.site.id,
+                chosen,
+                locked,
+                self._bodies,
+                now_us=now_us,
+                free=along.places,
+                settle_margin_us=round(self._settings.settle_margin_s * 1_000_000),
+            )
+        return frozenset(endpoint_ids).difference(chosen)
+
+    def _lane(self, site: Site) -> Lane:
         lane = self._lanes.get(site.id)
         if lane is None:
-            lane = self._lanes[site.id] = _Lane(site=site)
+            lane = self._lanes[site.id] = Lane(site=site)
             self._quiet.clear()
             loop = asyncio.create_task(self._run(lane), name=f"dispatch-{site.id}")
             self._loops.add(loop)
             loop.add_done_callback(self._loops.discard)
-        lane.woken[endpoint_id] = None
-        lane.signal.set()
+        return lane
 
     async def idle(self) -> None:
         """Return when nothing is woken, in flight or unsettled."""
@@ -156,7 +195,7 @@ class Dispatcher:
                 loop.cancel()
             await asyncio.gather(*self._loops, return_exceptions=True)
 
-    async def _run(self, lane: _Lane) -> None:
+    async def _run(self, lane: Lane) -> None:
         try:
             database = None
             while True:
@@ -180,7 +219,7 @@ class Dispatcher:
             if not self._lanes:
                 self._quiet.set()
 
-    async def _take_turn(self, lane: _Lane, database: Database) -> None:
+    async def _take_turn(self, lane: Lane, database: Database) -> None:
         """Settle what finished and claim for whom there may be something, in one transaction; then send."""
         finished = lane.finished[: 1 if lane.narrow else ATTEMPTS_A_TURN]
         freed = {one.claimed.endpoint.id for one in finished if _frees(lane, one.claimed)}
@@ -230,10 +269,7 @@ class Dispatcher:
         lane.narrow = max(lane.narrow - 1, 0)
         lane.woken.update(dict.fromkeys([*got.unserved, *sorted(freed.difference(chosen))]))
         lane.more = (lane.more - freed) | got.more
-        for together in batches(claimed):
-            self._begin(lane, together, began)
-        for endpoint_id, at_us in got.later.items():
-            self._wake_later(lane.site, endpoint_id, (at_us - now_us) / 1_000_000)
+        self._begin_claimed(lane, got, began, now_us)
         self._tell(lane.site, settlement)
 
     def _wake_later(self, site: Site, endpoint_id: str, wait_s: float) -> None:
@@ -247,14 +283,20 @@ class Dispatcher:
             timer = asyncio.get_running_loop().call_later(max(wait_s, 0), wake)
             self._timers[site.id, endpoint_id] = timer
 
-    def _put_aside(self, lane: _Lane, turn: Turn, now_us: int) -> None:
+    def _put_aside(self, lane: Lane, turn: Turn, now_us: int) -> None:
         # Put last, so that others go first; an attempt whose lease has run out is nobody's to settle for certain.
         lane.narrow = len(turn.finished) + len(turn.endpoint_ids)
         lane.woken.update(dict.fromkeys(turn.endpoint_ids))
         still = [one for one in turn.finished if (one.claimed.delivery.due_at or 0) > now_us]
         lane.finished = [*lane.finished[len(turn.finished) :], *still]
 
-    def _begin(self, lane: _Lane, together: Sequence[Claimed], began: float) -> None:
+    def _begin_claimed(self, lane: Lane, got: Claim, began: float, now_us: int) -> None:
+        for together in batches(got.claimed):
+            self._begin(lane, together, began)
+        for endpoint_id, at_us in got.later.items():
+            self._wake_later(lane.site, endpoint_id, (at_us - now_us) / 1_000_000)
+
+    def _begin(self, lane: Lane, together: Sequence[Claimed], began: float) -> None:
         """Send deliveries of one endpoint in one request, of which more than one are a batch."""
         at_us = self._clock.now_us()
         task = asyncio.create_task(self._attempts.send(lane.site, together, at_us, began))
@@ -319,7 +361,7 @@ class Dispatcher:
                     lane.signal.set()
 
 
-def _frees(lane: _Lane, claimed: Claimed) -> bool:
+def _frees(lane: Lane, claimed: Claimed) -> bool:
     """Tell whether the end of an attempt may let another begin at its endpoint."""
     # Where order is kept, or a ping was sent, the next is let go by the very settling of this one.
     endpoint = claimed.endpoint

@@ -8,9 +8,9 @@ committed that change, so the later statement sees it, however the two processes
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from sqlalchemy import Connection
@@ -62,6 +62,15 @@ class RelayOutcome:
 Recipients = list[tuple[str, Pending | Skipped]]
 
 
+class Claims(Protocol):
+    """Claims, in the transaction that makes deliveries, for whoever will send them."""
+
+    def claim(
+        self, conn: Connection, endpoint_ids: Collection[str], locked: Mapping[str, EndpointRow], now_us: int
+    ) -> frozenset[str]:
+        """Claim what is due at locked endpoints, and return those that were left out."""
+
+
 class Relay:
     """Turns the feed into delivery rows, a bounded page a transaction."""
 
@@ -83,12 +92,15 @@ class Relay:
         self._schedule_s = retry_schedule_s
         self._bodies = bodies or Bodies()
 
-    async def run(self, site: Site) -> RelayOutcome:
-        """Relay one page; nothing moves while another process relays this site."""
-        database = await self._databases.of(site)
-        return await database.write(lambda conn: self._page(conn, site.id), site_id=site.id)
+    async def run(self, site: Site, claims: Claims | None = None) -> RelayOutcome:
+        """Relay one page; nothing moves while another process relays this site.
 
-    def _page(self, conn: Connection, site_id: int) -> RelayOutcome:
+        What is due of it is claimed in the same transaction, as far as the claims take it.
+        """
+        database = await self._databases.of(site)
+        return await database.write(lambda conn: self._page(conn, site.id, claims), site_id=site.id)
+
+    def _page(self, conn: Connection, site_id: int, claims: Claims | None) -> RelayOutcome:
         plan_once(conn)
         now_us = self._clock.now_us()
         position = take_relay(conn, site_id, now_us)
@@ -104,14 +116,19 @@ class Relay:
         rows = park(conn, site_id, rows, {event.sequence: event for event in events}, locked)
         move_relay(conn, site_id, rows, plan[-1][0].sequence, now_us)
         self._bodies.keep(site_id, (event for event, recipients in plan if recipients))
+        woken = frozenset(
+            row.endpoint_id
+            for row in rows
+            if row.due_at is not None and not row.waits_for and _takes_now(locked[row.endpoint_id], now_us)
+        )
+        behind = len(plan) < len(events) or len(events) == self._page_events
+        # Where much waits it is turns that send, beside the relay: they need not wait for its long pages.
+        if claims is not None and woken and not behind:
+            woken = claims.claim(conn, woken, locked, now_us)
         return RelayOutcome(
             moved=len(plan),
-            endpoints_woken=frozenset(
-                row.endpoint_id
-                for row in rows
-                if row.due_at is not None and not row.waits_for and _takes_now(locked[row.endpoint_id], now_us)
-            ),
-            behind=len(plan) < len(events) or len(events) == self._page_events,
+            endpoints_woken=woken,
+            behind=behind,
             next_due_at=min(
                 (row.due_at for row in rows if row.due_at is not None and row.due_at > now_us), default=None
             ),

@@ -159,8 +159,9 @@ class DeliveryWorker:
         return found
 
     async def _follow_once(self, site: Site) -> bool:
-        """Relay a page; return whether more waits."""
-        outcome = await self._relay.run(site)
+        """Relay a page, and send what is due of it; return whether more waits."""
+        with self._dispatcher.claiming(site) as claims:
+            outcome = await self._relay.run(site, claims)
         if outcome.moved:
             self._followed(site).stay()
         for endpoint_id in outcome.endpoints_woken:

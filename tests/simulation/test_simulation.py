@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from delivery import claim, relay
-from delivery.relay import Relay, RelayOutcome
+from delivery.relay import Claims, Relay, RelayOutcome
 from delivery.rows import DeliveryRow
 from delivery.store.deliveries import move_relay, take_relay
 from engine import feed
@@ -84,7 +84,7 @@ def test_swapped_order_of_two_writes_is_found(books: Books, monkeypatch: pytest.
     """Planted: the relay stores its new position before the deliveries, in a transaction of its own."""
     page = Relay._page
 
-    async def hasty(self: Relay, site: Site) -> RelayOutcome:
+    async def hasty(self: Relay, site: Site, claims: Claims) -> RelayOutcome:
         database = await self._databases.of(site)
 
         def ahead(conn: Connection) -> int | None:
@@ -96,7 +96,7 @@ def test_swapped_order_of_two_writes_is_found(books: Books, monkeypatch: pytest.
 
         def then(conn: Connection) -> RelayOutcome:
             move_relay(conn, site.id, [], position or 0, 0)
-            return page(self, conn, site.id)
+            return page(self, conn, site.id, claims)
 
         position = await database.write(ahead, site_id=site.id)
         return await database.write(then, site_id=site.id)

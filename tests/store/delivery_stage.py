@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -177,18 +178,19 @@ class Stage:
         """Change options of an endpoint."""
         return await self.endpoints.change(SITE, endpoint.id, msgspec.convert(options, EndpointChange))
 
-    async def relay_all(self) -> frozenset[str]:
-        """Relay until nothing waits; return who was woken."""
+    async def relay_all(self, dispatcher: Dispatcher | None = None) -> frozenset[str]:
+        """Relay until nothing waits; return who was woken. A dispatcher claims along with it and sends at once."""
         relay, woken, behind = self.relay(), frozenset[str](), True
         while behind:
-            outcome = await relay.run(SITE)
+            with nullcontext() if dispatcher is None else dispatcher.claiming(SITE) as claims:
+                outcome = await relay.run(SITE, claims)
             woken, behind = woken | outcome.endpoints_woken, outcome.behind
         return woken
 
     async def deliver(self, dispatcher: Dispatcher | None = None) -> None:
-        """Relay everything, then send what is due now and come to rest."""
-        await self.relay_all()
+        """Relay everything, send what is due now and come to rest."""
         dispatcher = dispatcher or self.dispatcher()
+        await self.relay_all(dispatcher)
         for endpoint_id in (await self.sweeper.run(SITE)).endpoints:
             dispatcher.wake(SITE, endpoint_id)
         await dispatcher.idle()
