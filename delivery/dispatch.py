@@ -143,7 +143,9 @@ class Dispatcher:
         if chosen:
             along.places = max(1, free // 2)
             self._out += along.places
-            along.began, along.now_us = asyncio.get_running_loop().time(), now_us
+            # The lease counts from `now_us`, and locks were waited for since then.
+            waited_s = max(self._clock.now_us() - now_us, 0) / 1_000_000
+            along.began, along.now_us = asyncio.get_running_loop().time() - waited_s, now_us
             along.got = claim(
                 conn,
                 along.site.id,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
+from delivery import relay as relay_module
 from delivery.dispatch import DispatchSettings
+from delivery.store.deliveries import move_relay
 from engine.databases import Database
 from tests.fakes.receiver import Receiver, Reply
 from tests.store.delivery_stage import SITE, Stage, make_stage
@@ -133,3 +136,25 @@ async def test_what_was_claimed_in_a_transaction_that_fails_is_not_sent(stage: S
     assert (receiver.received, await stage.rows(endpoint.id)) == ([], [])
     await stage.deliver(dispatcher)
     assert [(row.status, row.attempts) for row in await stage.rows(endpoint.id)] == [("delivered", 1)]
+
+
+async def test_lease_that_was_spent_on_waiting_for_locks_is_not_used(
+    stage: Stage, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts from the beginning of the page: what was claimed long after that might outlast it, and is claimed anew."""
+    endpoint = await stage.endpoint(receiver.url("/"))
+    await stage.commit("entry.posted")
+    dispatcher = stage.dispatcher(DispatchSettings(settle_margin_s=4))
+
+    def move_slowly(*given: Any) -> None:
+        stage.clock.advance(seconds=3)
+        move_relay(*given)
+
+    monkeypatch.setattr(relay_module, "move_relay", move_slowly)
+    await stage.deliver(dispatcher)
+    assert receiver.received == []
+    stage.clock.advance(seconds=60)
+    await stage.deliver(dispatcher)
+    (delivery,) = await stage.rows(endpoint.id)
+    assert (delivery.status, len(receiver.received)) == ("delivered", 1)
+    assert [each.error_class for each in await stage.attempts(delivery)] == ["interrupted", None]
