@@ -165,8 +165,6 @@ class _Round:
     def admits(self, endpoint: EndpointRow) -> bool:
         """Tell whether it is of use to read what waits at the endpoint: that may be very much."""
         if endpoint.status != "active":
-            # Where no place is free for a ping, whoever frees one claims again.
-            self.unserved += [endpoint.id] if endpoint.status == "enabling" and not self.free else []
             return True
         if endpoint.circuit.limit(endpoint.max_in_flight, self.now_us) == 0:
             self.more.add(endpoint.id)
@@ -183,7 +181,10 @@ class _Round:
         self.given_back += [_give_back(row, endpoint, self.now_us) for row in lost]
         self.interrupted += lost
         live = [row for row in pings if row.lane == LANE_IN_FLIGHT and (row.due_at or 0) > self.now_us]
-        if live or not pings or self.free <= len(self.taken):
+        if live or not pings:
+            return
+        if self.free <= len(self.taken):
+            self.unserved.append(endpoint.id)
             return
         self.taken.append(_lease(pings[0], endpoint, self.now_us, self.settle_margin_us))
         self.interrupted += [row for row in pings[:1] if row.lane == LANE_IN_FLIGHT]

@@ -1,9 +1,9 @@
 """Dispatch, resident in a worker: claim what is due, send it with no transaction open, settle what came of it.
 
 One loop a site takes turns: in one transaction it settles everything that finished meanwhile and claims for every endpoint
-that was woken; with neither to do it waits for a signal. What the relay makes is claimed along with it. So batches grow with the
-load and nothing waits for a timer. A request runs in a task of its own; nobody waits for a partner but that task. The database is
-the truth: what this process forgets is found by the sweep when its lease has run out.
+that was woken; with neither to do it waits for a signal. What the relay makes is claimed along with it, as far as there is
+room. So batches grow with the load and nothing waits for a timer. A request runs in a task of its own; nobody waits for a
+partner but that task. The database is the truth: what this process forgets is found by the sweep when its lease has run out.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class Dispatcher:
         self._lanes: dict[int, Lane] = {}
         self._loops: set[asyncio.Task[None]] = set()
         self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}
+        self._apart: set[int] = set()
         self._out = 0
         self._stopping = False
         self._quiet = asyncio.Event()
@@ -115,6 +116,10 @@ class Dispatcher:
         along = Along(site, self._claim)
         try:
             yield along
+        except BaseException:
+            # Whatever it was: what the page makes is not to wait for what can be claimed of it.
+            self._apart.add(site.id)
+            raise
         finally:
             self._out -= along.places
             self._feed_starved()
@@ -136,16 +141,17 @@ class Dispatcher:
     ) -> frozenset[str]:
         lane = self._lanes.get(along.site.id)
         free = self._settings.in_flight_total - self._out
-        if self._stopping or free <= 0 or (lane is not None and lane.narrow):
+        if self._stopping or free <= 0 or along.site.id in self._apart or (lane is not None and lane.narrow):
+            self._apart.discard(along.site.id)
             return frozenset(endpoint_ids)
         busy = frozenset[str]() if lane is None else lane.full | lane.more
         chosen = sorted(endpoint_id for endpoint_id in endpoint_ids if endpoint_id not in busy)[:ENDPOINTS_A_TURN]
         if chosen:
             along.places = max(1, free // 2)
             self._out += along.places
-            # The lease counts from `now_us`, and locks were waited for since then.
-            waited_s = max(self._clock.now_us() - now_us, 0) / 1_000_000
-            along.began, along.now_us = asyncio.get_running_loop().time() - waited_s, now_us
+            # Locks may have been waited for since then: leases and slots count from here.
+            now_us = max(self._clock.now_us(), now_us)
+            along.began, along.now_us = asyncio.get_running_loop().time(), now_us
             along.got = claim(
                 conn,
                 along.site.id,

@@ -48,7 +48,7 @@ PAGE_ROWS: Final = 5_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayOutcome:
-    """How many events were turned into deliveries, which endpoints have something due, whether more waits.
+    """How many events were turned into deliveries, which endpoints have something due that is not claimed, whether more waits.
 
     `next_due_at` (micros) is when the first of what waits for company is due.
     """

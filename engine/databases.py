@@ -236,16 +236,25 @@ def _driver(connection: Connection) -> _Connection:
 class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no types
     """A connection whose transactions begin with more than BEGIN, in one journey.
 
-    SQLAlchemy begins a transaction with its first statement, and asyncpg by `execute`, which takes several statements.
+    SQLAlchemy begins a transaction with its first statement, and asyncpg by `execute`, which takes several statements. One that did
+    not begin as it should ends the connection: both would take it for one without a transaction, and asyncpg its next one for a
+    savepoint, which begins with nothing.
     """
 
     begins_with: str = ""
 
     async def execute(self, query: str, *arguments: Any, timeout: float | None = None) -> str:
         """Run a statement; what begins a transaction brings along what it begins with."""
-        if query.startswith("BEGIN"):
-            query, self.begins_with = query + self.begins_with, ""
-        done: str = await super().execute(query, *arguments, timeout=timeout)
+        done: str
+        if not query.startswith("BEGIN"):
+            done = await super().execute(query, *arguments, timeout=timeout)
+            return done
+        query, self.begins_with = query + self.begins_with, ""
+        try:
+            done = await super().execute(query, timeout=timeout)
+        except BaseException:
+            self.terminate()
+            raise
         return done
 
 

@@ -222,6 +222,10 @@ class Writer:
         batch: list[_Waiting] = []
         lines, room = 0, BATCH_LINES_MAX - sum(each.submission.command.weight for each in begun)
         while self._waiting and len(begun) + len(batch) < BATCH_COMMANDS_MAX:
+            if self._waiting[0].future.done():
+                # Who gave up has not come to say so yet.
+                self._waiting.popleft()
+                continue
             lines += self._waiting[0].submission.command.weight
             if ((begun or batch) and lines > room) or (batch and lines > lines_max):
                 break

@@ -156,6 +156,25 @@ async def test_settings_hold_for_the_transaction_that_began_with_them(stages: tu
     assert [await mine.write(each) for each in (with_it, tried, late, tried)] == ["yes", "", ("", "yes"), ""]
 
 
+async def test_transaction_that_did_not_begin_as_it_should_leaves_no_connection_behind(
+    stages: tuple[Stage, Stage],
+) -> None:
+    """Its connection would be in a transaction of which nobody knows: the next one would begin as a part of that."""
+    mine, other = stages
+
+    def fails(conn: Connection) -> None:
+        begin_with(conn, "SELECT 1 / 0;")
+        conn.execute(select(feeds))
+
+    for _ in range(3):
+        with pytest.raises(DBAPIError, match="division by zero"):
+            await mine.write(fails)
+    # Both are the same pool's: what was left is what would be taken next.
+    for stage in (other, mine):
+        [found] = await stage.database.write(partial(rows_of, select(feeds)), site_id=stage.site.id)
+        assert found["site_id"] == stage.site.id
+
+
 async def test_transaction_enters_its_site_in_one_journey(
     stages: tuple[Stage, Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:

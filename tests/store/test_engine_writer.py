@@ -132,6 +132,26 @@ async def test_who_comes_while_the_lock_is_waited_for_goes_along(stage: Stage) -
     ]
 
 
+async def test_who_gave_up_a_moment_ago_is_not_taken(stage: Stage) -> None:
+    """The future is done at once; whoever waited for it says so only when it is its turn in the loop."""
+    cash, sales = await stage.accounts("asset", "revenue")
+    writer = stage.engine._writers[stage.site.id]
+    async with held_lock(stage):
+        first, *rest = [asyncio.ensure_future(stage.submit(entry(cash, sales, 1))) for _ in range(3)]
+        await until(lambda: writer._flusher is not None and not writer._waiting)
+        rest.append(asyncio.ensure_future(stage.submit(entry(cash, sales, 1))))
+        await asyncio.sleep(0)
+        writer._put_back(writer._drafted)
+        writer._draft, writer._drafted = None, []
+        for each in writer._waiting:
+            each.future.cancel()
+        assert writer._take([], 100) == []
+        assert not writer._waiting
+    assert isinstance(await first, Committed)
+    assert {type(each) for each in await outcomes(*rest)} <= {Committed, asyncio.CancelledError}
+    assert await stage.verify() is None
+
+
 async def test_command_that_cannot_be_run_takes_nobody_along(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that fails is run one by one, and nobody joins one who is alone: else it would fail with him, again and again."""
     cash, sales = await stage.accounts("asset", "revenue")
