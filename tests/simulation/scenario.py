@@ -346,6 +346,9 @@ def _reading(cursor: str | None, limit: int) -> Ask:
 
 def simulate(seed: int, books: Books) -> Outcome:
     """Run the story of one seed."""
+    # What the product draws for itself, so that not all come back at once, is a part of the story too.
+    drawn_before = random.getstate()
+    random.seed(seed)
     dice = random.Random(seed)
     loop = SimulatedLoop(dice)
     world = World(loop, dice, books.fresh())
@@ -356,6 +359,7 @@ def simulate(seed: int, books: Books) -> Outcome:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+        random.setstate(drawn_before)
     return Outcome(
         seed=seed, broken=world.broken, digest=world.digest(), kills=world.kills, requests=len(world.arrivals)
     )
