@@ -7,9 +7,10 @@ endpoint's schedule, and the delivery is claimed again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import structs
 from sqlalchemy import Connection
@@ -17,14 +18,14 @@ from sqlalchemy import Connection
 from delivery.bodies import Bodies
 from delivery.pace import AHEAD_US, after_slot, free_slots
 from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
-from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT
-from delivery.store.deliveries import insert_attempts, lease_deliveries
-from delivery.store.endpoints import save_standings
+from delivery.schema import LANE_AGAIN, LANE_FIRST, LANE_IN_FLIGHT, LANE_PARKED, LANE_PING
+from delivery.store.deliveries import leasing, recording
 from delivery.store.leases import read_pings, read_waiting
 from delivery.store.order import any_unfinished
-from delivery.store.replays import count_outcomes
+from delivery.store.replays import counting_outcomes
 from delivery.subscriptions import SKIPPED_DELETED
 from engine.events import TEST_TYPE, FeedEvent
+from engine.sql import Change
 
 HEAD_START_US: Final = 10_000_000
 """How long a first attempt goes before one that is made again, at an endpoint too narrow to serve both."""
@@ -45,7 +46,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What was claimed; endpoints with more due than they may have in flight; endpoints there was no free place for.
+    """What is claimed; endpoints with more due than they may have in flight; endpoints there was no free place for.
 
     `later` are endpoints that have more due than their rate allows now, and when (micros) to claim at them again.
     """
@@ -54,6 +55,27 @@ class Claim:
     more: frozenset[str]
     unserved: list[str]
     later: dict[str, int]
+    fresh: list[DeliveryRow]
+    """The deliveries that were given, as they are now; these, the changes and the standings are to be stored."""
+    changes: list[Change]
+    standings: list[EndpointRow]
+
+
+class Claims(Protocol):
+    """Claims, in the transaction that queues deliveries, for whoever will send them."""
+
+    def claim(
+        self,
+        conn: Connection,
+        endpoint_ids: Collection[str],
+        locked: Mapping[str, EndpointRow],
+        fresh: Sequence[DeliveryRow],
+        now_us: int,
+    ) -> tuple[Claim | None, frozenset[str]]:
+        """Return what is claimed at locked endpoints, of what they have and what is fresh, and those that were left out.
+
+        The caller stores it.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,19 +124,26 @@ def claim(
     now_us: int,
     free: int,
     settle_margin_us: int,
+    fresh: Sequence[DeliveryRow] = (),
 ) -> Claim:
-    """Claim what is due at endpoints that are locked, for at most `free` requests.
+    """Claim what is due at endpoints that are locked, for at most `free` requests; the caller stores it in the same transaction.
 
-    No endpoint gets more than a quarter of what is free, but always one.
+    No endpoint gets more than a quarter of what is free, but always one. `fresh` are deliveries of theirs that are to be stored
+    with it: what of them is stored already is not due.
     """
     now = _Round(now_us=now_us, free=free, settle_margin_us=settle_margin_us)
     asked = [locked[one] for one in endpoint_ids if one in locked and now.admits(locked[one])]
     waiting = read_waiting(conn, site_id, asked, now_us)
+    due: defaultdict[str, list[DeliveryRow]] = defaultdict(list)
+    for row in fresh:
+        if row.due_at is not None and row.due_at <= now_us and row.lane != LANE_PARKED:
+            due[row.endpoint_id].append(row)
     for endpoint in asked:
         if endpoint.status == "enabling":
-            now.ping(endpoint, read_pings(conn, site_id, endpoint.id, now_us))
+            pings = [row for row in due[endpoint.id] if row.lane == LANE_PING]
+            now.ping(endpoint, [*read_pings(conn, site_id, endpoint.id, now_us), *pings])
             continue
-        rows = waiting[endpoint.id]
+        rows = [*waiting[endpoint.id], *(row for row in due[endpoint.id] if row.lane != LANE_PING)]
         if endpoint.ordering_from and any_unfinished(conn, site_id, endpoint.id, endpoint.ordering_from):
             # A replay of what was sent before stands outside; what a catch-up appended does not.
             rows = [
@@ -125,10 +154,8 @@ def claim(
         elif endpoint.ordering_from:
             endpoint = now.changed[endpoint.id] = replace(endpoint, ordering_from=0)  # noqa: PLW2901 - it is the same endpoint
         now.take(endpoint, Waiting.sort(rows, now_us))
-    lease_deliveries(conn, site_id, [*now.taken, *now.given_back])
-    count_outcomes(conn, site_id, now.given_back)
-    insert_attempts(conn, site_id, [_interrupted(row, now_us) for row in now.interrupted])
-    save_standings(conn, site_id, now.changed.values())
+    leased = {row.id: row for row in (*now.taken, *now.given_back)}
+    after = [leased.pop(row.id, row) for row in fresh]
     events = bodies.read(conn, site_id, {row.sequence for row in now.taken}) if now.taken else {}
     return Claim(
         claimed=[
@@ -143,6 +170,13 @@ def claim(
         more=frozenset(now.more),
         unserved=now.unserved,
         later=now.later,
+        fresh=after,
+        changes=[
+            leasing(site_id, leased.values()),
+            counting_outcomes(site_id, now.given_back),
+            recording(site_id, [_interrupted(row, now_us) for row in now.interrupted]),
+        ],
+        standings=list(now.changed.values()),
     )
 
 

@@ -25,7 +25,7 @@ from delivery.failing import Policy
 from delivery.lane import Along, Lane
 from delivery.order import PARALLEL
 from delivery.retry import Delivered, Disabled, Exhausted, Outcome, Reply, Retry, error_of
-from delivery.rows import EndpointRow
+from delivery.rows import DeliveryRow, EndpointRow
 from delivery.sender import Sender
 from delivery.settle import Finished, Settlement
 from delivery.turn import Turn, take_turn
@@ -137,13 +137,14 @@ class Dispatcher:
         conn: Connection,
         endpoint_ids: Collection[str],
         locked: Mapping[str, EndpointRow],
+        fresh: Sequence[DeliveryRow],
         now_us: int,
-    ) -> frozenset[str]:
+    ) -> tuple[Claim | None, frozenset[str]]:
         lane = self._lanes.get(along.site.id)
         free = self._settings.in_flight_total - self._out
         if self._stopping or free <= 0 or along.site.id in self._apart or (lane is not None and lane.narrow):
             self._apart.discard(along.site.id)
-            return frozenset(endpoint_ids)
+            return None, frozenset(endpoint_ids)
         busy = frozenset[str]() if lane is None else lane.full | lane.more
         chosen = sorted(endpoint_id for endpoint_id in endpoint_ids if endpoint_id not in busy)[:ENDPOINTS_A_TURN]
         if chosen:
@@ -161,8 +162,9 @@ class Dispatcher:
                 now_us=now_us,
                 free=along.places,
                 settle_margin_us=round(self._settings.settle_margin_s * 1_000_000),
+                fresh=fresh,
             )
-        return frozenset(endpoint_ids).difference(chosen)
+        return along.got, frozenset(endpoint_ids).difference(chosen)
 
     def _lane(self, site: Site) -> Lane:
         lane = self._lanes.get(site.id)

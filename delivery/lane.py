@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
 from delivery.claim import Claim
-from delivery.rows import EndpointRow
+from delivery.rows import DeliveryRow, EndpointRow
 from delivery.settle import Finished
 from engine.databases import Site
 
@@ -36,7 +36,7 @@ class Lane:
 class Along:
     """What is claimed in a transaction of somebody else's, as `delivery.relay.Claims` has it."""
 
-    def __init__(self, site: Site, claim_along: Callable[..., frozenset[str]]) -> None:
+    def __init__(self, site: Site, claim_along: Callable[..., tuple[Claim | None, frozenset[str]]]) -> None:
         """Take the site, and what claims: it is handed this, and what `claim` was."""
         self.site = site
         self.places = 0
@@ -47,7 +47,12 @@ class Along:
         self._claim_along = claim_along
 
     def claim(
-        self, conn: Connection, endpoint_ids: Collection[str], locked: Mapping[str, EndpointRow], now_us: int
-    ) -> frozenset[str]:
-        """Claim what is due at locked endpoints, and return those that were left out."""
-        return self._claim_along(self, conn, endpoint_ids, locked, now_us)
+        self,
+        conn: Connection,
+        endpoint_ids: Collection[str],
+        locked: Mapping[str, EndpointRow],
+        fresh: Sequence[DeliveryRow],
+        now_us: int,
+    ) -> tuple[Claim | None, frozenset[str]]:
+        """Return what is claimed at locked endpoints, and those that were left out."""
+        return self._claim_along(self, conn, endpoint_ids, locked, fresh, now_us)

@@ -8,14 +8,15 @@ committed that change, so the later statement sees it, however the two processes
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection
 
 from delivery.bodies import Bodies
+from delivery.claim import Claims
 from delivery.conditions import Filter, fulfils
 from delivery.forms import Form
 from delivery.order import park
@@ -23,7 +24,7 @@ from delivery.retry import DEFAULT_SCHEDULE_S
 from delivery.rows import DeliveryRow, EndpointRow
 from delivery.schema import LANE_FIRST, LANE_PING
 from delivery.store.deliveries import move_relay, take_relay
-from delivery.store.endpoints import lock_endpoints, read_subscriptions
+from delivery.store.endpoints import lock_endpoints, read_subscriptions, standing
 from delivery.subscriptions import (
     SKIPPED_DELETED,
     Pending,
@@ -40,6 +41,7 @@ from engine.databases import Databases, Site
 from engine.events import TEST_TYPE, FeedEvent
 from engine.ids import IdSource
 from engine.lookups import plan_once
+from engine.sql import write
 
 PAGE_EVENTS: Final = 500
 PAGE_ROWS: Final = 5_000
@@ -60,15 +62,6 @@ class RelayOutcome:
 
 
 Recipients = list[tuple[str, Pending | Skipped]]
-
-
-class Claims(Protocol):
-    """Claims, in the transaction that makes deliveries, for whoever will send them."""
-
-    def claim(
-        self, conn: Connection, endpoint_ids: Collection[str], locked: Mapping[str, EndpointRow], now_us: int
-    ) -> frozenset[str]:
-        """Claim what is due at locked endpoints, and return those that were left out."""
 
 
 class Relay:
@@ -114,7 +107,6 @@ class Relay:
         locked = lock_endpoints(conn, site_id, {endpoint_id for _, who in plan for endpoint_id, _ in who})
         rows = self._number(plan, locked, now_us)
         rows = park(conn, site_id, rows, {event.sequence: event for event in events}, locked)
-        move_relay(conn, site_id, rows, plan[-1][0].sequence, now_us)
         self._bodies.keep(site_id, (event for event, recipients in plan if recipients))
         woken = frozenset(
             row.endpoint_id
@@ -122,9 +114,16 @@ class Relay:
             if row.due_at is not None and not row.waits_for and _takes_now(locked[row.endpoint_id], now_us)
         )
         behind = len(plan) < len(events) or len(events) == self._page_events
+        position = plan[-1][0].sequence
+        claimed = None
         # Where much waits it is turns that send, beside the relay: they need not wait for its long pages.
         if claims is not None and woken and not behind:
-            woken = claims.claim(conn, woken, locked, now_us)
+            claimed, woken = claims.claim(conn, woken, locked, rows, now_us)
+        if claimed is None:
+            move_relay(conn, site_id, rows, position, now_us)
+        else:
+            move_relay(conn, site_id, claimed.fresh, position, now_us, claimed.changes)
+            write(conn, [standing(site_id, claimed.standings)])
         return RelayOutcome(
             moved=len(plan),
             endpoints_woken=woken,

@@ -11,10 +11,11 @@ from delivery.errors import DeliveryNotFound, EndpointDisabled, EndpointNotFound
 from delivery.requeue import ALREADY_QUEUED, requeue
 from delivery.rows import DeliveryRow
 from delivery.shapes import Delivery, show_delivery
-from delivery.store.deliveries import find_delivery
-from delivery.store.endpoints import lock_endpoints, save_standings
+from delivery.store.deliveries import find_delivery, requeueing
+from delivery.store.endpoints import lock_endpoints, standing
 from engine.clock import Clock
 from engine.databases import Databases, Site
+from engine.sql import write
 
 
 class Replay:
@@ -53,8 +54,8 @@ class Replay:
             return row
         now_us = self._clock.now_us()
         # Whoever asks believes that the endpoint is well again: an open circuit is probed at once.
-        circuit = endpoint.circuit.probe_now(now_us)
-        if circuit != endpoint.circuit:
-            save_standings(conn, site_id, [replace(endpoint, circuit=circuit)])
+        probed = replace(endpoint, circuit=endpoint.circuit.probe_now(now_us))
+        changed = [] if probed == endpoint else [probed]
         [queued] = requeue(conn, site_id, endpoint, [row], None, now_us)
+        write(conn, [standing(site_id, changed), requeueing(site_id, [queued])])
         return queued

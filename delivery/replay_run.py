@@ -1,13 +1,14 @@
 """Going on with replays: one bounded step a transaction, behind first attempts and no faster than their endpoints take it.
 
 A step locks the replay, then a few of its endpoints. At each it queues deliveries only as far as a small backlog is not
-full: so an endpoint that is slow or paused holds up nobody else, and a pause or a cancellation is felt soon.
+full: so an endpoint that is slow or paused holds up nobody else, and a pause or a cancellation is felt soon. What is live
+waits for these locks: what can be read before is, and all is written in one statement.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,21 +16,24 @@ import msgspec
 from msgspec import UNSET
 from sqlalchemy import Connection
 
+from delivery.claim import Claim, Claims
 from delivery.conditions import fulfils
 from delivery.order import PARALLEL, park
 from delivery.replay_jobs import wanted_of
-from delivery.replay_shapes import ReplaySelection, read_selection
+from delivery.replay_shapes import read_selection
 from delivery.requeue import ALREADY_QUEUED, requeue
 from delivery.rows import DeliveryRow, EndpointRow, ReplayPart, ReplayRow
 from delivery.schema import LANE_AGAIN
 from delivery.store import replays as store
-from delivery.store.deliveries import insert_deliveries, read_position
-from delivery.store.endpoints import lock_endpoints, number_deliveries, subscription_of
+from delivery.store.deliveries import adding, read_position, requeueing
+from delivery.store.endpoints import lock_endpoints, numbering, standing, subscription_of
 from delivery.subscriptions import Pending, decide, subject_of, wanted_types
 from engine import feed
 from engine.clock import Clock
 from engine.databases import Databases, Site
 from engine.ids import IdSource
+from engine.lookups import plan_once
+from engine.sql import Change, write
 
 STEP_ROWS: Final = 100
 STEP_ENDPOINTS: Final = 8
@@ -78,38 +82,48 @@ class ReplayRunner:
         database = await self._databases.of(site)
         return await database.read(lambda conn: store.next_step(conn, site.id), site_id=site.id)
 
-    async def step(self, site: Site, settled: Collection[str] = ()) -> StepOutcome:
+    async def step(self, site: Site, settled: Collection[str] = (), claims: Claims | None = None) -> StepOutcome:
         """Take one step of the replay whose step is due longest; nothing happens where none is.
 
-        One of those of which something was settled goes on before it is due, if what it waits for is that.
+        One of those of which something was settled goes on before it is due, if what it waits for is that. What is queued is
+        claimed in the same transaction, as far as the claims take it.
         """
         database = await self._databases.of(site)
-        return await database.write(lambda conn: self._step(conn, site.id, settled), site_id=site.id)
+        return await database.write(lambda conn: self._step(conn, site.id, settled, claims), site_id=site.id)
 
-    def _step(self, conn: Connection, site_id: int, settled: Collection[str]) -> StepOutcome:
+    def _step(self, conn: Connection, site_id: int, settled: Collection[str], claims: Claims | None) -> StepOutcome:
+        plan_once(conn)
         now_us = self._clock.now_us()
         # Nothing but an order has a replay wait so long.
         row = store.take_waiting(conn, site_id, settled, now_us + 2 * PAUSED_US) if settled else None
         row = row or store.take_due(conn, site_id, now_us)
-        woken: set[str] = set()
-        if row is not None:
-            open_parts = store.read_parts(conn, site_id, row.id)
-            chosen = self._choose([part.endpoint_id for part in open_parts])
-            locked = lock_endpoints(conn, site_id, chosen)
-            # Read again under the locks: attempts were settled, and counted, meanwhile.
+        if row is None:
+            return StepOutcome(woken=frozenset(), next_at=store.next_step(conn, site_id))
+        others_at = store.next_step(conn, site_id, but=row.id)
+        open_parts = store.read_parts(conn, site_id, row.id)
+        chosen = self._choose([part.endpoint_id for part in open_parts])
+        # As it is about now: it bounds what waits, and need not be exact.
+        backlogs = {each: store.count_backlog(conn, site_id, each, now_us, BACKLOG) for each in chosen}
+        locked = lock_endpoints(conn, site_id, chosen)
+        parts = [part for part in open_parts if part.endpoint_id in locked]
+        if any(endpoint.ordering != PARALLEL for endpoint in locked.values()):
+            # What was settled, and counted, meanwhile will wake nobody again.
             parts = store.read_parts(conn, site_id, row.id, chosen)
-            budget = _budget(row.rate_per_s)
-            step = _Step(conn, site_id, self._ids, row, read_selection(row), now_us, budget)
-            after = [step.advance(part, locked[part.endpoint_id]) for part in parts]
-            store.save_parts(conn, site_id, after)
-            finished = all(part.position >= part.until for part in after) and len(after) == len(open_parts)
-            moved = any(one.position != two.position for one, two in zip(parts, after, strict=True))
-            waits = STEP_US if moved else min((_wait_us(each, step.held) for each in locked.values()), default=FULL_US)
-            # Others have their turn the next time.
-            idle_us = waits if len(after) == len(open_parts) else min(waits, FULL_US)
-            store.save_replay(conn, site_id, _next(row, step.queued, idle_us, now_us, finished=finished))
-            woken = step.woken
-        return StepOutcome(woken=frozenset(woken), next_at=store.next_step(conn, site_id))
+        step = _Step(conn, site_id, self._ids, row, now_us, backlogs)
+        after = [step.advance(part, locked[part.endpoint_id]) for part in parts]
+        finished = all(part.position >= part.until for part in after) and len(after) == len(open_parts)
+        moved = any(one.position != two.position for one, two in zip(parts, after, strict=True))
+        waits = STEP_US if moved else min((_wait_us(each, step.held) for each in locked.values()), default=FULL_US)
+        # Others have their turn the next time.
+        idle_us = waits if len(after) == len(open_parts) else min(waits, FULL_US)
+        saved = _next(row, step.queued, idle_us, now_us, finished=finished)
+        woken = frozenset(step.woken)
+        claimed = None
+        if claims is not None and woken:
+            claimed, woken = claims.claim(conn, woken, locked, step.rows, now_us)
+        step.store(claimed, [store.moving(site_id, parts, after), store.replaying(site_id, saved)])
+        next_at = min((at for at in (others_at, saved.due_at) if at is not None), default=None)
+        return StepOutcome(woken=woken, next_at=next_at)
 
     def _choose(self, endpoint_ids: Sequence[str]) -> list[str]:
         """Return the endpoints of this step; where there are many, another stretch of them every time."""
@@ -126,18 +140,20 @@ class _Step:
         site_id: int,
         ids: IdSource,
         row: ReplayRow,
-        selection: ReplaySelection,
         now_us: int,
-        budget: int,
+        backlogs: Mapping[str, int],
     ) -> None:
         self._conn = conn
         self._site_id = site_id
         self._ids = ids
-        self._row = row
-        self._selection = selection
+        self._selection = read_selection(row)
         self._now_us = now_us
-        self._budget = budget
+        self._backlogs = backlogs
+        self._budget = _budget(row.rate_per_s)
+        self._last_sequences: dict[str, int] = {}
         self.queued = 0
+        self.rows: list[DeliveryRow] = []
+        """What is queued and not stored yet."""
         self.woken: set[str] = set()
         self.held: set[str] = set()
         """Endpoints whose order keeps as much of this replay waiting as may wait."""
@@ -147,7 +163,7 @@ class _Step:
         if endpoint.status not in {"active", "paused"}:
             # Disabled or removed meanwhile: what is left is not sent.
             return _closed(replace(part, skipped=part.skipped + max(part.total - part.queued - part.skipped, 0)))
-        backlog = store.count_backlog(self._conn, self._site_id, endpoint.id, self._now_us, BACKLOG)
+        backlog = self._backlogs[endpoint.id]
         if endpoint.ordering != PARALLEL:
             # What waits for its turn is not due, but it was queued ahead all the same.
             own = part.queued - part.delivered - part.failed
@@ -167,10 +183,20 @@ class _Step:
             self.woken.add(endpoint.id)
         return _closed(after) if after.position >= after.until else after
 
+    def store(self, claimed: Claim | None, changes: Sequence[Change]) -> None:
+        """Write what is queued, some of it claimed already, and the changes."""
+        rows = self.rows if claimed is None else claimed.fresh
+        appends = self._selection.catch_up is not UNSET
+        queued = adding(self._site_id, rows) if appends else requeueing(self._site_id, rows)
+        along = [] if claimed is None else claimed.changes
+        write(self._conn, [queued, numbering(self._site_id, self._last_sequences), *changes, *along])
+        if claimed is not None:
+            write(self._conn, [standing(self._site_id, claimed.standings)])
+
     def _send_again(self, part: ReplayPart, endpoint: EndpointRow, room: int) -> ReplayPart:
         rows, position = self._read(part, room)
         again = [row for row in rows if row.state not in ALREADY_QUEUED]
-        requeue(self._conn, self._site_id, endpoint, again, part.replay_id, self._now_us)
+        self.rows += requeue(self._conn, self._site_id, endpoint, again, part.replay_id, self._now_us)
         return replace(
             part,
             position=position,
@@ -234,11 +260,9 @@ class _Step:
         ]
         by_sequence = {event.sequence: event for event in missing}
         # They have numbers behind all others: so they take their turn behind them, and what comes later behind these.
-        insert_deliveries(
-            self._conn, self._site_id, park(self._conn, self._site_id, rows, by_sequence, {endpoint.id: endpoint})
-        )
+        self.rows += park(self._conn, self._site_id, rows, by_sequence, {endpoint.id: endpoint})
         if rows:
-            number_deliveries(self._conn, self._site_id, {endpoint.id: rows[-1].endpoint_sequence})
+            self._last_sequences[endpoint.id] = rows[-1].endpoint_sequence
         position = events[-1].sequence if len(events) == room else until
         return replace(part, position=position, queued=part.queued + len(rows))
 

@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from delivery.order import park_again
 from delivery.rows import DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN
-from delivery.store.deliveries import update_deliveries
-from delivery.store.replays import Change, change_counts
+from delivery.store.replays import Change, counting
+from engine.sql import write
 
 ALREADY_QUEUED = frozenset({"pending", "in_flight"})
 """What is about to be sent, or under way: nothing is gained by queueing it once more."""
@@ -26,7 +26,9 @@ def requeue(
     replay_id: str | None,
     now_us: int,
 ) -> list[DeliveryRow]:
-    """Queue deliveries of a locked endpoint and return them; `replay_id` is the replay that counts what becomes of them.
+    """Return deliveries of a locked endpoint as they are when they are queued; `replay_id` is the replay that counts what becomes of them.
+
+    The caller stores them, in the same transaction.
 
     Of a replay those behind wait for those before where the endpoint asks for order. What another replay was still waiting for is no longer its own: it counts it as skipped.
     """
@@ -34,7 +36,7 @@ def requeue(
         (row.replay_id, row.endpoint_id) for row in rows if row.replay_id is not None and row.due_at is not None
     )
     changes = {place: Change(queued=-number, skipped=number) for place, number in left.items()}
-    change_counts(conn, site_id, changes)
+    write(conn, [counting(site_id, changes)])
     queued = [
         replace(
             row,
@@ -50,7 +52,4 @@ def requeue(
         )
         for row in rows
     ]
-    if replay_id is not None:
-        queued = park_again(conn, site_id, queued, endpoint, replay_id)
-    update_deliveries(conn, site_id, queued)
-    return queued
+    return queued if replay_id is None else park_again(conn, site_id, queued, endpoint, replay_id)

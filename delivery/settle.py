@@ -31,13 +31,14 @@ from delivery.retry import (
 from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN, LANE_PING
 from delivery.standing import Standing, after_attempt, changed_rows, is_ping
-from delivery.store.deliveries import read_leased, settle_deliveries
-from delivery.store.endpoints import save_standings
+from delivery.store.deliveries import read_leased, recording, settling
+from delivery.store.endpoints import standing
 from delivery.store.facts import insert_facts
-from delivery.store.replays import count_outcomes
-from delivery.store.tallies import add_tallies
+from delivery.store.replays import counting_outcomes
+from delivery.store.tallies import tallying
 from delivery.subscriptions import SKIPPED_DELETED
 from delivery.tally import Tally, tally
+from engine.sql import write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,26 +102,26 @@ def settle(
         if leased.get(row.id) != row.generation:
             stale.append(one)
             continue
-        standing = standings[row.endpoint_id]
+        here = standings[row.endpoint_id]
         history = History(attempts=row.attempts - 1, failures=row.failures)
-        schedule = standing.row.retry_schedule or policy.retry_schedule_s
+        schedule = here.row.retry_schedule or policy.retry_schedule_s
         judged = judge(one.result, history, schedule, now_us=now_us, chance=chance())
-        outcome = after_attempt(row, judged, standing.row)
+        outcome = after_attempt(row, judged, here.row)
         after = structs.replace(
-            _after(row, outcome, standing.row, now_us),
+            _after(row, outcome, here.row, now_us),
             last_status=one.result.status if isinstance(one.result, Reply) else None,
             last_error=error_of(outcome),
         )
         rows.append(after)
-        standing.note(row, after, outcome, now_us=now_us, chance=chance())
+        here.note(row, after, outcome, now_us=now_us, chance=chance())
         settled.append((one, outcome))
     due = {row.id: row.due_at for row in rows}
-    settle_deliveries(conn, site_id, rows, [_attempt(one, outcome, due) for one, outcome in settled])
-    count_outcomes(conn, site_id, rows)
+    made = [_attempt(one, outcome, due) for one, outcome in settled]
+    counted = tallying(site_id, _tallies(settled, now_us))
+    write(conn, [recording(site_id, made), settling(site_id, rows), counting_outcomes(site_id, rows), counted])
     _let_go(conn, site_id, rows, standings, now_us)
-    add_tallies(conn, site_id, _tallies(settled, now_us))
     facts = [fact for one in standings.values() for fact in one.store(conn, site_id, now_us)]
-    save_standings(conn, site_id, changed_rows(standings))
+    write(conn, [standing(site_id, changed_rows(standings))])
     insert_facts(conn, site_id, facts, now_us)
     return Settlement(
         settled=settled,
@@ -190,8 +191,8 @@ def _let_go(
     now_us: int,
 ) -> None:
     """Let go what waited for deliveries that are finished, at endpoints that keep an order."""
-    for endpoint_id, standing in standings.items():
-        endpoint = standing.row
+    for endpoint_id, kept in standings.items():
+        endpoint = kept.row
         if endpoint.ordering == PARALLEL:
             continue
         here = [row for row in rows if row.endpoint_id == endpoint_id]
@@ -199,8 +200,8 @@ def _let_go(
         finished = [row.id for row in here if row.state in {"delivered", "skipped"} or row.id in passed]
         flagged = len(passed & release(conn, site_id, endpoint_id, finished, now_us)) if finished else 0
         if flagged:
-            standing.row = replace(endpoint, passed_over=endpoint.passed_over + flagged)
-            standing.changed = True
+            kept.row = replace(endpoint, passed_over=endpoint.passed_over + flagged)
+            kept.changed = True
 
 
 def _attempt(one: Finished, outcome: Outcome, due: Mapping[str, int | None]) -> AttemptRow:

@@ -13,11 +13,12 @@ from delivery.order import release
 from delivery.rows import DeliveryRow
 from delivery.schema import LANE_AGAIN
 from delivery.shapes import Delivery, show_delivery
-from delivery.store.deliveries import find_delivery, update_deliveries
+from delivery.store.deliveries import find_delivery, requeueing
 from delivery.store.endpoints import lock_endpoints
-from delivery.store.replays import count_outcomes
+from delivery.store.replays import counting_outcomes
 from engine.clock import Clock
 from engine.databases import Databases, Site
+from engine.sql import write
 
 SKIPPED_BY_REQUEST: Final = "by_request"
 _SKIPPABLE: Final = frozenset({"pending", "retrying", "exhausted"})
@@ -66,9 +67,8 @@ class Skip:
             trigger="scheduled",
             updated_at=now_us,
         )
-        update_deliveries(conn, site_id, [skipped])
-        if row.due_at is not None:
-            # What was given up before is counted already.
-            count_outcomes(conn, site_id, [skipped])
+        # What was given up before is counted already.
+        ended = [] if row.due_at is None else [skipped]
+        write(conn, [requeueing(site_id, [skipped]), counting_outcomes(site_id, ended)])
         release(conn, site_id, row.endpoint_id, [row.id], now_us)
         return skipped

@@ -14,9 +14,10 @@ from delivery.bodies import Bodies
 from delivery.claim import Claim, claim
 from delivery.failing import Policy
 from delivery.settle import Finished, Settlement, may_change_status, settle
-from delivery.store.endpoints import lock_endpoints
+from delivery.store.endpoints import lock_endpoints, standing
 from engine import feed
 from engine.lookups import plan_once
+from engine.sql import write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,4 +57,5 @@ def take_turn(
         free=turn.free,
         settle_margin_us=settle_margin_us,
     )
+    write(conn, [*claimed.changes, standing(site_id, claimed.standings)])
     return settlement, claimed

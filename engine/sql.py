@@ -29,6 +29,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
@@ -39,18 +40,26 @@ Row = Mapping[str, Any]
 
 
 class Insert(Struct, frozen=True, kw_only=True):
-    """Rows to insert, all with the same keys."""
+    """Rows to insert, all with the same keys.
+
+    With `adds_to`, the columns of the table's key: where there is such a row the other columns are added to what it has.
+    """
 
     table: Table
     rows: Sequence[Row]
+    adds_to: tuple[str, ...] = ()
 
 
 class Update(Struct, frozen=True, kw_only=True):
-    """Rows to change: found by the key columns, all their other columns set."""
+    """Rows to change: found by the key columns, all their other columns set; those in `adds` are added to instead."""
 
     table: Table
     keys: tuple[str, ...]
     rows: Sequence[Row]
+    adds: tuple[str, ...] = ()
+
+
+Change = Insert | Update
 
 
 class Absent(Struct, frozen=True, kw_only=True):
@@ -161,7 +170,7 @@ def update_rows(conn: Connection, table: Table, keys: Sequence[str], rows: Seque
     return _update_one_by_one(conn, change)
 
 
-def write(conn: Connection, changes: Sequence[Insert | Update]) -> None:
+def write(conn: Connection, changes: Sequence[Change]) -> None:
     """Write everything: one statement on PostgreSQL, one after the other elsewhere. No row may stand in it twice.
 
     PostgreSQL runs every data-modifying part of a statement to its end, all on one snapshot.
@@ -174,12 +183,12 @@ def write(conn: Connection, changes: Sequence[Insert | Update]) -> None:
         return
     for change in changes:
         if isinstance(change, Insert):
-            conn.execute(insert(change.table), change.rows)
+            conn.execute(_inserted(change), change.rows)
         else:
             _update_one_by_one(conn, change)
 
 
-def write_behind(conn: Connection, fence: Fence, changes: Sequence[Insert | Update]) -> bool:
+def write_behind(conn: Connection, fence: Fence, changes: Sequence[Change]) -> bool:
     """Write everything if the fence's row is as expected, and tell whether it was; nothing is written if it was not.
 
     One statement on PostgreSQL: every part of it selects from what the fence returns, since each runs to its end whatever the
@@ -210,24 +219,38 @@ def _moved(fence: Fence) -> Any:
     return update(fence.table).where(*found).values(fence.row)
 
 
+def _inserted(change: Insert) -> Any:
+    if not change.adds_to:
+        return insert(change.table)
+    statement = insert_sqlite(change.table)
+    added = {
+        name: change.table.c[name] + statement.excluded[name] for name in change.rows[0] if name not in change.adds_to
+    }
+    return statement.on_conflict_do_update(index_elements=change.adds_to, set_=added)
+
+
 def _update_one_by_one(conn: Connection, change: Update) -> int:
     table, keys = change.table, change.keys
     names = tuple(change.rows[0])
     found = update(table).where(and_(*(table.c[key] == bindparam(f"key_{key}") for key in keys)))
-    parameters = [{(f"key_{name}" if name in keys else name): row[name] for name in names} for row in change.rows]
-    return conn.execute(
-        found.values({name: bindparam(name) for name in names if name not in keys}), parameters
-    ).rowcount
+    # Prefixed, all of them: SQLAlchemy takes a name of a column for itself where the column stands in an expression.
+    parameters = [{f"{'key' if name in keys else 'new'}_{name}": row[name] for name in names} for row in change.rows]
+    values = {
+        name: table.c[name] + bindparam(f"new_{name}") if name in change.adds else bindparam(f"new_{name}")
+        for name in names
+        if name not in keys
+    }
+    return conn.execute(found.values(values), parameters).rowcount
 
 
-def together(changes: Sequence[Insert | Update]) -> tuple[str, tuple[Any, ...]]:
+def together(changes: Sequence[Change]) -> tuple[str, tuple[Any, ...]]:
     """Return the one statement that makes all the changes on PostgreSQL, and its parameters."""
     shape, columns = _columns(changes)
     statement, converters = _together(shape)
     return statement, tuple(_parameters(columns, converters))
 
 
-def behind(fence: Fence, changes: Sequence[Insert | Update]) -> tuple[str, tuple[Any, ...]]:
+def behind(fence: Fence, changes: Sequence[Change]) -> tuple[str, tuple[Any, ...]]:
     """Return the one statement that makes all the changes if the fence lets it, and its parameters; it counts 1 or 0."""
     unless = fence.unless
     shape, columns = _columns(changes)
@@ -241,7 +264,7 @@ def behind(fence: Fence, changes: Sequence[Insert | Update]) -> tuple[str, tuple
     return statement, (*given, *_parameters(columns, converters))
 
 
-def _columns(changes: Sequence[Insert | Update]) -> tuple[_Shape, list[Any]]:
+def _columns(changes: Sequence[Change]) -> tuple[_Shape, list[Any]]:
     """Return the shape of the changes, and per column its values, or its value where all rows have the same.
 
     Most columns of a batch's rows say the same in all of them, and an array costs both sides as much as it is long. A few rows
@@ -253,14 +276,15 @@ def _columns(changes: Sequence[Insert | Update]) -> tuple[_Shape, list[Any]]:
     for change in changes:
         rows = change.rows
         names = tuple(rows[0])
-        keys = None if isinstance(change, Insert) else change.keys
-        many = len(rows) >= _MANY
+        keys, adds = (None, change.adds_to) if isinstance(change, Insert) else (change.keys, change.adds)
+        # What is counted is the same in all rows now and then: that would make a statement of each such occasion.
+        many = len(rows) >= _MANY and not adds
         same: list[bool] = []
         for name, values in zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True):
             alike = many and name not in (keys or ()) and values.count(values[0]) == len(values)
             same.append(alike)
             columns.append(values[0] if alike else values)
-        parts.append(_Part(change.table, names, tuple(same), keys))
+        parts.append(_Part(change.table, names, tuple(same), keys, adds))
     return tuple(parts), columns
 
 
@@ -275,12 +299,16 @@ _Shape = tuple["_Part", ...]
 
 
 class _Part(NamedTuple):
-    """The shape of one change: its columns, which of them have one value in all rows, and the keys of an update."""
+    """The shape of one change: its columns, which of them have one value in all rows, and the keys of an update.
+
+    `adds` is as the change has it: what an insert finds a row by that it adds to, what an update adds to.
+    """
 
     table: Table
     names: tuple[str, ...]
     same: tuple[bool, ...]
     keys: tuple[str, ...] | None
+    adds: tuple[str, ...]
 
 
 @lru_cache(maxsize=512)
@@ -343,8 +371,14 @@ def _part(part: _Part, kinds: Sequence[str], first: int, behind: str) -> str:
     table, columns = part.table.name, ", ".join(listed)
     if part.keys is None:
         source = f"unnest({', '.join(arrays)}) AS given ({columns})"
-        return f"INSERT INTO {table} ({', '.join(part.names)}) SELECT {', '.join(given.values())} FROM {behind}{source}"  # noqa: S608 - names of tables
-    changed = ", ".join(f"{name} = {value}" for name, value in given.items() if name not in part.keys)
+        added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in part.names if name not in part.adds)
+        there = f" ON CONFLICT ({', '.join(part.adds)}) DO UPDATE SET {added}" if part.adds else ""
+        return f"INSERT INTO {table} ({', '.join(part.names)}) SELECT {', '.join(given.values())} FROM {behind}{source}{there}"  # noqa: S608 - names of tables
+    changed = ", ".join(
+        f"{name} = {table}.{name} + {value}" if name in part.adds else f"{name} = {value}"
+        for name, value in given.items()
+        if name not in part.keys
+    )
     found = " AND ".join(f"{table}.{key} = listed.{key}" for key in part.keys)
     # Each row is looked up by its whole key, whatever the planner believes about how many rows a site has: as a plain
     # join it would read a whole site to find one account where it believes that a site is small.

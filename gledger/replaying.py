@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Final
 
 import structlog
 
+from delivery.claim import Claims
 from delivery.replay_run import ReplayRunner
 from engine.clock import Clock
 from engine.databases import Site
@@ -23,11 +25,18 @@ _log = structlog.get_logger("gledger.replays")
 class Replaying:
     """Takes the steps of running replays when they are due."""
 
-    def __init__(self, runner: ReplayRunner, clock: Clock, on_due: Callable[[Site, str], None]) -> None:
-        """`on_due` is told every endpoint for which something was queued."""
+    def __init__(
+        self,
+        runner: ReplayRunner,
+        clock: Clock,
+        on_due: Callable[[Site, str], None],
+        claiming: Callable[[Site], AbstractContextManager[Claims]],
+    ) -> None:
+        """`on_due` is told every endpoint for which something was queued that `claiming` did not take."""
         self._runner = runner
         self._clock = clock
         self._on_due = on_due
+        self._claiming = claiming
         self._loops: dict[int, asyncio.Task[None]] = {}
         self._woken: dict[int, asyncio.Event] = {}
         self._settled: dict[int, set[str]] = {}
@@ -66,7 +75,8 @@ class Replaying:
             while True:
                 woken.clear()
                 try:
-                    outcome = await self._runner.step(site, self._settled.pop(site.id, set()))
+                    with self._claiming(site) as claims:
+                        outcome = await self._runner.step(site, self._settled.pop(site.id, set()), claims)
                 except Exception as error:  # noqa: BLE001 - the database is away: everything about a replay is in it
                     _log.warning("replay.interrupted", site_id=site.id, error=str(error))
                     await asyncio.sleep(_AGAIN_S)

@@ -78,7 +78,7 @@ class DeliveryWorker:
             bodies=bodies,
         )
         runner = ReplayRunner(parts.databases, clock=parts.clock, ids=parts.ids)
-        self._replaying = Replaying(runner, parts.clock, self.due)
+        self._replaying = Replaying(runner, parts.clock, self.due, self._dispatcher.claiming)
         self._tending = Tending(parts.engine, parts.clock)
         self._sites: dict[int, _Followed] = {}
         self._retries: dict[tuple[int, str], tuple[Site, int]] = {}

@@ -13,10 +13,11 @@ from sqlalchemy.engine import Row
 
 from delivery.rows import AttemptRow, DeliveryRow
 from delivery.schema import LANE_AGAIN, LANE_IN_FLIGHT, LANE_PING, attempts, deliveries, endpoints, relays
+from delivery.store.endpoints import numbering
 from delivery.store.filters import Wanted, few, first_id, matching
 from engine.lookups import in_order, lookup
 from engine.schema import events
-from engine.sql import Insert, Update, among, insert_rows, update_rows, write
+from engine.sql import Change, Insert, Update, among, write
 
 COLUMNS: Final = tuple(column for column in deliveries.c if column.name != "site_id")
 _COLUMN_NAMES: Final = tuple(column.name for column in COLUMNS)
@@ -27,6 +28,12 @@ _LEASED_NAMES: Final = tuple(
 )
 _SETTLED_NAMES: Final = tuple(
     "id state reason failures trigger due_at lane claimed_at delivered_at last_status last_error updated_at".split(),
+)
+_CHANGED_NAMES: Final = tuple(
+    (
+        "id state reason attempts failures trigger due_at lane generation claimed_at delivered_at "
+        "last_status last_error replay_id waits_for updated_at"
+    ).split(),
 )
 
 
@@ -62,52 +69,62 @@ def read_position(conn: Connection, site_id: int) -> int:
     return conn.execute(select(relays.c.position).where(relays.c.site_id == site_id)).scalar() or 0
 
 
-def move_relay(conn: Connection, site_id: int, rows: Sequence[DeliveryRow], position: int, now_us: int) -> None:
+def move_relay(
+    conn: Connection,
+    site_id: int,
+    rows: Sequence[DeliveryRow],
+    position: int,
+    now_us: int,
+    along: Sequence[Change] = (),
+) -> None:
     """Add a page's deliveries, the last number that each endpoint has given then, and how far the relay has come, in one statement.
 
-    The relay's row is locked, and so are the endpoints.
+    The relay's row is locked, and so are the endpoints. `along` is what else is written with them.
     """
     last = {row.endpoint_id: row.endpoint_sequence for row in rows}
     write(
         conn,
         [
-            Insert(table=deliveries, rows=[{"site_id": site_id, **_values(row, _DELIVERY_NAMES)} for row in rows]),
-            Update(
-                table=endpoints,
-                keys=("site_id", "id"),
-                rows=[{"site_id": site_id, "id": one, "last_sequence": last[one]} for one in sorted(last)],
-            ),
+            adding(site_id, rows),
+            numbering(site_id, last),
             Update(
                 table=relays,
                 keys=("site_id",),
                 rows=[{"site_id": site_id, "position": position, "updated_at": now_us}],
             ),
+            *along,
         ],
     )
 
 
-def insert_deliveries(conn: Connection, site_id: int, rows: Sequence[DeliveryRow]) -> None:
-    """Add deliveries in one statement."""
-    insert_rows(conn, deliveries, [{"site_id": site_id, **_values(row, _DELIVERY_NAMES)} for row in rows])
+def adding(site_id: int, rows: Iterable[DeliveryRow]) -> Insert:
+    """Return the change that adds deliveries."""
+    return Insert(table=deliveries, rows=[{"site_id": site_id, **_values(row, _DELIVERY_NAMES)} for row in rows])
 
 
-def lease_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) -> None:
-    """Store deliveries that were claimed or given back, in one statement; their endpoints are locked."""
-    changed = [{"site_id": site_id, **_values(row, _LEASED_NAMES)} for row in sorted(rows, key=lambda row: row.id)]
-    update_rows(conn, deliveries, ("site_id", "id"), changed)
+def leasing(site_id: int, rows: Iterable[DeliveryRow]) -> Update:
+    """Return the change of deliveries that were claimed or given back; their endpoints are locked."""
+    return _changing(site_id, rows, _LEASED_NAMES)
 
 
-def settle_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow], made: Sequence[AttemptRow]) -> None:
-    """Store what came of attempts and the attempts, in one statement; the deliveries are leased to who made these."""
-    changed = [{"site_id": site_id, **_values(row, _SETTLED_NAMES)} for row in sorted(rows, key=lambda row: row.id)]
-    added = [{"site_id": site_id, **_values(row, _ATTEMPT_NAMES)} for row in made]
-    write(
-        conn,
-        [
-            Insert(table=attempts, rows=added),
-            Update(table=deliveries, keys=("site_id", "id"), rows=changed),
-        ],
-    )
+def settling(site_id: int, rows: Iterable[DeliveryRow]) -> Update:
+    """Return the change of deliveries whose attempts are over; they are leased to who made these."""
+    return _changing(site_id, rows, _SETTLED_NAMES)
+
+
+def requeueing(site_id: int, rows: Iterable[DeliveryRow]) -> Update:
+    """Return the change of everything about deliveries that may change; their endpoints are locked."""
+    return _changing(site_id, rows, _CHANGED_NAMES)
+
+
+def recording(site_id: int, made: Iterable[AttemptRow]) -> Insert:
+    """Return the change that adds attempts."""
+    return Insert(table=attempts, rows=[{"site_id": site_id, **_values(row, _ATTEMPT_NAMES)} for row in made])
+
+
+def _changing(site_id: int, rows: Iterable[DeliveryRow], names: Sequence[str]) -> Update:
+    changed = [{"site_id": site_id, **_values(row, names)} for row in sorted(rows, key=lambda row: row.id)]
+    return Update(table=deliveries, keys=("site_id", "id"), rows=changed)
 
 
 def read_leased(conn: Connection, site_id: int, delivery_ids: Sequence[str]) -> dict[str, int]:
@@ -120,29 +137,7 @@ def read_leased(conn: Connection, site_id: int, delivery_ids: Sequence[str]) -> 
 
 def update_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) -> None:
     """Store what may change about deliveries, in one statement; their endpoints are locked."""
-    changed = [
-        {
-            "site_id": site_id,
-            "id": row.id,
-            "state": row.state,
-            "reason": row.reason,
-            "attempts": row.attempts,
-            "failures": row.failures,
-            "trigger": row.trigger,
-            "due_at": row.due_at,
-            "lane": row.lane,
-            "generation": row.generation,
-            "claimed_at": row.claimed_at,
-            "delivered_at": row.delivered_at,
-            "last_status": row.last_status,
-            "last_error": row.last_error,
-            "replay_id": row.replay_id,
-            "waits_for": row.waits_for,
-            "updated_at": row.updated_at,
-        }
-        for row in sorted(rows, key=lambda row: row.id)
-    ]
-    update_rows(conn, deliveries, ("site_id", "id"), changed)
+    write(conn, [requeueing(site_id, rows)])
 
 
 def skip_waiting(conn: Connection, site_id: int, endpoint_id: str, reason: str, now_us: int) -> int:
@@ -230,11 +225,6 @@ def _of(site_id: int, delivery_id: str, *columns: ColumnElement[Any]) -> Any:
     listed = deliveries.alias("listed")
     query = select(*(listed.c[column.name] for column in columns))
     return query.where(listed.c.site_id == site_id, listed.c.id == delivery_id).scalar_subquery()
-
-
-def insert_attempts(conn: Connection, site_id: int, rows: Sequence[AttemptRow]) -> None:
-    """Add attempts in one statement."""
-    insert_rows(conn, attempts, [{"site_id": site_id, **_values(row, _ATTEMPT_NAMES)} for row in rows])
 
 
 def read_attempts(conn: Connection, site_id: int, delivery_id: str) -> list[AttemptRow]:

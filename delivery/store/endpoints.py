@@ -19,7 +19,7 @@ from delivery.rows import EndpointRow, Identity, StoredSecret
 from delivery.schema import endpoints, subscriptions
 from delivery.subscriptions import Status, Subscription
 from engine.listing import beyond, ordered
-from engine.sql import among, among_given, update_rows
+from engine.sql import Update, among, among_given
 
 _DELETED: Final = "deleted"
 
@@ -151,19 +151,19 @@ def lock_endpoints(conn: Connection, site_id: int, endpoint_ids: Iterable[str]) 
     return {row.id: _endpoint(row) for row in found}
 
 
-def number_deliveries(conn: Connection, site_id: int, last_sequences: dict[str, int]) -> None:
-    """Store the last number each of these locked endpoints has given to a delivery."""
+def numbering(site_id: int, last_sequences: Mapping[str, int]) -> Update:
+    """Return the change of the last number that each of these locked endpoints has given to a delivery."""
     rows = [
         {"site_id": site_id, "id": endpoint_id, "last_sequence": number}
-        for endpoint_id, number in last_sequences.items()
+        for endpoint_id, number in sorted(last_sequences.items())
     ]
-    update_rows(conn, endpoints, ("site_id", "id"), rows)
+    return Update(table=endpoints, keys=("site_id", "id"), rows=rows)
 
 
-def save_standings(conn: Connection, site_id: int, rows: Iterable[EndpointRow]) -> None:
-    """Store how these locked endpoints answered lately and what they were sent, in one statement."""
+def standing(site_id: int, rows: Iterable[EndpointRow]) -> Update:
+    """Return the change of how these locked endpoints answered lately and what they were sent."""
     changed = [{"site_id": site_id, "id": row.id, **_standing(row)} for row in rows]
-    update_rows(conn, endpoints, ("site_id", "id"), changed)
+    return Update(table=endpoints, keys=("site_id", "id"), rows=changed)
 
 
 def put_subscription(conn: Connection, site_id: int, endpoint_id: str, version: Subscription, now_us: int) -> None:

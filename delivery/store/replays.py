@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, exists, func, insert, literal, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, literal, select
 from sqlalchemy.engine import Row
 
 from delivery.rows import DeliveryRow, ReplayPart, ReplayRow
@@ -14,12 +14,13 @@ from delivery.schema import LANE_AGAIN, LANE_IN_FLIGHT, deliveries, replay_parts
 from delivery.store.deliveries import COLUMNS, delivery_of
 from delivery.store.filters import Wanted, matching
 from engine.listing import beyond, ordered
-from engine.lookups import in_order
 from engine.schema import events
-from engine.sql import among, insert_rows, update_rows
+from engine.sql import Update, among, insert_rows, write
 
 _REPLAY: Final = select(*(column for column in replays.c if column.name != "site_id"))
 _PART: Final = tuple(column for column in replay_parts.c if column.name != "site_id")
+_PART_KEYS: Final = ("site_id", "replay_id", "endpoint_id")
+_CHANGING: Final = ("queued", "delivered", "failed", "skipped")
 _COUNTS: Final = ("total", "queued", "delivered", "failed", "skipped")
 _FINAL: Final = frozenset({"delivered", "exhausted", "skipped"})
 
@@ -49,15 +50,22 @@ def insert_replay(conn: Connection, site_id: int, row: ReplayRow, parts: Sequenc
     insert_rows(conn, replay_parts, [{"site_id": site_id, **_part_values(part)} for part in parts])
 
 
-def save_replay(conn: Connection, site_id: int, row: ReplayRow) -> None:
-    """Store what may have changed about a replay; its row is locked."""
+def replaying(site_id: int, row: ReplayRow) -> Update:
+    """Return the change of what may have changed about a replay; its row is locked."""
     changed = {
+        "site_id": site_id,
+        "id": row.id,
         "status": row.status,
         "due_at": row.due_at,
         "lock_version": row.lock_version,
         "updated_at": row.updated_at,
     }
-    conn.execute(update(replays).where(replays.c.site_id == site_id, replays.c.id == row.id).values(**changed))
+    return Update(table=replays, keys=("site_id", "id"), rows=[changed])
+
+
+def save_replay(conn: Connection, site_id: int, row: ReplayRow) -> None:
+    """Store what may have changed about a replay; its row is locked."""
+    write(conn, [replaying(site_id, row)])
 
 
 def find_replay(conn: Connection, site_id: int, replay_id: str, *, lock: bool = False) -> ReplayRow | None:
@@ -100,9 +108,10 @@ def take_waiting(conn: Connection, site_id: int, replay_ids: Collection[str], lo
     return None if row is None else _replay(row)
 
 
-def next_step(conn: Connection, site_id: int) -> int | None:
-    """Return when (micros) the next step of a running replay is due; None where none runs."""
+def next_step(conn: Connection, site_id: int, but: str | None = None) -> int | None:
+    """Return when (micros) the next step of a running replay is due, of all or all but one; None where none runs."""
     query = select(func.min(replays.c.due_at)).where(replays.c.site_id == site_id, _running())
+    query = query if but is None else query.where(replays.c.id != but)
     return conn.execute(query).scalar()
 
 
@@ -121,19 +130,21 @@ def read_parts(
     return [_part(row) for row in conn.execute(query)]
 
 
-def save_parts(conn: Connection, site_id: int, parts: Sequence[ReplayPart]) -> None:
-    """Store where parts stand and what they count; their endpoints are locked."""
-    changed = [
+def moving(site_id: int, before: Sequence[ReplayPart], after: Sequence[ReplayPart]) -> Update:
+    """Return the change of where parts stand, and of what they count by as much as it became more; their endpoints are locked."""
+    rows = [
         {
             "site_id": site_id,
-            "replay_id": part.replay_id,
-            "endpoint_id": part.endpoint_id,
-            "position": part.position,
-            **{name: getattr(part, name) for name in _COUNTS},
+            "replay_id": now.replay_id,
+            "endpoint_id": now.endpoint_id,
+            "position": now.position,
+            "total": now.total,
+            "queued": now.queued - then.queued,
+            "skipped": now.skipped - then.skipped,
         }
-        for part in parts
+        for then, now in zip(before, after, strict=True)
     ]
-    update_rows(conn, replay_parts, ("site_id", "replay_id", "endpoint_id"), changed)
+    return Update(table=replay_parts, keys=_PART_KEYS, rows=rows, adds=("queued", "skipped"))
 
 
 def sum_parts(conn: Connection, site_id: int, replay_ids: Sequence[str]) -> dict[str, ReplayPart]:
@@ -157,23 +168,17 @@ def sum_parts(conn: Connection, site_id: int, replay_ids: Sequence[str]) -> dict
     }
 
 
-def change_counts(conn: Connection, site_id: int, changes: Mapping[tuple[str, str], Change]) -> None:
-    """Add to the counts of parts, by replay and endpoint; their endpoints are locked."""
-    for (replay_id, endpoint_id), change in sorted(changes.items()):
-        added = {name: replay_parts.c[name] + number for name, number in asdict(change).items() if number}
-        conn.execute(
-            update(replay_parts)
-            .where(
-                replay_parts.c.site_id == site_id,
-                replay_parts.c.replay_id == replay_id,
-                replay_parts.c.endpoint_id == endpoint_id,
-            )
-            .values(**added),
-        )
+def counting(site_id: int, changes: Mapping[tuple[str, str], Change]) -> Update:
+    """Return the change that adds to the counts of parts, by replay and endpoint; their endpoints are locked."""
+    rows = [
+        {"site_id": site_id, "replay_id": replay_id, "endpoint_id": endpoint_id, **asdict(change)}
+        for (replay_id, endpoint_id), change in sorted(changes.items())
+    ]
+    return Update(table=replay_parts, keys=_PART_KEYS, rows=rows, adds=_CHANGING)
 
 
-def count_outcomes(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) -> None:
-    """Count for their replays those of the deliveries that have just come to an end; their endpoints are locked."""
+def counting_outcomes(site_id: int, rows: Iterable[DeliveryRow]) -> Update:
+    """Return the change that counts for their replays those of the deliveries that have just come to an end."""
     delivered: dict[tuple[str, str], int] = {}
     failed: dict[tuple[str, str], int] = {}
     for row in rows:
@@ -181,10 +186,13 @@ def count_outcomes(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) 
             counted = delivered if row.state == "delivered" else failed
             place = row.replay_id, row.endpoint_id
             counted[place] = counted.get(place, 0) + 1
-    changes = {
-        place: Change(delivered=delivered.get(place, 0), failed=failed.get(place, 0)) for place in {*delivered, *failed}
-    }
-    change_counts(conn, site_id, changes)
+    return counting(
+        site_id,
+        {
+            place: Change(delivered=delivered.get(place, 0), failed=failed.get(place, 0))
+            for place in {*delivered, *failed}
+        },
+    )
 
 
 def count_abandoned(conn: Connection, site_id: int, endpoint_id: str) -> None:
@@ -201,7 +209,7 @@ def count_abandoned(conn: Connection, site_id: int, endpoint_id: str) -> None:
         .group_by(deliveries.c.replay_id)
     )
     changes = {(row[0], endpoint_id): Change(failed=row[1]) for row in conn.execute(query)}
-    change_counts(conn, site_id, changes)
+    write(conn, [counting(site_id, changes)])
 
 
 def count_wanted(conn: Connection, site_id: int, wanted: Wanted) -> dict[str, Share]:
@@ -285,8 +293,7 @@ def count_backlog(conn: Connection, site_id: int, endpoint_id: str, now_us: int,
         .limit(most)
         .subquery()
     )
-    with in_order(conn):
-        return int(conn.execute(select(func.count()).select_from(due)).scalar_one())
+    return int(conn.execute(select(func.count()).select_from(due)).scalar_one())
 
 
 def _running() -> Any:

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Select, func, null, select
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from delivery.schema import TALLY_CLASSES, delivery_tallies
 from delivery.tally import Tally
-from engine.sql import among
+from engine.sql import Insert, among
 
 
-def _added(insert: Any) -> Any:
-    """Return the statement that adds a row to the one there is; of many rows it is run many times, and made once."""
-    counted = {
-        name: delivery_tallies.c[name] + insert.excluded[name] for name in ("attempts", "delivered", *TALLY_CLASSES)
-    }
-    return insert.on_conflict_do_update(index_elements=["site_id", "hour", "endpoint_id"], set_=counted)
-
-
-_ADDED: Final = {
-    "postgresql": _added(insert_postgresql(delivery_tallies)),
-    "sqlite": _added(insert_sqlite(delivery_tallies)),
-}
-
-
-def add_tallies(conn: Connection, site_id: int, found: Sequence[Tally]) -> None:
-    """Add to what is counted; the endpoints are locked."""
+def tallying(site_id: int, found: Sequence[Tally]) -> Insert:
+    """Return the change that adds to what is counted; the endpoints are locked."""
     rows = [
         {
             "site_id": site_id,
@@ -41,9 +25,7 @@ def add_tallies(conn: Connection, site_id: int, found: Sequence[Tally]) -> None:
         }
         for each in sorted(found, key=lambda each: each.endpoint_id or "")
     ]
-    if not rows:
-        return
-    conn.execute(_ADDED[conn.dialect.name], rows)
+    return Insert(table=delivery_tallies, rows=rows, adds_to=("site_id", "hour", "endpoint_id"))
 
 
 def read_tallies(conn: Connection, site_id: int, since_hour: int, endpoint_ids: Collection[str]) -> list[Tally]:

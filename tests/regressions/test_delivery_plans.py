@@ -8,13 +8,14 @@ import pytest
 from sqlalchemy import Connection, event, update
 
 from delivery.schema import LANE_AGAIN, deliveries
-from delivery.store.deliveries import find_deliveries, lease_deliveries, next_due, read_leased, settle_deliveries
+from delivery.store.deliveries import find_deliveries, leasing, next_due, read_leased, settling
 from delivery.store.endpoints import lock_endpoints
 from delivery.store.leases import read_waiting
 from delivery.store.replays import count_backlog
 from engine import feed, lookups
 from engine.databases import Database
 from engine.lookups import plan_once
+from engine.sql import write
 from tests.databases import PostgresDatabase
 from tests.store.delivery_stage import SITE, make_stage
 
@@ -61,10 +62,8 @@ async def test_a_turn_looks_at_what_it_is_about(
                 "found": lambda: find_deliveries(conn, SITE.id, named),
                 "backlog": lambda: count_backlog(conn, SITE.id, endpoint.id, now_us, WANTED),
                 "bodies": lambda: feed.read_bodies(conn, SITE.id, range(1, WANTED)),
-                "leasing": lambda: lease_deliveries(conn, SITE.id, find_deliveries(conn, SITE.id, named).values()),
-                "settling": lambda: settle_deliveries(
-                    conn, SITE.id, find_deliveries(conn, SITE.id, named).values(), []
-                ),
+                "leasing": lambda: write(conn, [leasing(SITE.id, find_deliveries(conn, SITE.id, named).values())]),
+                "settling": lambda: write(conn, [settling(SITE.id, find_deliveries(conn, SITE.id, named).values())]),
                 "due": lambda: next_due(conn, SITE.id),
             }
             return _looked_at(conn, questions[question])

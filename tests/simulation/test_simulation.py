@@ -10,13 +10,14 @@ import pytest
 from sqlalchemy import Connection
 
 from delivery import claim, relay
-from delivery.relay import Claims, Relay, RelayOutcome
+from delivery.relay import Relay, RelayOutcome
 from delivery.rows import DeliveryRow
 from delivery.store.deliveries import move_relay, take_relay
 from engine import feed
 from engine.databases import Site
 from engine.errors import Unavailable
 from engine.filters import EventFilter
+from engine.sql import Change
 from gateway import socket, sse
 from gateway.frames import Checkpoint, Expiring
 from gateway.tailer import Tailer, Taken
@@ -84,7 +85,7 @@ def test_swapped_order_of_two_writes_is_found(books: Books, monkeypatch: pytest.
     """Planted: the relay stores its new position before the deliveries, in a transaction of its own."""
     page = Relay._page
 
-    async def hasty(self: Relay, site: Site, claims: Claims) -> RelayOutcome:
+    async def hasty(self: Relay, site: Site, claims: claim.Claims) -> RelayOutcome:
         database = await self._databases.of(site)
 
         def ahead(conn: Connection) -> int | None:
@@ -109,8 +110,15 @@ def test_swapped_order_of_two_writes_is_found(books: Books, monkeypatch: pytest.
 def test_broken_cursor_update_is_found(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: after a page the relay's position is the feed's head, and not the last event of the page."""
 
-    def too_far(conn: Connection, site_id: int, rows: Sequence[DeliveryRow], _position: int, now_us: int) -> None:
-        move_relay(conn, site_id, rows, feed.read_head(conn, site_id).sequence, now_us)
+    def too_far(
+        conn: Connection,
+        site_id: int,
+        rows: Sequence[DeliveryRow],
+        _position: int,
+        now_us: int,
+        along: Sequence[Change] = (),
+    ) -> None:
+        move_relay(conn, site_id, rows, feed.read_head(conn, site_id).sequence, now_us, along)
 
     monkeypatch.setattr(relay, "move_relay", too_far)
     _, broken = first_found(books)

@@ -6,15 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from delivery import relay as relay_module
 from delivery.dispatch import DispatchSettings
-from delivery.store.deliveries import move_relay
+from delivery.replay_jobs import Replays
+from delivery.replay_run import ReplayRunner
+from delivery.replay_shapes import RATE_MAX, Replay, ReplayCreate
+from delivery.rows import EndpointRow
+from delivery.store.endpoints import lock_endpoints
 from engine.databases import Database
-from tests.fakes.receiver import Receiver, Reply
+from engine.events import TEST_TYPE
+from tests.fakes.receiver import GONE, OK, Receiver, Reply
 from tests.store.delivery_stage import SITE, Stage, make_stage
 
 
@@ -150,11 +156,11 @@ async def test_lease_counts_from_when_it_was_taken(
     await stage.commit("entry.posted")
     dispatcher = stage.dispatcher()
 
-    def move_slowly(*given: Any) -> None:
+    def lock_slowly(*given: Any) -> dict[str, EndpointRow]:
         stage.clock.advance(seconds=60)
-        move_relay(*given)
+        return lock_endpoints(*given)
 
-    monkeypatch.setattr(relay_module, "move_relay", move_slowly)
+    monkeypatch.setattr(relay_module, "lock_endpoints", lock_slowly)
     await stage.relay_all(dispatcher)
     await receiver.wait_for_count(1)
     assert (await stage.sweeper.run(SITE)).endpoints == frozenset()
@@ -162,3 +168,71 @@ async def test_lease_counts_from_when_it_was_taken(
     await dispatcher.idle()
     (delivery,) = await stage.rows(endpoint.id)
     assert (delivery.status, delivery.attempts, len(receiver.received)) == ("delivered", 1, 1)
+
+
+async def test_what_came_before_goes_before_what_is_claimed_with_it(stage: Stage, receiver: Receiver) -> None:
+    """What the page makes is one of those that wait, and not the first of them."""
+    endpoint = await stage.endpoint(receiver.url("/"), max_in_flight=1)
+    await stage.commit("entry.posted", "entry.posted")
+    await stage.relay_all()
+    stage.clock.advance(seconds=1)
+    await stage.commit("entry.posted")
+    dispatcher = stage.dispatcher()
+    await stage.relay_all(dispatcher)
+    await dispatcher.idle()
+    assert [got.headers["x-gledger-endpoint-sequence"] for got in receiver.received] == ["1", "2", "3"]
+    assert [row.status for row in await stage.rows(endpoint.id)] == ["delivered"] * 3
+
+
+async def test_endpoint_with_a_rate_is_numbered_and_its_rate_is_kept(stage: Stage, receiver: Receiver) -> None:
+    """Two things are kept in its row by two hands in one transaction: the last number, and when the next slot begins."""
+    endpoint = await stage.endpoint(receiver.url("/"), rate_limit=8)
+    dispatcher = stage.dispatcher()
+    for _ in range(2):
+        await stage.commit("entry.posted", "entry.posted", "entry.posted")
+        await stage.relay_all(dispatcher)
+        await receiver.wait_for_count(3)
+    rows = await stage.rows(endpoint.id)
+    assert [row.endpoint_sequence for row in rows] == list(range(1, 7))
+    assert len(receiver.received) == 3
+    assert receiver.received[2].at_s - receiver.received[0].at_s > 0.2
+
+
+async def test_ping_goes_with_the_page_that_made_it_and_nothing_else_does(stage: Stage, receiver: Receiver) -> None:
+    """At an endpoint that is being enabled only the ping may go: neither what waits there nor what came with the ping."""
+    receiver.script("/", GONE, OK)
+    endpoint = await stage.endpoint(receiver.url("/"))
+    await stage.commit("entry.posted")
+    await stage.deliver()
+    assert (await stage.endpoints.enable(SITE, endpoint.id)).status == "enabling"
+    await stage.commit("entry.posted")
+    dispatcher = stage.dispatcher()
+    with dispatcher.claiming(SITE) as claims:
+        await stage.relay().run(SITE, claims)
+    await receiver.wait_for_count(2)
+    assert receiver.received[1].body.find(TEST_TYPE.encode()) > 0
+    await dispatcher.idle()
+    assert (await stage.endpoints.get(SITE, endpoint.id)).status == "active"
+    assert len(receiver.received) == 2
+    posted = [row.status for row in await stage.rows(endpoint.id) if row.event_type == "entry.posted"]
+    assert posted == ["retrying", "skipped"]
+
+
+async def test_what_a_replay_queues_is_claimed_with_its_step(stage: Stage, receiver: Receiver) -> None:
+    """Nobody is woken; the counts of the replay are those that they would be."""
+    endpoint = await stage.endpoint(receiver.url("/"))
+    await stage.commit(*["entry.posted"] * 3)
+    await stage.deliver()
+    jobs = Replays(stage.databases, clock=stage.clock, ids=stage.ids)
+    draft = {"filter": {"endpoint_id": endpoint.id}, "rate_per_s": RATE_MAX}
+    begun = await jobs.create(SITE, msgspec.convert(draft, ReplayCreate))
+    dispatcher = stage.dispatcher()
+    runner = ReplayRunner(stage.databases, clock=stage.clock, ids=stage.ids)
+    with dispatcher.claiming(SITE) as claims:
+        outcome = await runner.step(SITE, claims=claims)
+    assert outcome.woken == frozenset()
+    await dispatcher.idle()
+    assert len(receiver.received) == 6
+    replay = await jobs.get(SITE, msgspec.json.decode(begun.body, type=Replay).id)
+    assert (replay.status, replay.queued, replay.delivered, replay.waiting) == ("completed", 3, 3, 0)
+    assert [(row.status, row.attempts) for row in await stage.rows(endpoint.id)] == [("delivered", 2)] * 3

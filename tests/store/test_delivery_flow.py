@@ -21,10 +21,11 @@ from delivery.failing import Policy
 from delivery.log import DeliveryFilter
 from delivery.rows import AttemptRow
 from delivery.settle import Settlement
-from delivery.store.deliveries import insert_attempts
+from delivery.store.deliveries import recording
 from delivery.turn import Turn, take_turn
 from engine.databases import Database
 from engine.money import format_instant
+from engine.sql import write
 from tests.fakes.receiver import GONE, OK, SERVER_ERROR, Receiver, Reply, too_many
 from tests.store.delivery_stage import SITE, Stage, make_stage
 
@@ -464,7 +465,7 @@ async def test_attempt_that_cannot_be_stored_does_not_hold_up_the_others(stage: 
         delivery_id=refused.id, number=1, trigger="scheduled", at=0, duration_ms=None, request=None, response=None,
         error_class=None,
     )  # fmt: skip
-    await stage.database.write(lambda conn: insert_attempts(conn, SITE.id, [row]), site_id=SITE.id)
+    await stage.database.write(lambda conn: write(conn, [recording(SITE.id, [row])]), site_id=SITE.id)
     dispatcher = stage.dispatcher(DispatchSettings(after_trouble_s=0.001))
     # The log is caught, because drawing every traceback for a terminal would take longer than all the rest.
     with capture_logs() as lines:

@@ -16,12 +16,12 @@ from delivery.log import DeliveryFilter
 from delivery.rows import DeliveryRow
 from delivery.schema import LANE_AGAIN
 from delivery.shapes import Delivery
-from delivery.store.deliveries import insert_deliveries, page_deliveries
+from delivery.store.deliveries import adding, page_deliveries
 from delivery.store.filters import Wanted
 from engine.databases import Database
 from engine.money import format_instant
 from engine.schema import events
-from engine.sql import insert_rows
+from engine.sql import insert_rows, write
 from tests.databases import PostgresDatabase
 from tests.fakes.receiver import DROPPED, OK, SERVER_ERROR, Receiver, Reply
 from tests.store.delivery_stage import SITE, Stage, make_stage
@@ -194,7 +194,7 @@ async def test_every_filter_is_served_by_an_index(
 
     def fill(conn: Connection) -> None:
         insert_rows(conn, events, made)
-        insert_deliveries(conn, SITE.id, rows)
+        write(conn, [adding(SITE.id, rows)])
 
     await stage.database.write(fill, site_id=SITE.id)
     owner = await asyncpg.connect(

@@ -203,13 +203,12 @@ async def test_a_replay_that_an_order_holds_up_rests_until_something_of_it_is_se
     endpoint = await delivered(jobs, receiver, count, ordering="ordered", retry_schedule=[0])
     receiver.script("/hook", SERVER_ERROR, OK)
     replay = await jobs.begin(filter={"endpoint_id": endpoint.id})
-    told = asyncio.Event()
-    replaying = Replaying(jobs.runner, stage.clock, lambda *_: told.set())
+    dispatcher = stage.dispatcher()
+    replaying = Replaying(jobs.runner, stage.clock, dispatcher.wake, dispatcher.claiming)
     while (await jobs.see(replay)).queued < BACKLOG:
         await jobs.runner.step(SITE)
         stage.clock.advance(seconds=1)
     assert (await jobs.runner.step(SITE)).next_at == stage.clock.now_us() + HELD_US
-    dispatcher = stage.dispatcher()
     await stage.deliver(dispatcher)
     assert (await statuses(stage, endpoint))[:2] == ["exhausted", "pending"]
     replaying.wake(SITE)
@@ -217,9 +216,10 @@ async def test_a_replay_that_an_order_holds_up_rests_until_something_of_it_is_se
     (first, *_) = await stage.rows(endpoint.id)
     await stage.skip.skip_one(SITE, first.id)
     await stage.deliver(dispatcher)
+    seen = len(receiver.received)
     replaying.settled(SITE, {replay.id})
     async with asyncio.timeout(HELD_US / 2_000_000):
-        await told.wait()
+        await receiver.wait_for_count(seen + 1)
     assert (await jobs.see(replay)).queued == count
     await replaying.stop()
     await stage.deliver(dispatcher)

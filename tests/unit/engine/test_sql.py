@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, select
+from sqlalchemy import BigInteger, Column, MetaData, Table, Uuid, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from engine.ids import uuid7
@@ -69,6 +69,24 @@ def test_update_finds_each_row_by_its_whole_key_and_sets_the_rest() -> None:
             "WHERE ledgers.site_id = listed.site_id AND ledgers.id = listed.id LIMIT 1) AS place) AS given "
             "WHERE ledgers.ctid = given.place"
         )
+
+
+def test_what_is_added_to_what_is_there_is_one_statement_for_any_numbers() -> None:
+    """Counts that happen to be the same in all rows are arrays too, so that no occasion needs a statement of its own."""
+    part = [{"site_id": 7, "id": id_of(number), "entries": 1} for number in range(9)]
+    statement, _ = together([Update(table=spans(), keys=("site_id", "id"), rows=part, adds=("entries",))])
+    assert statement.startswith("UPDATE spans SET entries = spans.entries + given.entries FROM (")
+    statement, _ = together([Insert(table=spans(), rows=part, adds_to=("site_id", "id"))])
+    assert statement.startswith(
+        "INSERT INTO spans (site_id, id, entries) SELECT given.site_id, given.id, given.entries "
+    )
+    assert statement.endswith(" ON CONFLICT (site_id, id) DO UPDATE SET entries = spans.entries + excluded.entries")
+
+
+def spans() -> Table:
+    """Return a table that counts."""
+    columns = [Column("site_id", BigInteger), Column("id", Uuid), Column("entries", BigInteger)]
+    return Table("spans", MetaData(), *columns)
 
 
 def changes() -> list[Insert | Update]:
