@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from sqlalchemy import Connection
 
 from delivery.claim import Claim, Claims
@@ -47,18 +47,22 @@ PAUSED_US: Final = 2_000_000
 """When to look again at an endpoint that has all it may have waiting, and where that endpoint is paused."""
 HELD_US: Final = 10_000_000
 """The same where the endpoint keeps an order: room is made by what the replay itself had queued, whose end is told."""
-BURST_US: Final = 50_000
-"""What is due of so long is queued at once: larger bursts would be felt by what is delivered meanwhile."""
+AHEAD_US: Final = 250_000
+"""What is due of so long is queued in one step, each at its own instant: what goes at once would be felt by what is live."""
 LATE_US: Final = 250_000
 """How far a replay that fell behind its rate may catch up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
-    """Which endpoints have something due, and when (micros) the next step is; None: no replay of the site is running."""
+    """Which endpoints have something due, and when (micros) the next step is; None: no replay of the site is running.
+
+    `later` are endpoints at which something comes due until an instant (micros).
+    """
 
     woken: frozenset[str]
     next_at: int | None
+    later: Mapping[str, int] = field(default_factory=dict)
 
 
 class ReplayRunner:
@@ -116,14 +120,14 @@ class ReplayRunner:
         waits = STEP_US if moved else min((_wait_us(each, step.held) for each in locked.values()), default=FULL_US)
         # Others have their turn the next time.
         idle_us = waits if len(after) == len(open_parts) else min(waits, FULL_US)
-        saved = _next(row, step.queued, idle_us, now_us, finished=finished)
+        saved = _next(row, len(step.rows), idle_us, now_us, finished=finished)
         woken = frozenset(step.woken)
         claimed = None
         if claims is not None and woken:
             claimed, woken = claims.claim(conn, woken, locked, step.rows, now_us)
         step.store(claimed, [store.moving(site_id, parts, after), store.replaying(site_id, saved)])
         next_at = min((at for at in (others_at, saved.due_at) if at is not None), default=None)
-        return StepOutcome(woken=woken, next_at=next_at)
+        return StepOutcome(woken=woken, next_at=next_at, later=step.later)
 
     def _choose(self, endpoint_ids: Sequence[str]) -> list[str]:
         """Return the endpoints of this step; where there are many, another stretch of them every time."""
@@ -149,12 +153,13 @@ class _Step:
         self._selection = read_selection(row)
         self._now_us = now_us
         self._backlogs = backlogs
-        self._budget = _budget(row.rate_per_s)
+        self._rate_per_s = row.rate_per_s
+        self._budget = min(STEP_ROWS, max(1, row.rate_per_s * AHEAD_US // 1_000_000))
         self._last_sequences: dict[str, int] = {}
-        self.queued = 0
         self.rows: list[DeliveryRow] = []
         """What is queued and not stored yet."""
         self.woken: set[str] = set()
+        self.later: dict[str, int] = {}
         self.held: set[str] = set()
         """Endpoints whose order keeps as much of this replay waiting as may wait."""
 
@@ -170,17 +175,13 @@ class _Step:
             backlog = max(backlog, own)
             if own >= BACKLOG:
                 self.held.add(endpoint.id)
-        room = min(BACKLOG - backlog, self._budget - self.queued)
+        room = min(BACKLOG - backlog, self._budget - len(self.rows))
         if room <= 0:
             return part
         if self._selection.catch_up is not UNSET:
             after = self._append(part, endpoint, room)
         else:
             after = self._send_again(part, endpoint, room)
-        added = after.queued - part.queued
-        self.queued += added
-        if added and endpoint.status == "active":
-            self.woken.add(endpoint.id)
         return _closed(after) if after.position >= after.until else after
 
     def store(self, claimed: Claim | None, changes: Sequence[Change]) -> None:
@@ -193,10 +194,19 @@ class _Step:
         if claimed is not None:
             write(self._conn, [standing(self._site_id, claimed.standings)])
 
+    def _queue(self, endpoint: EndpointRow, rows: Sequence[DeliveryRow]) -> None:
+        """Let each be due when the rate has it, behind what the step has queued already."""
+        for row in rows:
+            due_at = self._now_us + len(self.rows) * 1_000_000 // self._rate_per_s
+            self.rows.append(structs.replace(row, due_at=due_at))
+        if rows and endpoint.status == "active":
+            self.woken.add(endpoint.id)
+            self.later[endpoint.id] = self.rows[-1].due_at or 0
+
     def _send_again(self, part: ReplayPart, endpoint: EndpointRow, room: int) -> ReplayPart:
         rows, position = self._read(part, room)
         again = [row for row in rows if row.state not in ALREADY_QUEUED]
-        self.rows += requeue(self._conn, self._site_id, endpoint, again, part.replay_id, self._now_us)
+        self._queue(endpoint, requeue(self._conn, self._site_id, endpoint, again, part.replay_id, self._now_us))
         return replace(
             part,
             position=position,
@@ -260,7 +270,7 @@ class _Step:
         ]
         by_sequence = {event.sequence: event for event in missing}
         # They have numbers behind all others: so they take their turn behind them, and what comes later behind these.
-        self.rows += park(self._conn, self._site_id, rows, by_sequence, {endpoint.id: endpoint})
+        self._queue(endpoint, park(self._conn, self._site_id, rows, by_sequence, {endpoint.id: endpoint}))
         if rows:
             self._last_sequences[endpoint.id] = rows[-1].endpoint_sequence
         position = events[-1].sequence if len(events) == room else until
@@ -270,10 +280,6 @@ class _Step:
 def _closed(part: ReplayPart) -> ReplayPart:
     """Return a part that looked at everything: what it counted at first was what matched then."""
     return replace(part, position=part.until, total=part.queued + part.skipped)
-
-
-def _budget(rate_per_s: int) -> int:
-    return min(STEP_ROWS, max(1, rate_per_s * BURST_US // 1_000_000))
 
 
 def _wait_us(endpoint: EndpointRow, held: Collection[str]) -> int:

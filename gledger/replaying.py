@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Final
@@ -18,6 +19,9 @@ from engine.databases import Site
 _AGAIN_S: Final = 1.0
 _GATHER_S: Final = 0.25
 """How long to wait for more room after something was settled: a step is a transaction."""
+
+_TELL_S: Final = 0.05
+"""How often is told that something comes due: in time for what else goes to the endpoint it goes with that."""
 
 _log = structlog.get_logger("gledger.replays")
 
@@ -71,6 +75,7 @@ class Replaying:
 
     async def _run(self, site: Site) -> None:
         woken = self._woken[site.id]
+        later: dict[str, float] = {}
         try:
             while True:
                 woken.clear()
@@ -83,16 +88,28 @@ class Replaying:
                     continue
                 for endpoint_id in outcome.woken:
                     self._on_due(site, endpoint_id)
-                if outcome.next_at is None:
-                    if woken.is_set():
-                        continue
-                    return
-                wait_s = (outcome.next_at - self._clock.now_us()) / 1e6
+                now_us, now = self._clock.now_us(), asyncio.get_running_loop().time()
+                later |= {one: now + (until - now_us) / 1e6 for one, until in outcome.later.items()}
                 # Always a moment: a step that another process takes is due here too until it is over.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(wait_s, 0.02)):
-                        await woken.wait()
+                wait_s = None if outcome.next_at is None else max((outcome.next_at - now_us) / 1e6, 0.02)
+                await self._wait(site, wait_s, later)
+                if wait_s is None and not woken.is_set():
+                    return
         finally:
             self._loops.pop(site.id, None)
             self._woken.pop(site.id, None)
             self._settled.pop(site.id, None)
+
+    async def _wait(self, site: Site, wait_s: float | None, later: dict[str, float]) -> None:
+        """Wait for the next step, or until woken, and tell meanwhile what comes due of the last ones; None: for that alone."""
+        woken, loop = self._woken[site.id], asyncio.get_running_loop()
+        ends = math.inf if wait_s is None else loop.time() + wait_s
+        while not woken.is_set() and loop.time() < ends and (later or wait_s is not None):
+            left_s = ends - loop.time()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, _TELL_S) if later else left_s):
+                    await woken.wait()
+            for endpoint_id, until in list(later.items()):
+                self._on_due(site, endpoint_id)
+                if until <= loop.time():
+                    del later[endpoint_id]

@@ -218,8 +218,8 @@ async def test_ping_goes_with_the_page_that_made_it_and_nothing_else_does(stage:
     assert posted == ["retrying", "skipped"]
 
 
-async def test_what_a_replay_queues_is_claimed_with_its_step(stage: Stage, receiver: Receiver) -> None:
-    """Nobody is woken; the counts of the replay are those that they would be."""
+async def test_what_a_replay_queues_is_claimed_with_its_step_when_it_is_due(stage: Stage, receiver: Receiver) -> None:
+    """The first at once, and the others one after the other; nobody is woken, and the counts are those that they would be."""
     endpoint = await stage.endpoint(receiver.url("/"))
     await stage.commit(*["entry.posted"] * 3)
     await stage.deliver()
@@ -230,9 +230,12 @@ async def test_what_a_replay_queues_is_claimed_with_its_step(stage: Stage, recei
     runner = ReplayRunner(stage.databases, clock=stage.clock, ids=stage.ids)
     with dispatcher.claiming(SITE) as claims:
         outcome = await runner.step(SITE, claims=claims)
-    assert outcome.woken == frozenset()
+    assert (outcome.woken, outcome.later) == (frozenset(), {endpoint.id: stage.clock.now_us() + 2_000_000 // RATE_MAX})
     await dispatcher.idle()
-    assert len(receiver.received) == 6
+    for arrived in (4, 5, 6):
+        assert len(receiver.received) == arrived
+        stage.clock.advance(seconds=1 / RATE_MAX)
+        await stage.deliver(dispatcher)
     replay = await jobs.get(SITE, msgspec.json.decode(begun.body, type=Replay).id)
     assert (replay.status, replay.queued, replay.delivered, replay.waiting) == ("completed", 3, 3, 0)
     assert [(row.status, row.attempts) for row in await stage.rows(endpoint.id)] == [("delivered", 2)] * 3

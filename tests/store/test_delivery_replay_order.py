@@ -195,6 +195,31 @@ async def test_what_waits_for_its_turn_counts_as_queued_ahead(jobs: Jobs, receiv
     assert (await jobs.see(replay)).status == "completed"
 
 
+async def test_endpoint_is_told_until_the_last_of_what_a_step_queued_is_due(jobs: Jobs, receiver: Receiver) -> None:
+    """Also after the last step, and then the replay has nothing more to do in this process."""
+    endpoint = await delivered(jobs, receiver, 3)
+    told: list[tuple[str, float]] = []
+    loop = asyncio.get_running_loop()
+    dispatcher = jobs.stage.dispatcher()
+    replaying = Replaying(
+        jobs.runner,
+        jobs.stage.clock,
+        lambda _, endpoint_id: told.append((endpoint_id, loop.time())),
+        dispatcher.claiming,
+    )
+    replay = await jobs.begin(filter={"endpoint_id": endpoint.id}, rate_per_s=12)
+    began = loop.time()
+    replaying.wake(SITE)
+    (working,) = replaying._loops.values()
+    async with asyncio.timeout(5):
+        await working
+    assert {endpoint_id for endpoint_id, _ in told} == {endpoint.id}
+    assert told[-1][1] - began >= 2 / 12
+    await dispatcher.idle()
+    after = await jobs.see(replay)
+    assert (after.status, after.queued, after.waiting) == ("delivering", 3, 2)
+
+
 async def test_a_replay_that_an_order_holds_up_rests_until_something_of_it_is_settled(
     jobs: Jobs, receiver: Receiver
 ) -> None:
@@ -222,6 +247,8 @@ async def test_a_replay_that_an_order_holds_up_rests_until_something_of_it_is_se
         await receiver.wait_for_count(seen + 1)
     assert (await jobs.see(replay)).queued == count
     await replaying.stop()
+    await dispatcher.idle()
+    stage.clock.advance(seconds=1)
     await stage.deliver(dispatcher)
     assert (await jobs.see(replay)).status == "completed"
 

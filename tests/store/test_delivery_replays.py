@@ -12,7 +12,7 @@ import pytest
 from delivery.dispatch import DispatchSettings
 from delivery.errors import EndpointDisabled, EndpointNotFound, InvalidReplay, ReplayFinished, ReplayNotFound
 from delivery.replay_jobs import Replays
-from delivery.replay_run import BACKLOG, STEP_ROWS, ReplayRunner
+from delivery.replay_run import AHEAD_US, BACKLOG, STEP_ROWS, ReplayRunner
 from delivery.replay_shapes import RATE_DEFAULT, RATE_MAX, Replay, ReplayCreate
 from delivery.shapes import Endpoint, EndpointChange
 from engine import feed
@@ -47,6 +47,8 @@ class Jobs:
         for _ in range(steps):
             outcome = await self.runner.step(SITE)
             if outcome.next_at is None:
+                # What the last step queued comes due.
+                self.stage.clock.advance(seconds=AHEAD_US / 1e6)
                 return
             self.stage.clock.advance(seconds=max(outcome.next_at - self.stage.clock.now_us(), 0) / 1e6)
         raise AssertionError("a replay is still running")
@@ -266,10 +268,10 @@ async def test_no_more_is_queued_than_an_endpoint_takes(jobs: Jobs, receiver: Re
     dispatcher = jobs.stage.dispatcher()
     for _ in range(20):
         outcome = await jobs.runner.step(SITE)
-        for endpoint_id in outcome.woken:
+        jobs.stage.clock.advance(seconds=2)
+        for endpoint_id in outcome.later:
             dispatcher.wake(SITE, endpoint_id)
         await dispatcher.idle()
-        jobs.stage.clock.advance(seconds=2)
     after = await jobs.see(replay)
     waiting = [row for row in await jobs.stage.rows(slow.id) if row.status == "pending"]
     assert len(waiting) == BACKLOG
