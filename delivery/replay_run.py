@@ -86,16 +86,20 @@ class ReplayRunner:
         database = await self._databases.of(site)
         return await database.read(lambda conn: store.next_step(conn, site.id), site_id=site.id)
 
-    async def step(self, site: Site, settled: Collection[str] = (), claims: Claims | None = None) -> StepOutcome:
+    async def step(
+        self, site: Site, settled: Collection[str] = (), claims: Claims | None = None, share: float = 1.0
+    ) -> StepOutcome:
         """Take one step of the replay whose step is due longest; nothing happens where none is.
 
         One of those of which something was settled goes on before it is due, if what it waits for is that. What is queued is
-        claimed in the same transaction, as far as the claims take it.
+        claimed in the same transaction, as far as the claims take it. `share` is how much of its rate the replay takes.
         """
         database = await self._databases.of(site)
-        return await database.write(lambda conn: self._step(conn, site.id, settled, claims), site_id=site.id)
+        return await database.write(lambda conn: self._step(conn, site.id, settled, claims, share), site_id=site.id)
 
-    def _step(self, conn: Connection, site_id: int, settled: Collection[str], claims: Claims | None) -> StepOutcome:
+    def _step(
+        self, conn: Connection, site_id: int, settled: Collection[str], claims: Claims | None, share: float
+    ) -> StepOutcome:
         plan_once(conn)
         now_us = self._clock.now_us()
         # Nothing but an order has a replay wait so long.
@@ -113,14 +117,16 @@ class ReplayRunner:
         if any(endpoint.ordering != PARALLEL for endpoint in locked.values()):
             # What was settled, and counted, meanwhile will wake nobody again.
             parts = store.read_parts(conn, site_id, row.id, chosen)
-        step = _Step(conn, site_id, self._ids, row, now_us, backlogs)
+        rate_per_s = max(row.rate_per_s * share, 1.0)
+        step = _Step(conn, site_id, self._ids, row, now_us, backlogs, rate_per_s)
         after = [step.advance(part, locked[part.endpoint_id]) for part in parts]
         finished = all(part.position >= part.until for part in after) and len(after) == len(open_parts)
         moved = any(one.position != two.position for one, two in zip(parts, after, strict=True))
         waits = STEP_US if moved else min((_wait_us(each, step.held) for each in locked.values()), default=FULL_US)
         # Others have their turn the next time.
         idle_us = waits if len(after) == len(open_parts) else min(waits, FULL_US)
-        saved = _next(row, len(step.rows), idle_us, now_us, finished=finished)
+        queued_us = round(len(step.rows) * 1_000_000 / rate_per_s)
+        saved = _next(row, queued_us or idle_us, now_us, catches_up=queued_us > 0, finished=finished)
         woken = frozenset(step.woken)
         claimed = None
         if claims is not None and woken:
@@ -146,6 +152,7 @@ class _Step:
         row: ReplayRow,
         now_us: int,
         backlogs: Mapping[str, int],
+        rate_per_s: float,
     ) -> None:
         self._conn = conn
         self._site_id = site_id
@@ -153,8 +160,8 @@ class _Step:
         self._selection = read_selection(row)
         self._now_us = now_us
         self._backlogs = backlogs
-        self._rate_per_s = row.rate_per_s
-        self._budget = min(STEP_ROWS, max(1, row.rate_per_s * AHEAD_US // 1_000_000))
+        self._rate_per_s = rate_per_s
+        self._budget = min(STEP_ROWS, max(1, int(rate_per_s * AHEAD_US / 1_000_000)))
         self._last_sequences: dict[str, int] = {}
         self.rows: list[DeliveryRow] = []
         """What is queued and not stored yet."""
@@ -197,7 +204,7 @@ class _Step:
     def _queue(self, endpoint: EndpointRow, rows: Sequence[DeliveryRow]) -> None:
         """Let each be due when the rate has it, behind what the step has queued already."""
         for row in rows:
-            due_at = self._now_us + len(self.rows) * 1_000_000 // self._rate_per_s
+            due_at = self._now_us + int(len(self.rows) * 1_000_000 / self._rate_per_s)
             self.rows.append(structs.replace(row, due_at=due_at))
         if rows and endpoint.status == "active":
             self.woken.add(endpoint.id)
@@ -289,14 +296,9 @@ def _wait_us(endpoint: EndpointRow, held: Collection[str]) -> int:
     return HELD_US if endpoint.id in held else FULL_US
 
 
-def _next(row: ReplayRow, queued: int, idle_us: int, now_us: int, *, finished: bool) -> ReplayRow:
-    """Return the replay after a step that queued so many; `idle_us` is waited where nothing else says how long."""
+def _next(row: ReplayRow, wait_us: int, now_us: int, *, catches_up: bool, finished: bool) -> ReplayRow:
+    """Return the replay after a step, the next of which is so much later; one that catches up counts from when it was due."""
     if finished:
         return replace(row, status="queued", due_at=None, lock_version=row.lock_version + 1, updated_at=now_us)
-    if not queued:
-        due_at = now_us + idle_us
-    else:
-        # From when it was due, not from now: a step that came late must not slow it down.
-        begun = max(row.due_at or now_us, now_us - LATE_US)
-        due_at = begun + queued * 1_000_000 // row.rate_per_s
-    return replace(row, due_at=due_at)
+    begun = max(row.due_at or now_us, now_us - LATE_US) if catches_up else now_us
+    return replace(row, due_at=begun + wait_us)

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from delivery.claim import Claims
+from delivery.giving_way import GivingWay
 from delivery.replay_run import ReplayRunner
 from engine.clock import Clock
 from engine.databases import Site
@@ -20,6 +21,7 @@ _AGAIN_S: Final = 1.0
 _GATHER_S: Final = 0.25
 """How long to wait for more room after something was settled: a step is a transaction."""
 
+_RESTS_S: Final = 0.1
 _TELL_S: Final = 0.05
 """How often is told that something comes due: in time for what else goes to the endpoint it goes with that."""
 
@@ -35,12 +37,14 @@ class Replaying:
         clock: Clock,
         on_due: Callable[[Site, str], None],
         claiming: Callable[[Site], AbstractContextManager[Claims]],
+        giving_way: GivingWay,
     ) -> None:
-        """`on_due` is told every endpoint for which something was queued that `claiming` did not take."""
+        """`on_due` is told every endpoint for which something was queued that `claiming` did not take; `giving_way` slows all down."""
         self._runner = runner
         self._clock = clock
         self._on_due = on_due
         self._claiming = claiming
+        self._giving_way = giving_way
         self._loops: dict[int, asyncio.Task[None]] = {}
         self._woken: dict[int, asyncio.Event] = {}
         self._settled: dict[int, set[str]] = {}
@@ -79,9 +83,13 @@ class Replaying:
         try:
             while True:
                 woken.clear()
+                share = self._giving_way.share(self._clock.now_us())
+                if not share:
+                    await self._wait(site, _RESTS_S, later)
+                    continue
                 try:
                     with self._claiming(site) as claims:
-                        outcome = await self._runner.step(site, self._settled.pop(site.id, set()), claims)
+                        outcome = await self._runner.step(site, self._settled.pop(site.id, set()), claims, share)
                 except Exception as error:  # noqa: BLE001 - the database is away: everything about a replay is in it
                     _log.warning("replay.interrupted", site_id=site.id, error=str(error))
                     await asyncio.sleep(_AGAIN_S)

@@ -26,6 +26,7 @@ from delivery.bodies import Bodies
 from delivery.dispatch import Dispatcher, DispatchSettings
 from delivery.facts import FactSender
 from delivery.failing import Policy
+from delivery.giving_way import GivingWay
 from delivery.relay import Relay
 from delivery.replay_run import ReplayRunner
 from delivery.sender import Sender
@@ -77,8 +78,9 @@ class DeliveryWorker:
             meter=DeliveryMeter(parts.registry),
             bodies=bodies,
         )
+        self._giving_way = GivingWay()
         runner = ReplayRunner(parts.databases, clock=parts.clock, ids=parts.ids)
-        self._replaying = Replaying(runner, parts.clock, self.due, self._dispatcher.claiming)
+        self._replaying = Replaying(runner, parts.clock, self.due, self._dispatcher.claiming, self._giving_way)
         self._tending = Tending(parts.engine, parts.clock)
         self._sites: dict[int, _Followed] = {}
         self._retries: dict[tuple[int, str], tuple[Site, int]] = {}
@@ -164,6 +166,9 @@ class DeliveryWorker:
             outcome = await self._relay.run(site, claims)
         if outcome.moved:
             self._followed(site).stay()
+        if outcome.since is not None:
+            now_us = self._parts.clock.now_us()
+            self._giving_way.note(now_us - outcome.since, now_us)
         for endpoint_id in outcome.endpoints_woken:
             self._dispatcher.wake(site, endpoint_id)
         if outcome.next_due_at is not None:

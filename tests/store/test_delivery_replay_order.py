@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from delivery.giving_way import GivingWay
 from delivery.replay_run import BACKLOG, HELD_US
 from delivery.shapes import Endpoint
 from engine.databases import Database
@@ -206,6 +207,7 @@ async def test_endpoint_is_told_until_the_last_of_what_a_step_queued_is_due(jobs
         jobs.stage.clock,
         lambda _, endpoint_id: told.append((endpoint_id, loop.time())),
         dispatcher.claiming,
+        GivingWay(),
     )
     replay = await jobs.begin(filter={"endpoint_id": endpoint.id}, rate_per_s=12)
     began = loop.time()
@@ -229,7 +231,7 @@ async def test_a_replay_that_an_order_holds_up_rests_until_something_of_it_is_se
     receiver.script("/hook", SERVER_ERROR, OK)
     replay = await jobs.begin(filter={"endpoint_id": endpoint.id})
     dispatcher = stage.dispatcher()
-    replaying = Replaying(jobs.runner, stage.clock, dispatcher.wake, dispatcher.claiming)
+    replaying = Replaying(jobs.runner, stage.clock, dispatcher.wake, dispatcher.claiming, GivingWay())
     while (await jobs.see(replay)).queued < BACKLOG:
         await jobs.runner.step(SITE)
         stage.clock.advance(seconds=1)

@@ -256,6 +256,18 @@ async def test_a_rate_is_kept_to_and_a_late_step_does_not_slow_it(jobs: Jobs, re
     assert (await jobs.begin(filter={"sequence_from": 1}, rate_per_s=None)).rate_per_s == RATE_DEFAULT
 
 
+async def test_share_of_its_rate_is_what_a_replay_takes_then(jobs: Jobs, receiver: Receiver) -> None:
+    """Fewer, further apart, and the next step so much later that no more than the share goes; never so few that it ends."""
+    endpoint = await _delivered(jobs, receiver, 30)
+    await jobs.begin(filter={"endpoint_id": endpoint.id}, rate_per_s=40)
+    for share, count, apart_us in ((1.0, 10, 25_000), (0.5, 5, 50_000), (0.0001, 1, 1_000_000)):
+        now_us = jobs.stage.clock.now_us()
+        outcome = await jobs.runner.step(SITE, share=share)
+        assert outcome.later == {endpoint.id: now_us + (count - 1) * apart_us}
+        assert outcome.next_at == now_us + count * apart_us
+        jobs.stage.clock.advance(seconds=count * apart_us / 1e6)
+
+
 async def test_no_more_is_queued_than_an_endpoint_takes(jobs: Jobs, receiver: Receiver) -> None:
     """A backlog is bounded, so that a pause or a cancellation is felt; another endpoint goes on meanwhile."""
     count = BACKLOG + STEP_ROWS
