@@ -129,11 +129,12 @@ def claim(
     """Claim what is due at endpoints that are locked, for at most `free` requests; the caller stores it in the same transaction.
 
     No endpoint gets more than a quarter of what is free, but always one. `fresh` are deliveries of theirs that are to be stored
-    with it: what of them is stored already is not due.
+    with it, as they will be: new ones, or others than they are stored.
     """
     now = _Round(now_us=now_us, free=free, settle_margin_us=settle_margin_us)
     asked = [locked[one] for one in endpoint_ids if one in locked and now.admits(locked[one])]
     waiting = read_waiting(conn, site_id, asked, now_us)
+    changes = {row.id for row in fresh}
     due: defaultdict[str, list[DeliveryRow]] = defaultdict(list)
     for row in fresh:
         if row.due_at is not None and row.due_at <= now_us and row.lane != LANE_PARKED:
@@ -141,9 +142,11 @@ def claim(
     for endpoint in asked:
         if endpoint.status == "enabling":
             pings = [row for row in due[endpoint.id] if row.lane == LANE_PING]
-            now.ping(endpoint, [*read_pings(conn, site_id, endpoint.id, now_us), *pings])
+            stored = [row for row in read_pings(conn, site_id, endpoint.id, now_us) if row.id not in changes]
+            now.ping(endpoint, [*stored, *pings])
             continue
-        rows = [*waiting[endpoint.id], *(row for row in due[endpoint.id] if row.lane != LANE_PING)]
+        stored = [row for row in waiting[endpoint.id] if row.id not in changes]
+        rows = [*stored, *(row for row in due[endpoint.id] if row.lane != LANE_PING)]
         if endpoint.ordering_from and any_unfinished(conn, site_id, endpoint.id, endpoint.ordering_from):
             # A replay of what was sent before stands outside; what a catch-up appended does not.
             rows = [

@@ -74,12 +74,13 @@ class Dispatcher:
         clock: Clock,
         on_retry_scheduled: Callable[[Site, str, int], None],
         on_settled: Callable[[Site, Settlement], None] | None = None,
+        on_claimed: Callable[[Site, Collection[str], int], None] | None = None,
         settings: DispatchSettings | None = None,
         meter: Meter | None = None,
         jitter: Callable[[], float] = random.random,
         bodies: Bodies | None = None,
     ) -> None:
-        """`on_retry_scheduled` is told site, endpoint and when (micros); `on_settled` what was settled."""
+        """`on_retry_scheduled` is told site, endpoint and when (micros); `on_settled` what was settled; `on_claimed` where, and when."""
         self._databases = databases
         self._clock = clock
         self._settings = settings or DispatchSettings()
@@ -87,13 +88,14 @@ class Dispatcher:
         self._attempts = Attempts(sender, vault, late_s=self._settings.settle_margin_s / 2)
         self._on_retry_scheduled = on_retry_scheduled
         self._on_settled = on_settled
+        self._on_claimed = on_claimed
         self._meter = meter
         self._jitter = jitter
         self._bodies = bodies or Bodies()
         self._lanes: dict[int, Lane] = {}
         self._loops: set[asyncio.Task[None]] = set()
         self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}
-        self._apart: set[int] = set()
+        self._apart: set[tuple[int, str]] = set()
         self._out = 0
         self._stopping = False
         self._quiet = asyncio.Event()
@@ -108,17 +110,17 @@ class Dispatcher:
         lane.signal.set()
 
     @contextmanager
-    def claiming(self, site: Site) -> Iterator[Along]:
+    def claiming(self, site: Site, who: str) -> Iterator[Along]:
         """Claim for this process in the transaction that makes what is due, which is committed in the block; send at the block's end.
 
-        Where the block fails, what was claimed is nobody's until its lease has run out.
+        Where the block fails, what was claimed is nobody's until its lease has run out, and the next block of the same name claims nothing.
         """
-        along = Along(site, self._claim)
+        along = Along(site, who, self._claim)
         try:
             yield along
         except BaseException:
-            # Whatever it was: what the page makes is not to wait for what can be claimed of it.
-            self._apart.add(site.id)
+            # Whatever it was: what the block makes is not to wait for what can be claimed of it.
+            self._apart.add(along.place)
             raise
         finally:
             self._out -= along.places
@@ -142,8 +144,8 @@ class Dispatcher:
     ) -> tuple[Claim | None, frozenset[str]]:
         lane = self._lanes.get(along.site.id)
         free = self._settings.in_flight_total - self._out
-        if self._stopping or free <= 0 or along.site.id in self._apart or (lane is not None and lane.narrow):
-            self._apart.discard(along.site.id)
+        if self._stopping or free <= 0 or along.place in self._apart or (lane is not None and lane.narrow):
+            self._apart.discard(along.place)
             return None, frozenset(endpoint_ids)
         busy = frozenset[str]() if lane is None else lane.full | lane.more
         chosen = sorted(endpoint_id for endpoint_id in endpoint_ids if endpoint_id not in busy)[:ENDPOINTS_A_TURN]
@@ -303,6 +305,8 @@ class Dispatcher:
     def _begin_claimed(self, lane: Lane, got: Claim, began: float, now_us: int) -> None:
         for together in batches(got.claimed):
             self._begin(lane, together, began)
+        if self._on_claimed is not None and got.claimed:
+            self._on_claimed(lane.site, {one.endpoint.id for one in got.claimed}, now_us)
         for endpoint_id, at_us in got.later.items():
             self._wake_later(lane.site, endpoint_id, (at_us - now_us) / 1_000_000)
 

@@ -36,9 +36,10 @@ class Lane:
 class Along:
     """What is claimed in a transaction of somebody else's, as `delivery.relay.Claims` has it."""
 
-    def __init__(self, site: Site, claim_along: Callable[..., tuple[Claim | None, frozenset[str]]]) -> None:
-        """Take the site, and what claims: it is handed this, and what `claim` was."""
+    def __init__(self, site: Site, who: str, claim_along: Callable[..., tuple[Claim | None, frozenset[str]]]) -> None:
+        """Take the site, whose transaction it is, and what claims: it is handed this, and what `claim` was."""
         self.site = site
+        self.place = site.id, who
         self.places = 0
         """How many places for requests are kept free for it."""
         self.got: Claim | None = None

@@ -52,14 +52,13 @@ PAGE_ROWS: Final = 5_000
 class RelayOutcome:
     """How many events were turned into deliveries, which endpoints have something due that is not claimed, whether more waits.
 
-    `next_due_at` (micros) is when the first of what waits for company is due, `since` when the first of the events was made.
+    `next_due_at` (micros) is when the first of what waits for company is due.
     """
 
     moved: int
     endpoints_woken: frozenset[str]
     behind: bool
     next_due_at: int | None = None
-    since: int | None = None
 
 
 Recipients = list[tuple[str, Pending | Skipped]]
@@ -129,7 +128,6 @@ class Relay:
             moved=len(plan),
             endpoints_woken=woken,
             behind=behind,
-            since=events[0].created_at,
             next_due_at=min(
                 (row.due_at for row in rows if row.due_at is not None and row.due_at > now_us), default=None
             ),

@@ -8,6 +8,7 @@ waits for these locks: what can be read before is, and all is written in one sta
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -49,20 +50,20 @@ HELD_US: Final = 10_000_000
 """The same where the endpoint keeps an order: room is made by what the replay itself had queued, whose end is told."""
 AHEAD_US: Final = 250_000
 """What is due of so long is queued in one step, each at its own instant: what goes at once would be felt by what is live."""
-LATE_US: Final = 250_000
-"""How far a replay that fell behind its rate may catch up."""
+LATE_US: Final = 100_000
+"""How far a replay that fell behind its rate may catch up: what it did not send while it rested is no debt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
     """Which endpoints have something due, and when (micros) the next step is; None: no replay of the site is running.
 
-    `later` are endpoints at which something comes due until an instant (micros).
+    `later` are the instants (micros) at which something comes due at endpoints, each endpoint's in their order.
     """
 
     woken: frozenset[str]
     next_at: int | None
-    later: Mapping[str, int] = field(default_factory=dict)
+    later: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 class ReplayRunner:
@@ -166,7 +167,7 @@ class _Step:
         self.rows: list[DeliveryRow] = []
         """What is queued and not stored yet."""
         self.woken: set[str] = set()
-        self.later: dict[str, int] = {}
+        self.later: defaultdict[str, list[int]] = defaultdict(list)
         self.held: set[str] = set()
         """Endpoints whose order keeps as much of this replay waiting as may wait."""
 
@@ -206,9 +207,11 @@ class _Step:
         for row in rows:
             due_at = self._now_us + int(len(self.rows) * 1_000_000 / self._rate_per_s)
             self.rows.append(structs.replace(row, due_at=due_at))
-        if rows and endpoint.status == "active":
-            self.woken.add(endpoint.id)
-            self.later[endpoint.id] = self.rows[-1].due_at or 0
+            if due_at > self._now_us:
+                # Also where it is paused: it may be resumed before.
+                self.later[endpoint.id].append(due_at)
+            elif endpoint.status == "active":
+                self.woken.add(endpoint.id)
 
     def _send_again(self, part: ReplayPart, endpoint: EndpointRow, room: int) -> ReplayPart:
         rows, position = self._read(part, room)

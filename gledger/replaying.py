@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
 from delivery.claim import Claims
 from delivery.giving_way import GivingWay
-from delivery.replay_run import ReplayRunner
+from delivery.replay_run import PAUSED_US, ReplayRunner
 from engine.clock import Clock
 from engine.databases import Site
 
@@ -21,11 +22,21 @@ _AGAIN_S: Final = 1.0
 _GATHER_S: Final = 0.25
 """How long to wait for more room after something was settled: a step is a transaction."""
 
+_LONG_S: Final = 2 * PAUSED_US / 1e6
+"""Nothing but an order has a replay wait so long."""
+_END_S: Final = 5.0
 _RESTS_S: Final = 0.1
 _TELL_S: Final = 0.05
-"""How often is told that something comes due: in time for what else goes to the endpoint it goes with that."""
+"""How late an endpoint is told that something came due: what else goes to it may take that along, and several are told together."""
 
 _log = structlog.get_logger("gledger.replays")
+
+
+class _Due(NamedTuple):
+    """When something comes due: by the loop's time, and in micros."""
+
+    at: float
+    at_us: int
 
 
 class Replaying:
@@ -36,7 +47,7 @@ class Replaying:
         runner: ReplayRunner,
         clock: Clock,
         on_due: Callable[[Site, str], None],
-        claiming: Callable[[Site], AbstractContextManager[Claims]],
+        claiming: Callable[[Site, str], AbstractContextManager[Claims]],
         giving_way: GivingWay,
     ) -> None:
         """`on_due` is told every endpoint for which something was queued that `claiming` did not take; `giving_way` slows all down."""
@@ -47,7 +58,11 @@ class Replaying:
         self._giving_way = giving_way
         self._loops: dict[int, asyncio.Task[None]] = {}
         self._woken: dict[int, asyncio.Event] = {}
+        self._later: dict[int, dict[str, deque[_Due]]] = {}
         self._settled: dict[int, set[str]] = {}
+        self._stopping = False
+        self._held: set[int] = set()
+        self._gathering: set[int] = set()
 
     def wake(self, site: Site) -> None:
         """Say that the site may have a replay to go on with."""
@@ -59,11 +74,17 @@ class Replaying:
         """Say that something of replays came to an end, so that there may be room for more of them."""
         if not replay_ids or site.id not in self._loops:
             return
-        gathered = self._settled.get(site.id)
-        if gathered is None:
-            gathered = self._settled[site.id] = set()
-            asyncio.get_running_loop().call_later(_GATHER_S, self._woken[site.id].set)
-        gathered |= replay_ids
+        self._settled.setdefault(site.id, set()).update(replay_ids)
+        self._gather(site)
+
+    def claimed(self, site: Site, endpoint_ids: Collection[str], now_us: int) -> None:
+        """Say that was claimed at endpoints what was due there at an instant: they need not be told of it."""
+        later = self._later.get(site.id, {})
+        for endpoint_id in later.keys() & set(endpoint_ids):
+            while later[endpoint_id] and later[endpoint_id][0].at_us <= now_us:
+                later[endpoint_id].popleft()
+            if not later[endpoint_id]:
+                del later[endpoint_id]
 
     async def sweep(self, site: Site) -> None:
         """Wake the site if a step is due that nobody was woken for."""
@@ -71,24 +92,28 @@ class Replaying:
             self.wake(site)
 
     async def stop(self) -> None:
-        """End every loop; a step under way is a transaction, and is taken whole or not at all."""
-        loops: Iterable[asyncio.Task[None]] = list(self._loops.values())
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        """End every loop; a step under way is taken to its end, so that what it claimed is sent or given back."""
+        self._stopping = True
+        for woken in self._woken.values():
+            woken.set()
+        loops = list(self._loops.values())
+        if loops:
+            _, late = await asyncio.wait(loops, timeout=_END_S)
+            for loop in late:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
 
     async def _run(self, site: Site) -> None:
-        woken = self._woken[site.id]
-        later: dict[str, float] = {}
+        woken, later = self._woken[site.id], self._later.setdefault(site.id, {})
         try:
-            while True:
+            while not self._stopping:
                 woken.clear()
                 share = self._giving_way.share(self._clock.now_us())
                 if not share:
-                    await self._wait(site, _RESTS_S, later)
+                    await self._wait(site, _RESTS_S)
                     continue
                 try:
-                    with self._claiming(site) as claims:
+                    with self._claiming(site, "replay") as claims:
                         outcome = await self._runner.step(site, self._settled.pop(site.id, set()), claims, share)
                 except Exception as error:  # noqa: BLE001 - the database is away: everything about a replay is in it
                     _log.warning("replay.interrupted", site_id=site.id, error=str(error))
@@ -97,27 +122,61 @@ class Replaying:
                 for endpoint_id in outcome.woken:
                     self._on_due(site, endpoint_id)
                 now_us, now = self._clock.now_us(), asyncio.get_running_loop().time()
-                later |= {one: now + (until - now_us) / 1e6 for one, until in outcome.later.items()}
+                for endpoint_id, instants in outcome.later.items():
+                    dues = (_Due(at=now + (at_us - now_us) / 1e6, at_us=at_us) for at_us in instants)
+                    later.setdefault(endpoint_id, deque()).extend(dues)
                 # Always a moment: a step that another process takes is due here too until it is over.
                 wait_s = None if outcome.next_at is None else max((outcome.next_at - now_us) / 1e6, 0.02)
-                await self._wait(site, wait_s, later)
+                await self._wait_for_step(site, wait_s)
                 if wait_s is None and not woken.is_set():
                     return
         finally:
             self._loops.pop(site.id, None)
             self._woken.pop(site.id, None)
+            self._later.pop(site.id, None)
             self._settled.pop(site.id, None)
 
-    async def _wait(self, site: Site, wait_s: float | None, later: dict[str, float]) -> None:
-        """Wait for the next step, or until woken, and tell meanwhile what comes due of the last ones; None: for that alone."""
-        woken, loop = self._woken[site.id], asyncio.get_running_loop()
+    async def _wait_for_step(self, site: Site, wait_s: float | None) -> None:
+        """Wait; where the wait is long, what was settled and what is settled meanwhile ends it."""
+        if wait_s is None or wait_s < _LONG_S:
+            await self._wait(site, wait_s)
+            return
+        self._held.add(site.id)
+        try:
+            if self._settled.get(site.id):
+                self._gather(site)
+            await self._wait(site, wait_s)
+        finally:
+            self._held.discard(site.id)
+
+    def _gather(self, site: Site) -> None:
+        if site.id in self._held and site.id not in self._gathering:
+            self._gathering.add(site.id)
+            asyncio.get_running_loop().call_later(_GATHER_S, self._gathered, site.id)
+
+    def _gathered(self, site_id: int) -> None:
+        self._gathering.discard(site_id)
+        if site_id in self._woken:
+            self._woken[site_id].set()
+
+    async def _wait(self, site: Site, wait_s: float | None) -> None:
+        """Wait so long, or until woken, and tell meanwhile what comes due of the last steps; None: for that alone."""
+        woken, later, loop = self._woken[site.id], self._later[site.id], asyncio.get_running_loop()
         ends = math.inf if wait_s is None else loop.time() + wait_s
         while not woken.is_set() and loop.time() < ends and (later or wait_s is not None):
-            left_s = ends - loop.time()
+            first = min((dues[0].at for dues in later.values()), default=math.inf)
+            until = min(ends, first + _TELL_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left_s, _TELL_S) if later else left_s):
+                async with asyncio.timeout_at(None if until == math.inf else until):
                     await woken.wait()
-            for endpoint_id, until in list(later.items()):
+            self._tell(site, loop.time())
+
+    def _tell(self, site: Site, now: float) -> None:
+        later = self._later[site.id]
+        for endpoint_id, dues in list(later.items()):
+            if dues[0].at <= now:
                 self._on_due(site, endpoint_id)
-                if until <= loop.time():
-                    del later[endpoint_id]
+            while dues and dues[0].at <= now:
+                dues.popleft()
+            if not dues:
+                del later[endpoint_id]

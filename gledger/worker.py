@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -72,6 +72,7 @@ class DeliveryWorker:
             clock=parts.clock,
             on_retry_scheduled=self._schedule,
             on_settled=self._settled,
+            on_claimed=self._claimed,
             settings=DispatchSettings(
                 policy=Policy(retry_schedule_s=schedule, disable_after_s=settings.webhook_disable_after_s),
             ),
@@ -90,6 +91,7 @@ class DeliveryWorker:
 
     def wake(self, site: Site, _head: int = 0) -> None:
         """Say that the site's feed has moved."""
+        self._giving_way.live(self._parts.clock.now_us())
         self._followed(site).wake()
         self._tending.wake(site)
 
@@ -162,18 +164,23 @@ class DeliveryWorker:
 
     async def _follow_once(self, site: Site) -> bool:
         """Relay a page, and send what is due of it; return whether more waits."""
-        with self._dispatcher.claiming(site) as claims:
+        began = time.monotonic()
+        with self._dispatcher.claiming(site, "relay") as claims:
             outcome = await self._relay.run(site, claims)
         if outcome.moved:
             self._followed(site).stay()
-        if outcome.since is not None:
             now_us = self._parts.clock.now_us()
-            self._giving_way.note(now_us - outcome.since, now_us)
+            self._giving_way.live(now_us)
+            if not outcome.behind:
+                self._giving_way.note(round((time.monotonic() - began) * 1e6), now_us)
         for endpoint_id in outcome.endpoints_woken:
             self._dispatcher.wake(site, endpoint_id)
         if outcome.next_due_at is not None:
             self._plan(site, outcome.next_due_at)
         return outcome.behind
+
+    def _claimed(self, site: Site, endpoint_ids: Collection[str], now_us: int) -> None:
+        self._replaying.claimed(site, endpoint_ids, now_us)
 
     def _settled(self, site: Site, settlement: Settlement) -> None:
         self._replaying.settled(site, settlement.replays)

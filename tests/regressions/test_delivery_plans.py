@@ -10,8 +10,9 @@ from sqlalchemy import Connection, event, update
 from delivery.schema import LANE_AGAIN, deliveries
 from delivery.store.deliveries import find_deliveries, leasing, next_due, read_leased, settling
 from delivery.store.endpoints import lock_endpoints
+from delivery.store.filters import Wanted
 from delivery.store.leases import read_waiting
-from delivery.store.replays import count_backlog
+from delivery.store.replays import count_backlog, read_share
 from engine import feed, lookups
 from engine.databases import Database
 from engine.lookups import plan_once
@@ -36,7 +37,9 @@ def _looked_at(conn: Connection, ask: Callable[[], object]) -> int:
     return int(conn.exec_driver_sql(read).scalar_one() - before)
 
 
-@pytest.mark.parametrize("question", ["waiting", "leased", "found", "backlog", "bodies", "due", "leasing", "settling"])
+@pytest.mark.parametrize(
+    "question", ["waiting", "leased", "found", "backlog", "bodies", "due", "share", "leasing", "settling"]
+)
 @pytest.mark.parametrize("planned", ["each time", "at first", "amid a backlog"])
 async def test_a_turn_looks_at_what_it_is_about(
     postgres_database: PostgresDatabase, question: str, planned: str
@@ -64,6 +67,9 @@ async def test_a_turn_looks_at_what_it_is_about(
                 "bodies": lambda: feed.read_bodies(conn, SITE.id, range(1, WANTED)),
                 "leasing": lambda: write(conn, [leasing(SITE.id, find_deliveries(conn, SITE.id, named).values())]),
                 "settling": lambda: write(conn, [settling(SITE.id, find_deliveries(conn, SITE.id, named).values())]),
+                "share": lambda: read_share(
+                    conn, SITE.id, Wanted(endpoint_id=endpoint.id), after=0, until=MANY + RECEIVED, limit=WANTED
+                ),
                 "due": lambda: next_due(conn, SITE.id),
             }
             return _looked_at(conn, questions[question])

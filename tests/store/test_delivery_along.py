@@ -20,7 +20,7 @@ from delivery.rows import EndpointRow
 from delivery.store.endpoints import lock_endpoints
 from engine.databases import Database
 from engine.events import TEST_TYPE
-from tests.fakes.receiver import GONE, OK, Receiver, Reply
+from tests.fakes.receiver import GONE, OK, SERVER_ERROR, Receiver, Reply
 from tests.store.delivery_stage import SITE, Stage, make_stage
 
 
@@ -78,7 +78,7 @@ async def test_page_behind_which_more_waits_leaves_claiming_to_turns(stage: Stag
     dispatcher, relay = stage.dispatcher(), stage.relay(page_events=3)
     woken = []
     for _ in range(2):
-        with dispatcher.claiming(SITE) as claims:
+        with dispatcher.claiming(SITE, "relay") as claims:
             woken.append((await relay.run(SITE, claims)).endpoints_woken)
     await dispatcher.idle()
     assert woken == [{endpoint.id}, frozenset()]
@@ -128,7 +128,7 @@ async def test_what_was_claimed_in_a_transaction_that_fails_is_not_sent(stage: S
     relay = stage.relay()
 
     async def relay_in_vain() -> None:
-        with dispatcher.claiming(SITE) as claims:
+        with dispatcher.claiming(SITE, "relay") as claims:
 
             def page(conn: Connection) -> None:
                 assert relay._page(conn, SITE.id, claims).endpoints_woken == frozenset()
@@ -207,7 +207,7 @@ async def test_ping_goes_with_the_page_that_made_it_and_nothing_else_does(stage:
     assert (await stage.endpoints.enable(SITE, endpoint.id)).status == "enabling"
     await stage.commit("entry.posted")
     dispatcher = stage.dispatcher()
-    with dispatcher.claiming(SITE) as claims:
+    with dispatcher.claiming(SITE, "relay") as claims:
         await stage.relay().run(SITE, claims)
     await receiver.wait_for_count(2)
     assert receiver.received[1].body.find(TEST_TYPE.encode()) > 0
@@ -216,6 +216,59 @@ async def test_ping_goes_with_the_page_that_made_it_and_nothing_else_does(stage:
     assert len(receiver.received) == 2
     posted = [row.status for row in await stage.rows(endpoint.id) if row.event_type == "entry.posted"]
     assert posted == ["retrying", "skipped"]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"max_in_flight": 1}, {"ordering": "ordered", "on_exhausted": "skip_and_flag"}]
+)
+async def test_retry_that_a_replay_takes_up_is_sent_once(
+    stage: Stage, receiver: Receiver, options: dict[str, object]
+) -> None:
+    """It is due already as it is stored; the replay has it as it will be, and counts what becomes of it."""
+    receiver.script("/", SERVER_ERROR)
+    endpoint = await stage.endpoint(receiver.url("/"), **options)
+    await stage.commit(*["entry.posted"] * 3)
+    await stage.deliver()
+    stage.clock.advance(seconds=3600)
+    before = [row.id for row in await stage.rows(endpoint.id) if row.status == "retrying"]
+    sent = len(receiver.received)
+    receiver.script("/", OK)
+    jobs = Replays(stage.databases, clock=stage.clock, ids=stage.ids)
+    draft = {"delivery_ids": before, "rate_per_s": RATE_MAX}
+    begun = await jobs.create(SITE, msgspec.convert(draft, ReplayCreate))
+    # Another process: it knows nothing of what the first one sent.
+    dispatcher, runner = stage.dispatcher(), ReplayRunner(stage.databases, clock=stage.clock, ids=stage.ids)
+    with dispatcher.claiming(SITE, "replay") as claims:
+        await runner.step(SITE, claims=claims)
+    await dispatcher.idle()
+    stage.clock.advance(seconds=1)
+    await stage.deliver(dispatcher)
+    replay = await jobs.get(SITE, msgspec.json.decode(begun.body, type=Replay).id)
+    assert (replay.status, replay.queued, replay.delivered) == ("completed", len(before), len(before))
+    again = [got.headers["webhook-id"] for got in receiver.received[sent:]]
+    assert len(again) == len(set(again))
+    assert {row.status for row in await stage.rows(endpoint.id)} == {"delivered"}
+
+
+async def test_page_that_failed_claims_nothing_next_time_whatever_replays_do(stage: Stage, receiver: Receiver) -> None:
+    """What cannot be claimed never keeps a page from being made: a step of a replay between the two changes nothing."""
+    endpoint = await stage.endpoint(receiver.url("/"))
+    await stage.commit("entry.posted")
+    dispatcher = stage.dispatcher()
+
+    def fail() -> None:
+        with dispatcher.claiming(SITE, "relay"):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    other = await stage.endpoint(receiver.url("/other"))
+    with dispatcher.claiming(SITE, "replay") as claims:
+        await stage.database.write(
+            lambda conn: claims.claim(conn, [other.id], lock_endpoints(conn, SITE.id, [other.id]), [], 0),
+            site_id=SITE.id,
+        )
+    assert await stage.relay_all(dispatcher) == {endpoint.id}
 
 
 async def test_what_a_replay_queues_is_claimed_with_its_step_when_it_is_due(stage: Stage, receiver: Receiver) -> None:
@@ -228,9 +281,10 @@ async def test_what_a_replay_queues_is_claimed_with_its_step_when_it_is_due(stag
     begun = await jobs.create(SITE, msgspec.convert(draft, ReplayCreate))
     dispatcher = stage.dispatcher()
     runner = ReplayRunner(stage.databases, clock=stage.clock, ids=stage.ids)
-    with dispatcher.claiming(SITE) as claims:
+    with dispatcher.claiming(SITE, "replay") as claims:
         outcome = await runner.step(SITE, claims=claims)
-    assert (outcome.woken, outcome.later) == (frozenset(), {endpoint.id: stage.clock.now_us() + 2_000_000 // RATE_MAX})
+    due = [stage.clock.now_us() + number * 1_000_000 // RATE_MAX for number in (1, 2)]
+    assert (outcome.woken, outcome.later) == (frozenset(), {endpoint.id: due})
     await dispatcher.idle()
     for arrived in (4, 5, 6):
         assert len(receiver.received) == arrived

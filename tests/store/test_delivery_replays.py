@@ -263,7 +263,9 @@ async def test_share_of_its_rate_is_what_a_replay_takes_then(jobs: Jobs, receive
     for share, count, apart_us in ((1.0, 10, 25_000), (0.5, 5, 50_000), (0.0001, 1, 1_000_000)):
         now_us = jobs.stage.clock.now_us()
         outcome = await jobs.runner.step(SITE, share=share)
-        assert outcome.later == {endpoint.id: now_us + (count - 1) * apart_us}
+        due = [now_us + number * apart_us for number in range(1, count)]
+        assert outcome.woken == {endpoint.id}
+        assert outcome.later == ({endpoint.id: due} if due else {})
         assert outcome.next_at == now_us + count * apart_us
         jobs.stage.clock.advance(seconds=count * apart_us / 1e6)
 
