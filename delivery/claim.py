@@ -135,10 +135,7 @@ def claim(
     asked = [locked[one] for one in endpoint_ids if one in locked and now.admits(locked[one])]
     waiting = read_waiting(conn, site_id, asked, now_us)
     changes = {row.id for row in fresh}
-    due: defaultdict[str, list[DeliveryRow]] = defaultdict(list)
-    for row in fresh:
-        if row.due_at is not None and row.due_at <= now_us and row.lane != LANE_PARKED:
-            due[row.endpoint_id].append(row)
+    due = _due(fresh, now_us)
     for endpoint in asked:
         if endpoint.status == "enabling":
             pings = [row for row in due[endpoint.id] if row.lane == LANE_PING]
@@ -146,14 +143,12 @@ def claim(
             now.ping(endpoint, [*stored, *pings])
             continue
         stored = [row for row in waiting[endpoint.id] if row.id not in changes]
+        if len(stored) < len(waiting[endpoint.id]):
+            # They were read in place of others, which somebody has to look for.
+            now.unserved.append(endpoint.id)
         rows = [*stored, *(row for row in due[endpoint.id] if row.lane != LANE_PING)]
         if endpoint.ordering_from and any_unfinished(conn, site_id, endpoint.id, endpoint.ordering_from):
-            # A replay of what was sent before stands outside; what a catch-up appended does not.
-            rows = [
-                row
-                for row in rows
-                if row.endpoint_sequence <= endpoint.ordering_from or (row.trigger != "scheduled" and row.attempts)
-            ]
+            rows = _before_order(rows, endpoint)
         elif endpoint.ordering_from:
             endpoint = now.changed[endpoint.id] = replace(endpoint, ordering_from=0)  # noqa: PLW2901 - it is the same endpoint
         now.take(endpoint, Waiting.sort(rows, now_us))
@@ -181,6 +176,25 @@ def claim(
         ],
         standings=list(now.changed.values()),
     )
+
+
+def _before_order(rows: Sequence[DeliveryRow], endpoint: EndpointRow) -> list[DeliveryRow]:
+    """Return what may go while what was numbered before the present order is not finished."""
+    # A replay of what was sent before stands outside; what a catch-up appended does not.
+    return [
+        row
+        for row in rows
+        if row.endpoint_sequence <= endpoint.ordering_from or (row.trigger != "scheduled" and row.attempts)
+    ]
+
+
+def _due(fresh: Sequence[DeliveryRow], now_us: int) -> Mapping[str, list[DeliveryRow]]:
+    """Return by endpoint what of deliveries that are not stored yet would be found as due if they were."""
+    due: defaultdict[str, list[DeliveryRow]] = defaultdict(list)
+    for row in fresh:
+        if row.due_at is not None and row.due_at <= now_us and row.lane != LANE_PARKED:
+            due[row.endpoint_id].append(row)
+    return due
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 from structlog.testing import capture_logs
 
 from delivery import relay as relay_module
@@ -17,6 +17,7 @@ from delivery.replay_jobs import Replays
 from delivery.replay_run import ReplayRunner
 from delivery.replay_shapes import RATE_MAX, Replay, ReplayCreate
 from delivery.rows import EndpointRow
+from delivery.schema import LANE_AGAIN, deliveries
 from delivery.store.endpoints import lock_endpoints
 from engine.databases import Database
 from engine.events import TEST_TYPE
@@ -248,6 +249,23 @@ async def test_retry_that_a_replay_takes_up_is_sent_once(
     again = [got.headers["webhook-id"] for got in receiver.received[sent:]]
     assert len(again) == len(set(again))
     assert {row.status for row in await stage.rows(endpoint.id)} == {"delivered"}
+
+
+async def test_retries_behind_those_that_a_replay_takes_up_are_not_forgotten(stage: Stage, receiver: Receiver) -> None:
+    """As many are read as may be sent: where a replay has these wait, the others behind them are looked for again."""
+    endpoint = await stage.endpoint(receiver.url("/"), max_in_flight=2)
+    await stage.commit(*["entry.posted"] * 5)
+    await stage.deliver()
+    waits = update(deliveries).values(state="retrying", lane=LANE_AGAIN, due_at=stage.clock.now_us())
+    await stage.database.write(lambda conn: conn.execute(waits), site_id=SITE.id)
+    first = [row.id for row in await stage.rows(endpoint.id)][:2]
+    jobs = Replays(stage.databases, clock=stage.clock, ids=stage.ids)
+    await jobs.create(SITE, msgspec.convert({"delivery_ids": first, "rate_per_s": 8}, ReplayCreate))
+    dispatcher, runner = stage.dispatcher(), ReplayRunner(stage.databases, clock=stage.clock, ids=stage.ids)
+    with dispatcher.claiming(SITE, "replay") as claims:
+        await runner.step(SITE, claims=claims)
+    await dispatcher.idle()
+    assert [row.status for row in await stage.rows(endpoint.id)] == ["delivered", "pending", *["delivered"] * 3]
 
 
 async def test_page_that_failed_claims_nothing_next_time_whatever_replays_do(stage: Stage, receiver: Receiver) -> None:
