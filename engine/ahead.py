@@ -20,7 +20,7 @@ from engine.commands import AcceptEntry, Command, CreateHold, PostBatch, PostEnt
 from engine.errors import Refused
 from engine.feed import Head
 from engine.fold import BatchResult, BatchRun, Fold, Outcome, Submission
-from engine.idempotency import Answer, IdempotencyKey
+from engine.idempotency import Remembered
 from engine.memory import Memory
 from engine.needs import Needs
 
@@ -45,12 +45,13 @@ class Draft:
         books = Books()
         books.learn(accepted=head.accepted)
         # The fence does not see keys that are being written: they are answered from here.
-        answered = {} if before is None else {key.key: (key.fingerprint, answer) for key, answer in before.remembered}
+        known = () if before is None else before.remembered
+        answered = {each.key.key: (each.key.fingerprint, each.answer) for each in known}
         self._fold = Fold(run, books, head, self._now, answered, _unforeseen)
         self._outcomes: list[Outcome] = []
 
     @property
-    def remembered(self) -> Sequence[tuple[IdempotencyKey, Answer]]:
+    def remembered(self) -> Sequence[Remembered]:
         """Return the answers to be recorded with the batch."""
         return self._fold.remembered
 

@@ -155,6 +155,13 @@ RESOURCE_TYPES: Final = tuple(sorted(_COLLECTIONS))
 _encode: Final = msgspec.json.Encoder().encode
 
 
+class _Data(msgspec.Struct, frozen=True):
+    data: msgspec.Raw
+
+
+_decode_data: Final = msgspec.json.Decoder(_Data).decode
+
+
 def href(resource_type: str, resource_id: str) -> str:
     """Return the path at which the API shows a resource."""
     return _COLLECTIONS[resource_type] + resource_id
@@ -210,3 +217,8 @@ def encode(
             diagnostics=diagnostics,
         ),
     )
+
+
+def data_of(body: bytes) -> bytes:
+    """Return the data in an envelope, to the byte as it was encoded."""
+    return bytes(_decode_data(body).data)

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine import business_events
+from engine.answers import shorten
 from engine.balances import Totals
 from engine.books import Books, Decision
 from engine.changes import Changes
@@ -17,7 +18,7 @@ from engine.databases import Site
 from engine.errors import BooksCorrupt, Refused
 from engine.events import Diagnostics, FeedEvent, chain, encode
 from engine.feed import Head
-from engine.idempotency import Answer, IdempotencyKey, answer_for
+from engine.idempotency import Answer, IdempotencyKey, Remembered, answer_for
 from engine.ids import IdSource
 from engine.needs import Needs
 from engine.occasion import Occasion, plainly
@@ -89,7 +90,7 @@ class Fold:
         self._read = read
         self._occasion = Occasion(site_id=run.site.id, now_us=now, ids=run.ids, describe=run.describe)
         self.changes = Changes()
-        self.remembered: list[tuple[IdempotencyKey, Answer]] = []
+        self.remembered: list[Remembered] = []
         self.started: dict[str, Totals | None] = {}
 
     @property
@@ -141,6 +142,7 @@ class Fold:
             decision = self._decide(submission.command)
         except Refused as refused:
             return refused
+        start = self._sequence + 1
         self._accept(decision, submission.diagnostics)
         answer = Answer(
             body=decision.answer,
@@ -149,7 +151,9 @@ class Fold:
         )
         if submission.key is not None:
             self._answered[submission.key.key] = (submission.key.fingerprint, answer)
-            self.remembered.append((submission.key, answer))
+            kept, first = shorten(answer.body, [each.data for each in decision.events])
+            sequence = None if first is None else start + first
+            self.remembered.append(Remembered(key=submission.key, answer=answer, kept=kept, from_sequence=sequence))
         return Committed(
             body=answer.body,
             resource_id=answer.resource_id,

@@ -1,14 +1,20 @@
-"""Idempotency records: a key, what was asked under it and what was answered, written with the effect or not at all."""
+"""Idempotency records: a key, what was asked under it and what was answered, written with the effect or not at all.
+
+What the events of the same transaction tell is not kept a second time (see engine.answers).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Row, delete, select
 
+from engine import feed
+from engine.answers import HOLE, restore
 from engine.errors import IdempotencyKeyReused
+from engine.events import data_of
 from engine.schema import IDEMPOTENCY_SLOTS, idempotency_keys
 from engine.sql import Absent, Insert, among, write
 
@@ -31,6 +37,15 @@ class Answer(Struct, frozen=True, kw_only=True):
     lock_version: int | None
 
 
+class Remembered(Struct, frozen=True, kw_only=True):
+    """An answer to be recorded under its key, and what is kept of it: with holes for what events from a sequence on tell."""
+
+    key: IdempotencyKey
+    answer: Answer
+    kept: bytes
+    from_sequence: int | None = None
+
+
 def find(
     conn: Connection,
     site_id: int,
@@ -42,19 +57,29 @@ def find(
     if not keys:
         return {}
     columns = idempotency_keys.c
-    query = select(columns.key, columns.fingerprint, columns.body, columns.resource_id, columns.lock_version).where(
+    query = select(*columns["key", "fingerprint", "resource_id", "lock_version", "from_sequence", "body"]).where(
         columns.site_id == site_id,
         among(columns.slot, _slots(now_us, retention_days)),
         among(columns.key, keys),
         columns.created_at > now_us - retention_days * _DAY_US,
     )
-    return {
-        row.key: (
-            bytes(row.fingerprint),
-            Answer(body=bytes(row.body), resource_id=row.resource_id, lock_version=row.lock_version),
-        )
-        for row in conn.execute(query)
-    }
+    rows = conn.execute(query).all()
+    wanted = [sequence for row in rows for sequence in _told(row)]
+    events = feed.read_bodies(conn, site_id, wanted) if wanted else {}
+    found: dict[str, tuple[bytes, Answer]] = {}
+    for row in rows:
+        body = bytes(row.body)
+        if row.from_sequence is not None:
+            body = restore(body, [data_of(events[sequence].body) for sequence in _told(row)])
+        answer = Answer(body=body, resource_id=row.resource_id, lock_version=row.lock_version)
+        found[row.key] = (bytes(row.fingerprint), answer)
+    return found
+
+
+def _told(row: Row[*tuple[Any, ...]]) -> range:
+    """Return the sequences of the events whose data fills the holes of what is kept."""
+    first = row.from_sequence
+    return range(0) if first is None else range(first, first + bytes(row.body).count(HOLE))
 
 
 def unused(site_id: int, keys: Sequence[str], now_us: int, retention_days: int) -> Absent | None:
@@ -76,11 +101,12 @@ def _slots(now_us: int, retention_days: int) -> list[int]:
 
 
 def store(conn: Connection, site_id: int, rows: Sequence[tuple[IdempotencyKey, Answer]], now_us: int) -> None:
-    """Record the answers, in the transaction of their effect."""
-    write(conn, [records(site_id, rows, now_us)])
+    """Record the answers whole, in the transaction of their effect."""
+    remembered = [Remembered(key=key, answer=answer, kept=answer.body) for key, answer in rows]
+    write(conn, [records(site_id, remembered, now_us)])
 
 
-def records(site_id: int, rows: Sequence[tuple[IdempotencyKey, Answer]], now_us: int) -> Insert:
+def records(site_id: int, remembered: Sequence[Remembered], now_us: int) -> Insert:
     """Return the records of these answers, to be written together with their effect."""
     slot = now_us // _DAY_US % IDEMPOTENCY_SLOTS
     return Insert(
@@ -89,14 +115,15 @@ def records(site_id: int, rows: Sequence[tuple[IdempotencyKey, Answer]], now_us:
             {
                 "site_id": site_id,
                 "slot": slot,
-                "key": key.key,
-                "fingerprint": key.fingerprint,
-                "resource_id": answer.resource_id,
-                "lock_version": answer.lock_version,
-                "body": answer.body,
+                "key": each.key.key,
+                "fingerprint": each.key.fingerprint,
+                "resource_id": each.answer.resource_id,
+                "lock_version": each.answer.lock_version,
+                "from_sequence": each.from_sequence,
+                "body": each.kept,
                 "created_at": now_us,
             }
-            for key, answer in rows
+            for each in remembered
         ],
     )
 

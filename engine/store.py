@@ -13,7 +13,7 @@ from engine.books import Books, answers
 from engine.changes import Changes
 from engine.events import FeedEvent
 from engine.feed import Head
-from engine.idempotency import Answer, IdempotencyKey
+from engine.idempotency import Remembered
 from engine.needs import AccountsWith, Needs
 from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow, ResourceRow
 from engine.schema import (
@@ -147,7 +147,7 @@ def save(
     conn: Connection,
     site_id: int,
     changes: Changes,
-    remembered: Sequence[tuple[IdempotencyKey, Answer]],
+    remembered: Sequence[Remembered],
     head: Head,
 ) -> None:
     """Write everything that the batch came to, the answers to remember and the new head, in one go."""
@@ -163,7 +163,7 @@ def save_ahead(
     conn: Connection,
     site_id: int,
     changes: Changes,
-    remembered: Sequence[tuple[IdempotencyKey, Answer]],
+    remembered: Sequence[Remembered],
     known: Head,
     head: Head,
     idempotency_days: int,
@@ -185,7 +185,7 @@ def save_ahead(
             "state": "active",
         },
         row=_feed_row(changes, head),
-        unless=idempotency.unused(site_id, [key.key for key, _ in remembered], head.last_at, idempotency_days),
+        unless=idempotency.unused(site_id, [each.key.key for each in remembered], head.last_at, idempotency_days),
     )
     return write_behind(conn, fence, _written(site_id, changes, remembered, head))
 
@@ -208,9 +208,7 @@ def _feed_row(changes: Changes, head: Head) -> dict[str, Any]:
     return row
 
 
-def _written(
-    site_id: int, changes: Changes, remembered: Sequence[tuple[IdempotencyKey, Answer]], head: Head
-) -> list[Insert | Update]:
+def _written(site_id: int, changes: Changes, remembered: Sequence[Remembered], head: Head) -> list[Insert | Update]:
     opened = changes.new_accounts
     totals = [
         dict(zip(_BALANCE, (site_id, account_id, *each), strict=True)) for account_id, each in changes.totals.items()

@@ -7,8 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from gledger.parts import Parts
-from tests.api.stage import OpenSite
+from gledger.parts import Parts, open_parts
+from gledger.serve import Gateway
+from tests.api.stage import OpenSite, open_client
 from tests.api.test_problems import problem
 
 
@@ -191,6 +192,44 @@ async def test_entry_is_accepted_and_posted_later(
     assert types[-4:] == ["entry.created", "entry.created", "entry.posted", "entry.rejected"]
     pending = await client.post("/v1/entries", json={**body, "status": "pending"}, headers={"prefer": "respond-async"})
     assert (pending.status_code, pending.json()["status"]) == (201, "pending")
+
+
+async def test_same_requests_are_answered_with_the_same_bytes_by_another_gateway(
+    client: httpx2.AsyncClient, wallets: dict[str, str], parts: Parts
+) -> None:
+    """Whatever was asked, the problem of an item that was refused included; an endpoint is refused under the key of an entry."""
+    move = lines(wallets["cash"], wallets["wallet"], 10)
+    poor = {"lines": lines(wallets["wallet"], wallets["fees"], 10_000)}
+    later = "2999-01-01T00:00:00Z"
+    asked: list[tuple[str, Any, dict[str, str]]] = [
+        ("/v1/ledgers", {"name": "\x01 Zürich", "metadata": {"a": "\x7f"}}, {}),
+        ("/v1/accounts", {"ledger_id": wallets["ledger"], "name": "A", "type": "asset", "currency": "EUR"}, {}),
+        ("/v1/entries", {"lines": move}, {}),
+        ("/v1/entries", {"lines": move}, {"prefer": "respond-async"}),
+        (
+            "/v1/entries/batch",
+            {"entries": [{"local_id": "a", "lines": move}, {"operation": "reverse", "entry_id": "local:a"}]},
+            {},
+        ),
+        ("/v1/entries/batch", {"mode": "independent", "entries": [{"lines": move}, poor, {"lines": move}]}, {}),
+        ("/v1/holds", {"lines": move, "expires_at": later}, {}),
+    ]
+
+    async def ask(by: httpx2.AsyncClient) -> list[tuple[int, bytes]]:
+        found = [
+            await by.post(path, json=body, headers={**more, "idempotency-key": f"k{number}"})
+            for number, (path, body, more) in enumerate(asked)
+        ]
+        assert {each.status_code // 100 for each in found} == {2}, [each.text for each in found]
+        return [(each.status_code, each.content) for each in found]
+
+    first = await ask(client)
+    bearer = {"authorization": client.headers["authorization"]}
+    async with open_parts(parts.settings) as started, open_client(Gateway(started).app, bearer) as other:
+        assert await ask(other) == first
+        endpoint = {"url": "https://partner.example/hook", "event_types": ["*"]}
+        again = await other.post("/v1/webhook_endpoints", json=endpoint, headers={"idempotency-key": "k2"})
+        problem(again, "idempotency.key_reused")
 
 
 async def test_hold_is_reserved_captured_and_listed(client: httpx2.AsyncClient, wallets: dict[str, str]) -> None:

@@ -510,6 +510,7 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
         sa.Column("resource_id", _ID, nullable=True),
         sa.Column("lock_version", sa.BigInteger(), nullable=True),
+        sa.Column("from_sequence", sa.BigInteger(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("site_id", "slot", "key", name=op.f("pk_idempotency_keys")),
