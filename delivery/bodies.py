@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from sqlalchemy import Connection
@@ -25,7 +26,7 @@ class Bodies:
         self._bytes = 0
         self._events: OrderedDict[tuple[int, int], FeedEvent] = OrderedDict()
 
-    def read(self, conn: Connection, site_id: int, sequences: set[int]) -> Mapping[int, FeedEvent]:
+    def read(self, conn: Connection, site_id: int, sequences: AbstractSet[int]) -> Mapping[int, FeedEvent]:
         """Return the events with these sequences, from the database only those that are not kept."""
         found: dict[int, FeedEvent] = {}
         for sequence in sequences:

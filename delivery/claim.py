@@ -128,25 +128,19 @@ def claim(
 ) -> Claim:
     """Claim what is due at endpoints that are locked, for at most `free` requests; the caller stores it in the same transaction.
 
-    No endpoint gets more than a quarter of what is free, but always one. `fresh` are deliveries of theirs that are to be stored
-    with it, as they will be: new ones, or others than they are stored.
+    No endpoint gets more than a quarter of what is free, but always one. `fresh` are new deliveries of theirs that are to be stored
+    with it.
     """
     now = _Round(now_us=now_us, free=free, settle_margin_us=settle_margin_us)
     asked = [locked[one] for one in endpoint_ids if one in locked and now.admits(locked[one])]
-    waiting = read_waiting(conn, site_id, asked, now_us)
-    changes = {row.id for row in fresh}
+    waiting = read_waiting(conn, site_id, asked, now_us) if asked else {}
     due = _due(fresh, now_us)
     for endpoint in asked:
         if endpoint.status == "enabling":
             pings = [row for row in due[endpoint.id] if row.lane == LANE_PING]
-            stored = [row for row in read_pings(conn, site_id, endpoint.id, now_us) if row.id not in changes]
-            now.ping(endpoint, [*stored, *pings])
+            now.ping(endpoint, [*read_pings(conn, site_id, endpoint.id, now_us), *pings])
             continue
-        stored = [row for row in waiting[endpoint.id] if row.id not in changes]
-        if len(stored) < len(waiting[endpoint.id]):
-            # They were read in place of others, which somebody has to look for.
-            now.unserved.append(endpoint.id)
-        rows = [*stored, *(row for row in due[endpoint.id] if row.lane != LANE_PING)]
+        rows = [*waiting[endpoint.id], *(row for row in due[endpoint.id] if row.lane != LANE_PING)]
         if endpoint.ordering_from and any_unfinished(conn, site_id, endpoint.id, endpoint.ordering_from):
             rows = _before_order(rows, endpoint)
         elif endpoint.ordering_from:

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from sqlalchemy import Connection
@@ -24,10 +24,10 @@ from delivery.claim import Claim, Claimed, claim
 from delivery.failing import Policy
 from delivery.lane import Along, Lane
 from delivery.order import PARALLEL
-from delivery.retry import Delivered, Disabled, Exhausted, Outcome, Reply, Retry, error_of
+from delivery.report import Meter, Report
 from delivery.rows import DeliveryRow, EndpointRow
 from delivery.sender import Sender
-from delivery.settle import Finished, Settlement
+from delivery.settle import Finished, Settlement, judge_apart, settle_apart
 from delivery.turn import Turn, take_turn
 from delivery.vault import Vault
 from engine.clock import Clock
@@ -50,16 +50,6 @@ class DispatchSettings:
     settle_margin_s: float = 10.0
     after_trouble_s: float = 1.0
     policy: Policy = field(default_factory=Policy)
-
-
-class Meter(Protocol):
-    """Counts what happens; `outcome` is delivered, retry, exhausted or disabled."""
-
-    def attempted(self, outcome: str, error_class: str | None, duration_s: float) -> None:
-        """An attempt was settled."""
-
-    def delivered(self, commit_to_delivered_s: float) -> None:
-        """An endpoint has an event, so long after the event was committed."""
 
 
 class Dispatcher:
@@ -89,13 +79,13 @@ class Dispatcher:
         self._on_retry_scheduled = on_retry_scheduled
         self._on_settled = on_settled
         self._on_claimed = on_claimed
-        self._meter = meter
+        self._report = Report(meter)
         self._jitter = jitter
         self._bodies = bodies or Bodies()
         self._lanes: dict[int, Lane] = {}
         self._loops: set[asyncio.Task[None]] = set()
         self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}
-        self._apart: set[tuple[int, str]] = set()
+        self._apart: set[int] = set()
         self._out = 0
         self._stopping = False
         self._quiet = asyncio.Event()
@@ -110,17 +100,17 @@ class Dispatcher:
         lane.signal.set()
 
     @contextmanager
-    def claiming(self, site: Site, who: str) -> Iterator[Along]:
+    def claiming(self, site: Site) -> Iterator[Along]:
         """Claim for this process in the transaction that makes what is due, which is committed in the block; send at the block's end.
 
-        Where the block fails, what was claimed is nobody's until its lease has run out, and the next block of the same name claims nothing.
+        Where the block fails, what was claimed is nobody's until its lease has run out, and the next block of the site claims nothing.
         """
-        along = Along(site, who, self._claim)
+        along = Along(site, self._claim)
         try:
             yield along
         except BaseException:
             # Whatever it was: what the block makes is not to wait for what can be claimed of it.
-            self._apart.add(along.place)
+            self._apart.add(site.id)
             raise
         finally:
             self._out -= along.places
@@ -144,8 +134,8 @@ class Dispatcher:
     ) -> tuple[Claim | None, frozenset[str]]:
         lane = self._lanes.get(along.site.id)
         free = self._settings.in_flight_total - self._out
-        if self._stopping or free <= 0 or along.place in self._apart or (lane is not None and lane.narrow):
-            self._apart.discard(along.place)
+        if self._stopping or free <= 0 or along.site.id in self._apart or (lane is not None and lane.narrow):
+            self._apart.discard(along.site.id)
             return None, frozenset(endpoint_ids)
         busy = frozenset[str]() if lane is None else lane.full | lane.more
         chosen = sorted(endpoint_id for endpoint_id in endpoint_ids if endpoint_id not in busy)[:ENDPOINTS_A_TURN]
@@ -214,7 +204,8 @@ class Dispatcher:
                 lane.signal.clear()
                 try:
                     database = database or await self._databases.of(lane.site)
-                    await self._take_turn(lane, database)
+                    left = await self._settle_apart(lane, database)
+                    await self._take_turn(lane, database, left)
                 except Exception:
                     # Ours, whatever it is: nothing is lost, the same work is tried again.
                     log.exception("delivery.dispatch_trouble", site_id=lane.site.id)
@@ -231,9 +222,34 @@ class Dispatcher:
             if not self._lanes:
                 self._quiet.set()
 
-    async def _take_turn(self, lane: Lane, database: Database) -> None:
-        """Settle what finished and claim for whom there may be something, in one transaction; then send."""
-        finished = lane.finished[: 1 if lane.narrow else ATTEMPTS_A_TURN]
+    async def _settle_apart(self, lane: Lane, database: Database) -> int:
+        """Settle what needs no endpoint's lock, where nothing is to be claimed; return how many attempts are a turn's to settle."""
+        if lane.narrow:
+            return 1
+        finished = lane.finished[:ATTEMPTS_A_TURN]
+        if lane.woken or any(_frees(lane, one.claimed) for one in finished):
+            return ATTEMPTS_A_TURN
+        now_us = self._clock.now_us()
+        apart = judge_apart(finished, lane.endpoints, now_us=now_us, policy=self._settings.policy)
+        if not apart.settled:
+            return ATTEMPTS_A_TURN
+        try:
+            done = await database.write_once(
+                lambda conn: settle_apart(conn, lane.site.id, apart, now_us), site_id=lane.site.id
+            )
+        except Exception:
+            self._put_aside(lane, Turn(finished=finished, endpoint_ids=[], free=0), now_us)
+            raise
+        if not done:
+            return len(finished)
+        over = {id(one) for one, _ in apart.settled}
+        lane.finished = [one for one in lane.finished if id(one) not in over]
+        self._tell(lane.site, apart.settlement)
+        return len(finished) - len(over)
+
+    async def _take_turn(self, lane: Lane, database: Database, most: int) -> None:
+        """Settle what finished, at most so many, and claim for whom there may be something, in one transaction; then send."""
+        finished = lane.finished[:most]
         freed = {one.claimed.endpoint.id for one in finished if _frees(lane, one.claimed)}
         free = self._settings.in_flight_total - self._out
         lane.starved = free <= 0
@@ -281,6 +297,7 @@ class Dispatcher:
         lane.narrow = max(lane.narrow - 1, 0)
         lane.woken.update(dict.fromkeys([*got.unserved, *sorted(freed.difference(chosen))]))
         lane.more = (lane.more - freed) | got.more
+        lane.endpoints.update(settlement.endpoints)
         self._begin_claimed(lane, got, began, now_us)
         self._tell(lane.site, settlement)
 
@@ -315,7 +332,7 @@ class Dispatcher:
         at_us = self._clock.now_us()
         task = asyncio.create_task(self._attempts.send(lane.site, together, at_us, began))
         lane.out.add(task)
-        endpoint = together[0].endpoint
+        endpoint = lane.endpoints[together[0].endpoint.id] = together[0].endpoint
         lane.busy[endpoint.id] += len(together)
         if lane.busy[endpoint.id] >= endpoint.circuit.limit(endpoint.max_in_flight, at_us):
             lane.full.add(endpoint.id)
@@ -334,35 +351,8 @@ class Dispatcher:
         task.add_done_callback(come_back)
 
     def _tell(self, site: Site, settlement: Settlement) -> None:
-        """Say what was settled: one log line an attempt, the meter, whoever schedules retries or submits facts."""
-        for one, outcome in settlement.settled:
-            delivery = one.claimed.delivery
-            error_class = error_of(outcome)
-            log.info(
-                "delivery.attempted",
-                site_id=site.id,
-                endpoint_id=delivery.endpoint_id,
-                delivery_id=delivery.id,
-                event_id=delivery.event_id,
-                event_type=delivery.event_type,
-                sequence=delivery.sequence,
-                endpoint_sequence=delivery.endpoint_sequence,
-                attempt=delivery.attempts,
-                trigger=delivery.trigger,
-                outcome=_outcome_name(outcome),
-                status=one.result.status if isinstance(one.result, Reply) else None,
-                error_class=error_class,
-                duration_ms=one.duration_ms,
-            )
-            if self._meter is not None:
-                self._meter.attempted(_outcome_name(outcome), error_class, one.duration_ms / 1000)
-                if isinstance(outcome, Delivered):
-                    arrived_us = one.at + one.duration_ms * 1000
-                    self._meter.delivered((arrived_us - one.claimed.event.created_at) / 1_000_000)
-        for endpoint_id, is_open in settlement.turned.items():
-            log.warning("delivery.circuit", site_id=site.id, endpoint_id=endpoint_id, open=is_open)
-        for one in settlement.stale:
-            log.warning("delivery.lease_lost", site_id=site.id, delivery_id=one.claimed.delivery.id)
+        """Say what was settled, to whoever reports it, schedules retries or submits facts."""
+        self._report.settled(site, settlement)
         for endpoint_id, due_at in settlement.retries.items():
             self._on_retry_scheduled(site, endpoint_id, due_at)
         if self._on_settled is not None and settlement.settled:
@@ -380,15 +370,3 @@ def _frees(lane: Lane, claimed: Claimed) -> bool:
     # Where order is kept, or a ping was sent, the next is let go by the very settling of this one.
     endpoint = claimed.endpoint
     return endpoint.id in lane.more or endpoint.ordering != PARALLEL or endpoint.status != "active"
-
-
-def _outcome_name(outcome: Outcome) -> str:
-    match outcome:
-        case Delivered():
-            return "delivered"
-        case Retry():
-            return "retry"
-        case Exhausted():
-            return "exhausted"
-        case Disabled():
-            return "disabled"

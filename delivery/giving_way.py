@@ -25,9 +25,9 @@ AGE_US: Final = 60_000_000
 LEAST: Final = 30
 """How many must have been noted to say anything of them."""
 KEPT: Final = 200
-BEGINS: Final = 0.25
+BEGINS: Final = 0.1
 SMALLEST: Final = 0.02
-FASTER: Final = 0.15
+FASTER: Final = 1.5
 SLOWER: Final = 0.5
 FELT: Final = 1.05
 """How many times as long it takes where replays are felt: by the longest quarter of what was noted, which feels them first."""
@@ -72,13 +72,17 @@ class GivingWay:
             self._look(now_us)
         return 0.0 if now_us % _CYCLE_US < _RESTED_US else self._share
 
+    def until_rest(self, now_us: int) -> int:
+        """Return how many micros it is until replays rest: what they queue should not come due then."""
+        return AGE_US if self._alone else _CYCLE_US - now_us % _CYCLE_US
+
     def _look(self, now_us: int) -> None:
         worked, rested = (
             [took for at, took in noted if now_us - at <= AGE_US] for noted in (self._worked, self._rested)
         )
         if min(len(worked), len(rested)) >= LEAST:
             felt = _longer(worked) > FELT * _longer(rested)
-            self._set(max(self._share * SLOWER, SMALLEST) if felt else min(self._share + FASTER, 1.0), now_us)
+            self._set(max(self._share * SLOWER, SMALLEST) if felt else min(self._share * FASTER, 1.0), now_us)
 
     def _set(self, share: float, now_us: int) -> None:
         self._share, self._looked_at = share, now_us

@@ -26,6 +26,8 @@ class Lane:
     busy: Counter[str] = field(default_factory=Counter)
     full: set[str] = field(default_factory=set)
     """Endpoints all of whose places this very process has taken: until a request comes back there is nothing to claim."""
+    endpoints: dict[str, EndpointRow] = field(default_factory=dict)
+    """How endpoints stand, as far as this process knows."""
     out: set[asyncio.Task[list[Finished]]] = field(default_factory=set)
     finished: list[Finished] = field(default_factory=list)
     starved: bool = False
@@ -34,12 +36,11 @@ class Lane:
 
 
 class Along:
-    """What is claimed in a transaction of somebody else's, as `delivery.relay.Claims` has it."""
+    """What is claimed in a transaction of somebody else's, as `delivery.claim.Claims` has it."""
 
-    def __init__(self, site: Site, who: str, claim_along: Callable[..., tuple[Claim | None, frozenset[str]]]) -> None:
-        """Take the site, whose transaction it is, and what claims: it is handed this, and what `claim` was."""
+    def __init__(self, site: Site, claim_along: Callable[..., tuple[Claim | None, frozenset[str]]]) -> None:
+        """Take the site and what claims: it is handed this, and what `claim` was."""
         self.site = site
-        self.place = site.id, who
         self.places = 0
         """How many places for requests are kept free for it."""
         self.got: Claim | None = None

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, structs
 from sqlalchemy import Connection
 
-from delivery.claim import Claim, Claims
+from delivery.bodies import Bodies
 from delivery.conditions import fulfils
 from delivery.order import PARALLEL, park
 from delivery.replay_jobs import wanted_of
@@ -27,7 +27,7 @@ from delivery.rows import DeliveryRow, EndpointRow, ReplayPart, ReplayRow
 from delivery.schema import LANE_AGAIN
 from delivery.store import replays as store
 from delivery.store.deliveries import adding, read_position, requeueing
-from delivery.store.endpoints import lock_endpoints, numbering, standing, subscription_of
+from delivery.store.endpoints import lock_endpoints, numbering, subscription_of
 from delivery.subscriptions import Pending, decide, subject_of, wanted_types
 from engine import feed
 from engine.clock import Clock
@@ -48,22 +48,24 @@ PAUSED_US: Final = 2_000_000
 """When to look again at an endpoint that has all it may have waiting, and where that endpoint is paused."""
 HELD_US: Final = 10_000_000
 """The same where the endpoint keeps an order: room is made by what the replay itself had queued, whose end is told."""
-AHEAD_US: Final = 250_000
-"""What is due of so long is queued in one step, each at its own instant: what goes at once would be felt by what is live."""
+AHEAD_US: Final = 1_000_000
+"""What is due of so long is queued in one step, each at its own instant: what goes at once would be felt by what is live, and so
+would many steps."""
 LATE_US: Final = 100_000
 """How far a replay that fell behind its rate may catch up: what it did not send while it rested is no debt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
-    """Which endpoints have something due, and when (micros) the next step is; None: no replay of the site is running.
+    """When (micros) the next step is, None: no replay of the site is running, and when something comes due at which endpoints.
 
-    `later` are the instants (micros) at which something comes due at endpoints, each endpoint's in their order.
+    Each endpoint's instants are in their order; the first may be there already.
     """
 
-    woken: frozenset[str]
     next_at: int | None
-    later: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    due: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    events: frozenset[int] = frozenset()
+    """The sequences of what is to be sent."""
 
 
 class ReplayRunner:
@@ -76,11 +78,14 @@ class ReplayRunner:
         clock: Clock,
         ids: IdSource,
         chance: Callable[[], float] = random.random,
+        bodies: Bodies | None = None,
     ) -> None:
+        """`bodies` is what the dispatcher of the same process sends from."""
         self._databases = databases
         self._clock = clock
         self._ids = ids
         self._chance = chance
+        self._bodies = bodies or Bodies()
 
     async def next_at(self, site: Site) -> int | None:
         """Return when (micros) the next step is due; None where no replay is running."""
@@ -88,18 +93,24 @@ class ReplayRunner:
         return await database.read(lambda conn: store.next_step(conn, site.id), site_id=site.id)
 
     async def step(
-        self, site: Site, settled: Collection[str] = (), claims: Claims | None = None, share: float = 1.0
+        self, site: Site, settled: Collection[str] = (), *, share: float = 1.0, ahead_us: int = AHEAD_US
     ) -> StepOutcome:
         """Take one step of the replay whose step is due longest; nothing happens where none is.
 
-        One of those of which something was settled goes on before it is due, if what it waits for is that. What is queued is
-        claimed in the same transaction, as far as the claims take it. `share` is how much of its rate the replay takes.
+        One of those of which something was settled goes on before it is due, if what it waits for is that. `share` is how much of
+        its rate the replay takes, and what is queued comes due within `ahead_us`, or is one delivery.
         """
         database = await self._databases.of(site)
-        return await database.write(lambda conn: self._step(conn, site.id, settled, claims, share), site_id=site.id)
+        outcome = await database.write(
+            lambda conn: self._step(conn, site.id, settled, share, ahead_us), site_id=site.id
+        )
+        if outcome.events:
+            # Now, and not where it is claimed: others wait there for the endpoint's lock.
+            await database.read(lambda conn: self._bodies.read(conn, site.id, outcome.events), site_id=site.id)
+        return outcome
 
     def _step(
-        self, conn: Connection, site_id: int, settled: Collection[str], claims: Claims | None, share: float
+        self, conn: Connection, site_id: int, settled: Collection[str], share: float, ahead_us: int
     ) -> StepOutcome:
         plan_once(conn)
         now_us = self._clock.now_us()
@@ -107,7 +118,7 @@ class ReplayRunner:
         row = store.take_waiting(conn, site_id, settled, now_us + 2 * PAUSED_US) if settled else None
         row = row or store.take_due(conn, site_id, now_us)
         if row is None:
-            return StepOutcome(woken=frozenset(), next_at=store.next_step(conn, site_id))
+            return StepOutcome(next_at=store.next_step(conn, site_id))
         others_at = store.next_step(conn, site_id, but=row.id)
         open_parts = store.read_parts(conn, site_id, row.id)
         chosen = self._choose([part.endpoint_id for part in open_parts])
@@ -119,7 +130,7 @@ class ReplayRunner:
             # What was settled, and counted, meanwhile will wake nobody again.
             parts = store.read_parts(conn, site_id, row.id, chosen)
         rate_per_s = max(row.rate_per_s * share, 1.0)
-        step = _Step(conn, site_id, self._ids, row, now_us, backlogs, rate_per_s)
+        step = _Step(conn, site_id, self._ids, row, now_us, backlogs, rate_per_s, ahead_us)
         after = [step.advance(part, locked[part.endpoint_id]) for part in parts]
         finished = all(part.position >= part.until for part in after) and len(after) == len(open_parts)
         moved = any(one.position != two.position for one, two in zip(parts, after, strict=True))
@@ -128,13 +139,9 @@ class ReplayRunner:
         idle_us = waits if len(after) == len(open_parts) else min(waits, FULL_US)
         queued_us = round(len(step.rows) * 1_000_000 / rate_per_s)
         saved = _next(row, queued_us or idle_us, now_us, catches_up=queued_us > 0, finished=finished)
-        woken = frozenset(step.woken)
-        claimed = None
-        if claims is not None and woken:
-            claimed, woken = claims.claim(conn, woken, locked, step.rows, now_us)
-        step.store(claimed, [store.moving(site_id, parts, after), store.replaying(site_id, saved)])
+        step.store([store.moving(site_id, parts, after), store.replaying(site_id, saved)])
         next_at = min((at for at in (others_at, saved.due_at) if at is not None), default=None)
-        return StepOutcome(woken=woken, next_at=next_at, later=step.later)
+        return StepOutcome(next_at=next_at, due=step.due, events=frozenset(row.sequence for row in step.rows))
 
     def _choose(self, endpoint_ids: Sequence[str]) -> list[str]:
         """Return the endpoints of this step; where there are many, another stretch of them every time."""
@@ -143,7 +150,7 @@ class ReplayRunner:
 
 
 class _Step:
-    """One step while it is taken: what it may still queue, and whom it woke."""
+    """One step while it is taken: what it may still queue, and when that comes due."""
 
     def __init__(
         self,
@@ -154,6 +161,7 @@ class _Step:
         now_us: int,
         backlogs: Mapping[str, int],
         rate_per_s: float,
+        ahead_us: int,
     ) -> None:
         self._conn = conn
         self._site_id = site_id
@@ -162,12 +170,11 @@ class _Step:
         self._now_us = now_us
         self._backlogs = backlogs
         self._rate_per_s = rate_per_s
-        self._budget = min(STEP_ROWS, max(1, int(rate_per_s * AHEAD_US / 1_000_000)))
+        self._budget = min(STEP_ROWS, max(1, int(rate_per_s * ahead_us / 1_000_000)))
         self._last_sequences: dict[str, int] = {}
         self.rows: list[DeliveryRow] = []
         """What is queued and not stored yet."""
-        self.woken: set[str] = set()
-        self.later: defaultdict[str, list[int]] = defaultdict(list)
+        self.due: defaultdict[str, list[int]] = defaultdict(list)
         self.held: set[str] = set()
         """Endpoints whose order keeps as much of this replay waiting as may wait."""
 
@@ -192,26 +199,19 @@ class _Step:
             after = self._send_again(part, endpoint, room)
         return _closed(after) if after.position >= after.until else after
 
-    def store(self, claimed: Claim | None, changes: Sequence[Change]) -> None:
-        """Write what is queued, some of it claimed already, and the changes."""
-        rows = self.rows if claimed is None else claimed.fresh
+    def store(self, changes: Sequence[Change]) -> None:
+        """Write what is queued, and the changes."""
         appends = self._selection.catch_up is not UNSET
-        queued = adding(self._site_id, rows) if appends else requeueing(self._site_id, rows)
-        along = [] if claimed is None else claimed.changes
-        write(self._conn, [queued, numbering(self._site_id, self._last_sequences), *changes, *along])
-        if claimed is not None:
-            write(self._conn, [standing(self._site_id, claimed.standings)])
+        queued = adding(self._site_id, self.rows) if appends else requeueing(self._site_id, self.rows)
+        write(self._conn, [queued, numbering(self._site_id, self._last_sequences), *changes])
 
     def _queue(self, endpoint: EndpointRow, rows: Sequence[DeliveryRow]) -> None:
         """Let each be due when the rate has it, behind what the step has queued already."""
         for row in rows:
             due_at = self._now_us + int(len(self.rows) * 1_000_000 / self._rate_per_s)
             self.rows.append(structs.replace(row, due_at=due_at))
-            if due_at > self._now_us:
-                # Also where it is paused: it may be resumed before.
-                self.later[endpoint.id].append(due_at)
-            elif endpoint.status == "active":
-                self.woken.add(endpoint.id)
+            # Also where it is paused: it may be resumed before.
+            self.due[endpoint.id].append(due_at)
 
     def _send_again(self, part: ReplayPart, endpoint: EndpointRow, room: int) -> ReplayPart:
         rows, position = self._read(part, room)

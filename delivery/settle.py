@@ -1,7 +1,8 @@
 """Settle: store what came of attempts, many in a transaction that holds their endpoints' locks.
 
 Only the last claimer of a delivery can settle it; whoever lost the lease meanwhile changes nothing. What follows for the
-feed (a delivery exhausted or recovered, an endpoint failing or disabled) is stored beside it, as facts to be submitted.
+feed (a delivery exhausted or recovered, an endpoint failing or disabled) is stored beside it, as facts to be submitted. What
+delivered and changes nothing about its endpoint needs no lock: it is one statement, behind the leases.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ from delivery.retry import (
 from delivery.rows import AttemptRow, DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN, LANE_PING
 from delivery.standing import Standing, after_attempt, changed_rows, is_ping
-from delivery.store.deliveries import read_leased, recording, settling
+from delivery.store.deliveries import read_leased, recording, settling, still_leased
 from delivery.store.endpoints import standing
 from delivery.store.facts import insert_facts
 from delivery.store.replays import counting_outcomes
 from delivery.store.tallies import tallying
 from delivery.subscriptions import SKIPPED_DELETED
 from delivery.tally import Tally, tally
-from engine.sql import write
+from engine.fences import write_behind
+from engine.lookups import plan_afresh
+from engine.sql import Change, write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,19 @@ class Settlement:
         return {replay_id for replay_id in found if replay_id is not None}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """Attempts that delivered and change nothing but their deliveries, and these as they are then."""
+
+    settled: list[tuple[Finished, Outcome]]
+    rows: list[DeliveryRow]
+
+    @property
+    def settlement(self) -> Settlement:
+        """What it comes to when it is stored."""
+        return Settlement(settled=self.settled, stale=[], retries={}, facts=0, endpoints={}, turned={})
+
+
 def settle(
     conn: Connection,
     site_id: int,
@@ -102,23 +118,10 @@ def settle(
         if leased.get(row.id) != row.generation:
             stale.append(one)
             continue
-        here = standings[row.endpoint_id]
-        history = History(attempts=row.attempts - 1, failures=row.failures)
-        schedule = here.row.retry_schedule or policy.retry_schedule_s
-        judged = judge(one.result, history, schedule, now_us=now_us, chance=chance())
-        outcome = after_attempt(row, judged, here.row)
-        after = structs.replace(
-            _after(row, outcome, here.row, now_us),
-            last_status=one.result.status if isinstance(one.result, Reply) else None,
-            last_error=error_of(outcome),
-        )
+        after, outcome = _judged(one, standings[row.endpoint_id], now_us=now_us, chance=chance)
         rows.append(after)
-        here.note(row, after, outcome, now_us=now_us, chance=chance())
         settled.append((one, outcome))
-    due = {row.id: row.due_at for row in rows}
-    made = [_attempt(one, outcome, due) for one, outcome in settled]
-    counted = tallying(site_id, _tallies(settled, now_us))
-    write(conn, [recording(site_id, made), settling(site_id, rows), counting_outcomes(site_id, rows), counted])
+    write(conn, _stored(site_id, settled, rows, now_us))
     _let_go(conn, site_id, rows, standings, now_us)
     facts = [fact for one in standings.values() for fact in one.store(conn, site_id, now_us)]
     write(conn, [standing(site_id, changed_rows(standings))])
@@ -135,6 +138,65 @@ def settle(
             if (locked[one.row.id].circuit.probe_at is None) != (one.row.circuit.probe_at is None)
         },
     )
+
+
+def judge_apart(
+    finished: Sequence[Finished], endpoints: Mapping[str, EndpointRow], *, now_us: int, policy: Policy
+) -> Apart:
+    """Return which attempts can be settled apart, by what is known of their endpoints.
+
+    Those that delivered where nothing else follows from it: no order in which the next one goes, nothing about how the endpoint stands. What is known may be a little old: a failure that somebody else has noted since then is not made
+    up for by this success, but by the next.
+    """
+    settled: list[tuple[Finished, Outcome]] = []
+    rows: list[DeliveryRow] = []
+    for one in finished:
+        endpoint = endpoints.get(one.claimed.endpoint.id, one.claimed.endpoint)
+        if endpoint.status != "active" or endpoint.ordering != PARALLEL:
+            continue
+        here = Standing(row=endpoint, head=None, policy=policy)
+        after, outcome = _judged(one, here, now_us=now_us, chance=lambda: 0.0)
+        if after.state == "delivered" and here.untouched:
+            settled.append((one, outcome))
+            rows.append(after)
+    return Apart(settled=settled, rows=rows)
+
+
+def settle_apart(conn: Connection, site_id: int, apart: Apart, now_us: int) -> bool:
+    """Settle in one statement what can be settled apart, if all of it is leased still; tell whether it was, or nothing is stored."""
+    plan_afresh(conn)
+    leases = still_leased(site_id, [one.claimed.delivery for one, _ in apart.settled])
+    return write_behind(conn, leases, _stored(site_id, apart.settled, apart.rows, now_us))
+
+
+def _judged(one: Finished, here: Standing, *, now_us: int, chance: Callable[[], float]) -> tuple[DeliveryRow, Outcome]:
+    """Return the delivery as it is after an attempt, and the outcome, which is noted about how its endpoint stands."""
+    row = one.claimed.delivery
+    history = History(attempts=row.attempts - 1, failures=row.failures)
+    schedule = here.row.retry_schedule or here.policy.retry_schedule_s
+    judged = judge(one.result, history, schedule, now_us=now_us, chance=chance())
+    outcome = after_attempt(row, judged, here.row)
+    after = structs.replace(
+        _after(row, outcome, here.row, now_us),
+        last_status=one.result.status if isinstance(one.result, Reply) else None,
+        last_error=error_of(outcome),
+    )
+    here.note(row, after, outcome, now_us=now_us, chance=chance())
+    return after, outcome
+
+
+def _stored(
+    site_id: int, settled: Sequence[tuple[Finished, Outcome]], rows: Sequence[DeliveryRow], now_us: int
+) -> list[Change]:
+    """Return what is stored of attempts whatever follows from them: themselves, their deliveries, what replays and the hour count."""
+    due = {row.id: row.due_at for row in rows}
+    made = [_attempt(one, outcome, due) for one, outcome in settled]
+    return [
+        recording(site_id, made),
+        settling(site_id, rows),
+        counting_outcomes(site_id, rows),
+        tallying(site_id, _tallies(settled, now_us)),
+    ]
 
 
 def _tallies(settled: Sequence[tuple[Finished, Outcome]], now_us: int) -> list[Tally]:

@@ -43,6 +43,11 @@ class Standing:
     warned_by: str = ""
     facts: list[Fact] = field(default_factory=list)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing follows for the endpoint, or for the feed, from what was noted."""
+        return not self.changed and not self.facts and self.status is None and self.warning is None
+
     def note(self, before: DeliveryRow, after: DeliveryRow, outcome: Outcome, *, now_us: int, chance: float) -> None:
         """Take in what came of one attempt: the delivery before and after it."""
         self._note_circuit(before, outcome, now_us, chance)

@@ -15,8 +15,9 @@ from engine import feed
 from engine.answers import HOLE, restore
 from engine.errors import IdempotencyKeyReused
 from engine.events import data_of
+from engine.fences import Absent
 from engine.schema import IDEMPOTENCY_SLOTS, idempotency_keys
-from engine.sql import Absent, Insert, among, write
+from engine.sql import Insert, among, write
 
 _DAY_US: Final = 86_400_000_000
 RETENTION_DAYS_MAX: Final = IDEMPOTENCY_SLOTS - 3

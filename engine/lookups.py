@@ -54,6 +54,12 @@ def plan_once(conn: Connection) -> None:
     """
     if conn.dialect.name == "postgresql":
         begin_with(conn, _PLAN_ONCE)
+    plan_afresh(conn)
+
+
+def plan_afresh(conn: Connection) -> None:
+    """Let nothing be run by a plan that this connection has kept for longer than some seconds."""
+    if conn.dialect.name == "postgresql":
         now = time.monotonic()
         if now >= conn.info.get(_KEPT_UNTIL, 0.0):
             conn.exec_driver_sql("DISCARD PLANS")

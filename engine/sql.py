@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import count
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +23,6 @@ from sqlalchemy import (
     TypeDecorator,
     and_,
     bindparam,
-    exists,
     insert,
     update,
 )
@@ -60,25 +58,6 @@ class Update(Struct, frozen=True, kw_only=True):
 
 
 Change = Insert | Update
-
-
-class Absent(Struct, frozen=True, kw_only=True):
-    """That a table has no row with these values, with one of those in each listed column, and with a larger one there."""
-
-    table: Table
-    equal: Row
-    among: Mapping[str, Sequence[Any]]
-    larger: Row
-
-
-class Fence(Struct, frozen=True, kw_only=True):
-    """A row that must be as expected for anything to be written, and what it becomes."""
-
-    table: Table
-    keys: Row
-    expected: Row
-    row: Row
-    unless: Absent | None = None
 
 
 class _Among(FunctionElement[bool]):
@@ -188,37 +167,6 @@ def write(conn: Connection, changes: Sequence[Change]) -> None:
             _update_one_by_one(conn, change)
 
 
-def write_behind(conn: Connection, fence: Fence, changes: Sequence[Change]) -> bool:
-    """Write everything if the fence's row is as expected, and tell whether it was; nothing is written if it was not.
-
-    One statement on PostgreSQL: every part of it selects from what the fence returns, since each runs to its end whatever the
-    others find. No row may stand in it twice.
-    """
-    changes = [change for change in changes if change.rows]
-    if conn.dialect.name == "postgresql":
-        return bool(conn.exec_driver_sql(*behind(fence, changes)).scalar_one())
-    if conn.execute(_moved(fence)).rowcount != 1:
-        return False
-    write(conn, changes)
-    return True
-
-
-def _moved(fence: Fence) -> Any:
-    columns = fence.table.c
-    found = [columns[name] == value for name, value in fence.keys.items()]
-    found += [columns[name].is_not_distinct_from(value) for name, value in fence.expected.items()]
-    if fence.unless is not None:
-        held = fence.unless.table.c
-        found.append(
-            ~exists().where(
-                *(held[name] == value for name, value in fence.unless.equal.items()),
-                *(among(held[name], values) for name, values in fence.unless.among.items()),
-                *(held[name] > value for name, value in fence.unless.larger.items()),
-            )
-        )
-    return update(fence.table).where(*found).values(fence.row)
-
-
 def _inserted(change: Insert) -> Any:
     if not change.adds_to:
         return insert(change.table)
@@ -245,33 +193,19 @@ def _update_one_by_one(conn: Connection, change: Update) -> int:
 
 def together(changes: Sequence[Change]) -> tuple[str, tuple[Any, ...]]:
     """Return the one statement that makes all the changes on PostgreSQL, and its parameters."""
-    shape, columns = _columns(changes)
+    shape, columns = columns_of(changes)
     statement, converters = _together(shape)
-    return statement, tuple(_parameters(columns, converters))
+    return statement, tuple(parameters_of(columns, converters))
 
 
-def behind(fence: Fence, changes: Sequence[Change]) -> tuple[str, tuple[Any, ...]]:
-    """Return the one statement that makes all the changes if the fence lets it, and its parameters; it counts 1 or 0."""
-    unless = fence.unless
-    shape, columns = _columns(changes)
-    watched = None if unless is None else (unless.table, tuple(unless.equal), tuple(unless.among), tuple(unless.larger))
-    given = [*fence.row.values(), *fence.keys.values(), *fence.expected.values()]
-    if unless is not None:
-        given += [*unless.equal.values(), *unless.among.values(), *unless.larger.values()]
-    statement, converters = _behind(
-        (fence.table, tuple(fence.row), tuple(fence.keys), tuple(fence.expected), watched), len(given) + 1, shape
-    )
-    return statement, (*given, *_parameters(columns, converters))
-
-
-def _columns(changes: Sequence[Change]) -> tuple[_Shape, list[Any]]:
+def columns_of(changes: Sequence[Change]) -> tuple[Shape, list[Any]]:
     """Return the shape of the changes, and per column its values, or its value where all rows have the same.
 
     Most columns of a batch's rows say the same in all of them, and an array costs both sides as much as it is long. A few rows
     are given as arrays whatever they say, so that there are no more statements than shapes of batches. No two rows of a table are
     the same, so one column at least is an array.
     """
-    parts: list[_Part] = []
+    parts: list[Part] = []
     columns: list[Any] = []
     for change in changes:
         rows = change.rows
@@ -284,21 +218,21 @@ def _columns(changes: Sequence[Change]) -> tuple[_Shape, list[Any]]:
             alike = many and name not in (keys or ()) and values.count(values[0]) == len(values)
             same.append(alike)
             columns.append(values[0] if alike else values)
-        parts.append(_Part(change.table, names, tuple(same), keys, adds))
+        parts.append(Part(change.table, names, tuple(same), keys, adds))
     return tuple(parts), columns
 
 
-def _parameters(columns: Sequence[Any], converters: Sequence[Converter]) -> Iterator[Any]:
+def parameters_of(columns: Sequence[Any], converters: Sequence[Converter]) -> Iterator[Any]:
+    """Return what is sent of columns: what their converters make of them."""
     for values, convert in zip(columns, converters, strict=True):
         yield values if convert is None else convert(values)
 
 
 _MANY: Final = 8
-_Watched = tuple[Table, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
-_Shape = tuple["_Part", ...]
+Shape = tuple["Part", ...]
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """The shape of one change: its columns, which of them have one value in all rows, and the keys of an update.
 
     `adds` is as the change has it: what an insert finds a row by that it adds to, what an update adds to.
@@ -312,41 +246,19 @@ class _Part(NamedTuple):
 
 
 @lru_cache(maxsize=512)
-def _together(shape: _Shape) -> tuple[str, list[Converter]]:
+def _together(shape: Shape) -> tuple[str, list[Converter]]:
     """Return the statement for changes of this shape, and what makes its columns parameters."""
-    parts, converters = _parts(shape, 1)
+    parts, converters = parts_of(shape, 1)
     *before, last = parts
     ahead = ", ".join(f"part_{index} AS ({part})" for index, part in enumerate(before))
     return (f"WITH {ahead} {last}" if ahead else last), converters
 
 
-@lru_cache(maxsize=512)
-def _behind(
-    fence: tuple[Table, tuple[str, ...], tuple[str, ...], tuple[str, ...], _Watched | None], first: int, shape: _Shape
-) -> tuple[str, list[Converter]]:
-    """Return the statement for changes of this shape behind a fence, and what makes their columns parameters."""
-    table, changed, keys, expected, watched = fence
-    numbers = count(1)
-    sets = ", ".join(f"{name} = {_given(table, name, next(numbers))}" for name in changed)
-    found = [f"{table.name}.{name} = {_given(table, name, next(numbers))}" for name in keys]
-    found += [f"{table.name}.{name} IS NOT DISTINCT FROM {_given(table, name, next(numbers))}" for name in expected]
-    if watched is not None:
-        held, equal, listed, larger = watched
-        there = [f"held.{name} = {_given(held, name, next(numbers))}" for name in equal]
-        there += [f"held.{name} = ANY (CAST(${next(numbers)} AS {type_name(held.c[name])}[]))" for name in listed]
-        there += [f"held.{name} > {_given(held, name, next(numbers))}" for name in larger]
-        found.append(f"NOT EXISTS (SELECT FROM {held.name} AS held WHERE {' AND '.join(there)})")
-    moved = f"UPDATE {table.name} SET {sets} WHERE {' AND '.join(found)} RETURNING {table.name}.{keys[0]}"  # noqa: S608 - names of tables
-    parts, converters = _parts(shape, first, behind="fence CROSS JOIN ")
-    ahead = "".join(f", part_{index} AS ({part})" for index, part in enumerate(parts))
-    return f"WITH fence AS ({moved}){ahead} SELECT count(*) FROM fence", converters  # noqa: S608 - names of tables
+def parts_of(shape: Shape, first: int, behind: str = "") -> tuple[list[str], list[Converter]]:
+    """Return the statements for changes of this shape, and what makes their columns parameters, the first of which has this number.
 
-
-def _given(table: Table, name: str, number: int) -> str:
-    return f"CAST(${number} AS {type_name(table.c[name])})"
-
-
-def _parts(shape: _Shape, first: int, behind: str = "") -> tuple[list[str], list[Converter]]:
+    Each selects from what it stands behind too, which is named with its join.
+    """
     parts: list[str] = []
     converters: list[Converter] = []
     for part in shape:
@@ -356,7 +268,7 @@ def _parts(shape: _Shape, first: int, behind: str = "") -> tuple[list[str], list
     return parts, converters
 
 
-def _part(part: _Part, kinds: Sequence[str], first: int, behind: str) -> str:
+def _part(part: Part, kinds: Sequence[str], first: int, behind: str) -> str:
     arrays, listed = [], []
     given: dict[str, str] = {}
     for number, (name, kind, same) in enumerate(zip(part.names, kinds, part.same, strict=True), start=first):

@@ -13,6 +13,7 @@ from engine.books import Books, answers
 from engine.changes import Changes
 from engine.events import FeedEvent
 from engine.feed import Head
+from engine.fences import Fence, write_behind
 from engine.idempotency import Remembered
 from engine.needs import AccountsWith, Needs
 from engine.rows import LIVE_STATUSES, AccountRow, EntryRow, LedgerRow, LineRow, ResourceRow
@@ -36,7 +37,7 @@ from engine.schema import (
     lines,
     products,
 )
-from engine.sql import Fence, Insert, Update, among, write, write_behind
+from engine.sql import Insert, Update, among, write
 
 _KEY: Final = ("site_id", "id")
 _BALANCE: Final = ("site_id", "account_id", *Totals._fields)

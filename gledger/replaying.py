@@ -7,14 +7,12 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
 
 import structlog
 
-from delivery.claim import Claims
 from delivery.giving_way import GivingWay
-from delivery.replay_run import PAUSED_US, ReplayRunner
+from delivery.replay_run import AHEAD_US, PAUSED_US, ReplayRunner
 from engine.clock import Clock
 from engine.databases import Site
 
@@ -47,14 +45,12 @@ class Replaying:
         runner: ReplayRunner,
         clock: Clock,
         on_due: Callable[[Site, str], None],
-        claiming: Callable[[Site, str], AbstractContextManager[Claims]],
         giving_way: GivingWay,
     ) -> None:
-        """`on_due` is told every endpoint for which something was queued that `claiming` did not take; `giving_way` slows all down."""
+        """`on_due` is told every endpoint at which something came due that nobody has claimed; `giving_way` slows all down."""
         self._runner = runner
         self._clock = clock
         self._on_due = on_due
-        self._claiming = claiming
         self._giving_way = giving_way
         self._loops: dict[int, asyncio.Task[None]] = {}
         self._woken: dict[int, asyncio.Event] = {}
@@ -108,21 +104,24 @@ class Replaying:
         try:
             while not self._stopping:
                 woken.clear()
-                share = self._giving_way.share(self._clock.now_us())
+                now_us = self._clock.now_us()
+                share = self._giving_way.share(now_us)
                 if not share:
                     await self._wait(site, _RESTS_S)
                     continue
                 try:
-                    with self._claiming(site, "replay") as claims:
-                        outcome = await self._runner.step(site, self._settled.pop(site.id, set()), claims, share)
+                    outcome = await self._runner.step(
+                        site,
+                        self._settled.pop(site.id, set()),
+                        share=share,
+                        ahead_us=min(AHEAD_US, self._giving_way.until_rest(now_us)),
+                    )
                 except Exception as error:  # noqa: BLE001 - the database is away: everything about a replay is in it
                     _log.warning("replay.interrupted", site_id=site.id, error=str(error))
                     await asyncio.sleep(_AGAIN_S)
                     continue
-                for endpoint_id in outcome.woken:
-                    self._on_due(site, endpoint_id)
                 now_us, now = self._clock.now_us(), asyncio.get_running_loop().time()
-                for endpoint_id, instants in outcome.later.items():
+                for endpoint_id, instants in outcome.due.items():
                     dues = (_Due(at=now + (at_us - now_us) / 1e6, at_us=at_us) for at_us in instants)
                     later.setdefault(endpoint_id, deque()).extend(dues)
                 # Always a moment: a step that another process takes is due here too until it is over.

@@ -80,8 +80,8 @@ class DeliveryWorker:
             bodies=bodies,
         )
         self._giving_way = GivingWay()
-        runner = ReplayRunner(parts.databases, clock=parts.clock, ids=parts.ids)
-        self._replaying = Replaying(runner, parts.clock, self.due, self._dispatcher.claiming, self._giving_way)
+        runner = ReplayRunner(parts.databases, clock=parts.clock, ids=parts.ids, bodies=bodies)
+        self._replaying = Replaying(runner, parts.clock, self.due, self._giving_way)
         self._tending = Tending(parts.engine, parts.clock)
         self._sites: dict[int, _Followed] = {}
         self._retries: dict[tuple[int, str], tuple[Site, int]] = {}
@@ -165,7 +165,7 @@ class DeliveryWorker:
     async def _follow_once(self, site: Site) -> bool:
         """Relay a page, and send what is due of it; return whether more waits."""
         began = time.monotonic()
-        with self._dispatcher.claiming(site, "relay") as claims:
+        with self._dispatcher.claiming(site) as claims:
             outcome = await self._relay.run(site, claims)
         if outcome.moved:
             self._followed(site).stay()

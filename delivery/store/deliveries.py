@@ -15,6 +15,7 @@ from delivery.rows import AttemptRow, DeliveryRow
 from delivery.schema import LANE_AGAIN, LANE_IN_FLIGHT, LANE_PING, attempts, deliveries, endpoints, relays
 from delivery.store.endpoints import numbering
 from delivery.store.filters import Wanted, few, first_id, matching
+from engine.fences import Held
 from engine.lookups import in_order, lookup
 from engine.schema import events
 from engine.sql import Change, Insert, Update, among, write
@@ -133,6 +134,12 @@ def read_leased(conn: Connection, site_id: int, delivery_ids: Sequence[str]) -> 
     Nobody changes a delivery that is in flight but its last claimer: with that generation it still is as it was claimed.
     """
     return {row.id: row.generation for row in _IN_FLIGHT.rows(conn, site_id, delivery_ids)}
+
+
+def still_leased(site_id: int, rows: Iterable[DeliveryRow]) -> Held:
+    """Return that these deliveries are in flight, each with the lease that it was claimed with; see `read_leased`."""
+    leases = [{"id": row.id, "generation": row.generation} for row in rows]
+    return Held(table=deliveries, equal={"site_id": site_id, "state": "in_flight"}, rows=leases)
 
 
 def update_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) -> None:

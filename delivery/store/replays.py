@@ -1,4 +1,4 @@
-"""Replays and their parts as SQL. A replay's row is locked before endpoints; its parts change under their endpoint's lock."""
+"""Replays and their parts as SQL. A replay's row is locked before endpoints; what its parts count is only ever added to."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from delivery.store.deliveries import COLUMNS, delivery_of
 from delivery.store.filters import Wanted, matching
 from engine.listing import beyond, ordered
 from engine.schema import events
-from engine.sql import Update, among, insert_rows, write
+from engine.sql import Insert, Update, among, insert_rows, write
 
 _REPLAY: Final = select(*(column for column in replays.c if column.name != "site_id"))
 _PART: Final = tuple(column for column in replay_parts.c if column.name != "site_id")
 _PART_KEYS: Final = ("site_id", "replay_id", "endpoint_id")
-_CHANGING: Final = ("queued", "delivered", "failed", "skipped")
 _COUNTS: Final = ("total", "queued", "delivered", "failed", "skipped")
+_NUMBERS: Final = ("position", "until", *_COUNTS)
 _FINAL: Final = frozenset({"delivered", "exhausted", "skipped"})
 
 
@@ -130,21 +130,17 @@ def read_parts(
     return [_part(row) for row in conn.execute(query)]
 
 
-def moving(site_id: int, before: Sequence[ReplayPart], after: Sequence[ReplayPart]) -> Update:
-    """Return the change of where parts stand, and of what they count by as much as it became more; their endpoints are locked."""
-    rows = [
+def moving(site_id: int, before: Sequence[ReplayPart], after: Sequence[ReplayPart]) -> Insert:
+    """Return the change of where parts stand and what they count; their replay is locked, so nobody else moves them."""
+    return _adding(
+        site_id,
         {
-            "site_id": site_id,
-            "replay_id": now.replay_id,
-            "endpoint_id": now.endpoint_id,
-            "position": now.position,
-            "total": now.total,
-            "queued": now.queued - then.queued,
-            "skipped": now.skipped - then.skipped,
-        }
-        for then, now in zip(before, after, strict=True)
-    ]
-    return Update(table=replay_parts, keys=_PART_KEYS, rows=rows, adds=("queued", "skipped"))
+            (now.replay_id, now.endpoint_id): {
+                name: getattr(now, name) - getattr(then, name) for name in ("position", "total", "queued", "skipped")
+            }
+            for then, now in zip(before, after, strict=True)
+        },
+    )
 
 
 def sum_parts(conn: Connection, site_id: int, replay_ids: Sequence[str]) -> dict[str, ReplayPart]:
@@ -168,16 +164,12 @@ def sum_parts(conn: Connection, site_id: int, replay_ids: Sequence[str]) -> dict
     }
 
 
-def counting(site_id: int, changes: Mapping[tuple[str, str], Change]) -> Update:
-    """Return the change that adds to the counts of parts, by replay and endpoint; their endpoints are locked."""
-    rows = [
-        {"site_id": site_id, "replay_id": replay_id, "endpoint_id": endpoint_id, **asdict(change)}
-        for (replay_id, endpoint_id), change in sorted(changes.items())
-    ]
-    return Update(table=replay_parts, keys=_PART_KEYS, rows=rows, adds=_CHANGING)
+def counting(site_id: int, changes: Mapping[tuple[str, str], Change]) -> Insert:
+    """Return the change that adds to the counts of parts, by replay and endpoint."""
+    return _adding(site_id, {place: asdict(change) for place, change in changes.items()})
 
 
-def counting_outcomes(site_id: int, rows: Iterable[DeliveryRow]) -> Update:
+def counting_outcomes(site_id: int, rows: Iterable[DeliveryRow]) -> Insert:
     """Return the change that counts for their replays those of the deliveries that have just come to an end."""
     delivered: dict[tuple[str, str], int] = {}
     failed: dict[tuple[str, str], int] = {}
@@ -294,6 +286,15 @@ def count_backlog(conn: Connection, site_id: int, endpoint_id: str, now_us: int,
         .subquery()
     )
     return int(conn.execute(select(func.count()).select_from(due)).scalar_one())
+
+
+def _adding(site_id: int, changes: Mapping[tuple[str, str], Mapping[str, int]]) -> Insert:
+    """Return the change that adds to the numbers of parts that are there, in one order, because their endpoints need not be locked."""
+    rows = [
+        {"site_id": site_id, "replay_id": replay_id, "endpoint_id": endpoint_id, **dict.fromkeys(_NUMBERS, 0), **change}
+        for (replay_id, endpoint_id), change in sorted(changes.items())
+    ]
+    return Insert(table=replay_parts, rows=rows, adds_to=_PART_KEYS)
 
 
 def _running() -> Any:

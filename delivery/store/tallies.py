@@ -13,7 +13,7 @@ from engine.sql import Insert, among
 
 
 def tallying(site_id: int, found: Sequence[Tally]) -> Insert:
-    """Return the change that adds to what is counted; the endpoints are locked."""
+    """Return the change that adds to what is counted; in one order, because their endpoints need not be locked."""
     rows = [
         {
             "site_id": site_id,

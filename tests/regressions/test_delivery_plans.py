@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 from sqlalchemy import Connection, event, update
 
+from delivery.rows import DeliveryRow
 from delivery.schema import LANE_AGAIN, deliveries
 from delivery.store.deliveries import find_deliveries, leasing, next_due, read_leased, settling
 from delivery.store.endpoints import lock_endpoints
@@ -15,6 +16,7 @@ from delivery.store.leases import read_waiting
 from delivery.store.replays import count_backlog, read_share
 from engine import feed, lookups
 from engine.databases import Database
+from engine.fences import Held, write_behind
 from engine.lookups import plan_once
 from engine.sql import write
 from tests.databases import PostgresDatabase
@@ -37,8 +39,18 @@ def _looked_at(conn: Connection, ask: Callable[[], object]) -> int:
     return int(conn.exec_driver_sql(read).scalar_one() - before)
 
 
+def _plan_apart(conn: Connection) -> None:
+    conn.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+
+
+def _settle_apart(conn: Connection, rows: Iterable[DeliveryRow]) -> None:
+    known = [{"id": row.id, "generation": row.generation} for row in rows]
+    there = Held(table=deliveries, equal={"site_id": SITE.id}, rows=known)
+    assert write_behind(conn, there, [settling(SITE.id, rows)])
+
+
 @pytest.mark.parametrize(
-    "question", ["waiting", "leased", "found", "backlog", "bodies", "due", "share", "leasing", "settling"]
+    "question", ["waiting", "leased", "found", "backlog", "bodies", "due", "share", "leasing", "settling", "apart"]
 )
 @pytest.mark.parametrize("planned", ["each time", "at first", "amid a backlog"])
 async def test_a_turn_looks_at_what_it_is_about(
@@ -56,7 +68,8 @@ async def test_a_turn_looks_at_what_it_is_about(
     async def ask(named: Sequence[str]) -> int:
         def run(conn: Connection) -> int:
             if planned != "each time":
-                plan_once(conn)
+                # As the connections are that run a statement as a transaction of its own, or as a turn has it.
+                _plan_apart(conn) if question == "apart" else plan_once(conn)
             locked = lock_endpoints(conn, SITE.id, [endpoint.id])
             now_us = stage.clock.now_us()
             questions: dict[str, Callable[[], object]] = {
@@ -67,6 +80,7 @@ async def test_a_turn_looks_at_what_it_is_about(
                 "bodies": lambda: feed.read_bodies(conn, SITE.id, range(1, WANTED)),
                 "leasing": lambda: write(conn, [leasing(SITE.id, find_deliveries(conn, SITE.id, named).values())]),
                 "settling": lambda: write(conn, [settling(SITE.id, find_deliveries(conn, SITE.id, named).values())]),
+                "apart": lambda: _settle_apart(conn, find_deliveries(conn, SITE.id, named).values()),
                 "share": lambda: read_share(
                     conn, SITE.id, Wanted(endpoint_id=endpoint.id), after=0, until=MANY + RECEIVED, limit=WANTED
                 ),

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.engine import make_url
 
 from engine.databases import Database
+from engine.fences import Absent, Fence, behind, write_behind
 from engine.ids import Ids
 from engine.reader import read_present
 from engine.schema import accounts, balances, feeds, idempotency_keys
-from engine.sql import Absent, Fence, Update, behind, insert_rows, together, write_behind
+from engine.sql import Update, insert_rows, together
 from tests.databases import PostgresDatabase
 
 KNOWN, NEW = 1, 2

@@ -179,7 +179,7 @@ class Scenario:
         while True:
             try:
                 woken = set((await sweeper.run(SITE)).endpoints)
-                with dispatcher.claiming(SITE, "relay") as claims:
+                with dispatcher.claiming(SITE) as claims:
                     outcome = await relay.run(SITE, claims)
                 for endpoint_id in sorted(woken | outcome.endpoints_woken):
                     dispatcher.wake(SITE, endpoint_id)

@@ -182,7 +182,7 @@ class Stage:
         """Relay until nothing waits; return who was woken. A dispatcher claims along with it and sends at once."""
         relay, woken, behind = self.relay(), frozenset[str](), True
         while behind:
-            with nullcontext() if dispatcher is None else dispatcher.claiming(SITE, "relay") as claims:
+            with nullcontext() if dispatcher is None else dispatcher.claiming(SITE) as claims:
                 outcome = await relay.run(SITE, claims)
             woken, behind = woken | outcome.endpoints_woken, outcome.behind
         return woken

@@ -6,22 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import msgspec
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from delivery import relay as relay_module
 from delivery.dispatch import DispatchSettings
-from delivery.replay_jobs import Replays
-from delivery.replay_run import ReplayRunner
-from delivery.replay_shapes import RATE_MAX, Replay, ReplayCreate
 from delivery.rows import EndpointRow
-from delivery.schema import LANE_AGAIN, deliveries
 from delivery.store.endpoints import lock_endpoints
 from engine.databases import Database
 from engine.events import TEST_TYPE
-from tests.fakes.receiver import GONE, OK, SERVER_ERROR, Receiver, Reply
+from tests.fakes.receiver import GONE, OK, Receiver, Reply
 from tests.store.delivery_stage import SITE, Stage, make_stage
 
 
@@ -79,7 +74,7 @@ async def test_page_behind_which_more_waits_leaves_claiming_to_turns(stage: Stag
     dispatcher, relay = stage.dispatcher(), stage.relay(page_events=3)
     woken = []
     for _ in range(2):
-        with dispatcher.claiming(SITE, "relay") as claims:
+        with dispatcher.claiming(SITE) as claims:
             woken.append((await relay.run(SITE, claims)).endpoints_woken)
     await dispatcher.idle()
     assert woken == [{endpoint.id}, frozenset()]
@@ -129,7 +124,7 @@ async def test_what_was_claimed_in_a_transaction_that_fails_is_not_sent(stage: S
     relay = stage.relay()
 
     async def relay_in_vain() -> None:
-        with dispatcher.claiming(SITE, "relay") as claims:
+        with dispatcher.claiming(SITE) as claims:
 
             def page(conn: Connection) -> None:
                 assert relay._page(conn, SITE.id, claims).endpoints_woken == frozenset()
@@ -208,7 +203,7 @@ async def test_ping_goes_with_the_page_that_made_it_and_nothing_else_does(stage:
     assert (await stage.endpoints.enable(SITE, endpoint.id)).status == "enabling"
     await stage.commit("entry.posted")
     dispatcher = stage.dispatcher()
-    with dispatcher.claiming(SITE, "relay") as claims:
+    with dispatcher.claiming(SITE) as claims:
         await stage.relay().run(SITE, claims)
     await receiver.wait_for_count(2)
     assert receiver.received[1].body.find(TEST_TYPE.encode()) > 0
@@ -217,97 +212,3 @@ async def test_ping_goes_with_the_page_that_made_it_and_nothing_else_does(stage:
     assert len(receiver.received) == 2
     posted = [row.status for row in await stage.rows(endpoint.id) if row.event_type == "entry.posted"]
     assert posted == ["retrying", "skipped"]
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"max_in_flight": 1}, {"ordering": "ordered", "on_exhausted": "skip_and_flag"}]
-)
-async def test_retry_that_a_replay_takes_up_is_sent_once(
-    stage: Stage, receiver: Receiver, options: dict[str, object]
-) -> None:
-    """It is due already as it is stored; the replay has it as it will be, and counts what becomes of it."""
-    receiver.script("/", SERVER_ERROR)
-    endpoint = await stage.endpoint(receiver.url("/"), **options)
-    await stage.commit(*["entry.posted"] * 3)
-    await stage.deliver()
-    stage.clock.advance(seconds=3600)
-    before = [row.id for row in await stage.rows(endpoint.id) if row.status == "retrying"]
-    sent = len(receiver.received)
-    receiver.script("/", OK)
-    jobs = Replays(stage.databases, clock=stage.clock, ids=stage.ids)
-    draft = {"delivery_ids": before, "rate_per_s": RATE_MAX}
-    begun = await jobs.create(SITE, msgspec.convert(draft, ReplayCreate))
-    # Another process: it knows nothing of what the first one sent.
-    dispatcher, runner = stage.dispatcher(), ReplayRunner(stage.databases, clock=stage.clock, ids=stage.ids)
-    with dispatcher.claiming(SITE, "replay") as claims:
-        await runner.step(SITE, claims=claims)
-    await dispatcher.idle()
-    stage.clock.advance(seconds=1)
-    await stage.deliver(dispatcher)
-    replay = await jobs.get(SITE, msgspec.json.decode(begun.body, type=Replay).id)
-    assert (replay.status, replay.queued, replay.delivered) == ("completed", len(before), len(before))
-    again = [got.headers["webhook-id"] for got in receiver.received[sent:]]
-    assert len(again) == len(set(again))
-    assert {row.status for row in await stage.rows(endpoint.id)} == {"delivered"}
-
-
-async def test_retries_behind_those_that_a_replay_takes_up_are_not_forgotten(stage: Stage, receiver: Receiver) -> None:
-    """As many are read as may be sent: where a replay has these wait, the others behind them are looked for again."""
-    endpoint = await stage.endpoint(receiver.url("/"), max_in_flight=2)
-    await stage.commit(*["entry.posted"] * 5)
-    await stage.deliver()
-    waits = update(deliveries).values(state="retrying", lane=LANE_AGAIN, due_at=stage.clock.now_us())
-    await stage.database.write(lambda conn: conn.execute(waits), site_id=SITE.id)
-    first = [row.id for row in await stage.rows(endpoint.id)][:2]
-    jobs = Replays(stage.databases, clock=stage.clock, ids=stage.ids)
-    await jobs.create(SITE, msgspec.convert({"delivery_ids": first, "rate_per_s": 8}, ReplayCreate))
-    dispatcher, runner = stage.dispatcher(), ReplayRunner(stage.databases, clock=stage.clock, ids=stage.ids)
-    with dispatcher.claiming(SITE, "replay") as claims:
-        await runner.step(SITE, claims=claims)
-    await dispatcher.idle()
-    assert [row.status for row in await stage.rows(endpoint.id)] == ["delivered", "pending", *["delivered"] * 3]
-
-
-async def test_page_that_failed_claims_nothing_next_time_whatever_replays_do(stage: Stage, receiver: Receiver) -> None:
-    """What cannot be claimed never keeps a page from being made: a step of a replay between the two changes nothing."""
-    endpoint = await stage.endpoint(receiver.url("/"))
-    await stage.commit("entry.posted")
-    dispatcher = stage.dispatcher()
-
-    def fail() -> None:
-        with dispatcher.claiming(SITE, "relay"):
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    other = await stage.endpoint(receiver.url("/other"))
-    with dispatcher.claiming(SITE, "replay") as claims:
-        await stage.database.write(
-            lambda conn: claims.claim(conn, [other.id], lock_endpoints(conn, SITE.id, [other.id]), [], 0),
-            site_id=SITE.id,
-        )
-    assert await stage.relay_all(dispatcher) == {endpoint.id}
-
-
-async def test_what_a_replay_queues_is_claimed_with_its_step_when_it_is_due(stage: Stage, receiver: Receiver) -> None:
-    """The first at once, and the others one after the other; nobody is woken, and the counts are those that they would be."""
-    endpoint = await stage.endpoint(receiver.url("/"))
-    await stage.commit(*["entry.posted"] * 3)
-    await stage.deliver()
-    jobs = Replays(stage.databases, clock=stage.clock, ids=stage.ids)
-    draft = {"filter": {"endpoint_id": endpoint.id}, "rate_per_s": RATE_MAX}
-    begun = await jobs.create(SITE, msgspec.convert(draft, ReplayCreate))
-    dispatcher = stage.dispatcher()
-    runner = ReplayRunner(stage.databases, clock=stage.clock, ids=stage.ids)
-    with dispatcher.claiming(SITE, "replay") as claims:
-        outcome = await runner.step(SITE, claims=claims)
-    due = [stage.clock.now_us() + number * 1_000_000 // RATE_MAX for number in (1, 2)]
-    assert (outcome.woken, outcome.later) == (frozenset(), {endpoint.id: due})
-    await dispatcher.idle()
-    for arrived in (4, 5, 6):
-        assert len(receiver.received) == arrived
-        stage.clock.advance(seconds=1 / RATE_MAX)
-        await stage.deliver(dispatcher)
-    replay = await jobs.get(SITE, msgspec.json.decode(begun.body, type=Replay).id)
-    assert (replay.status, replay.queued, replay.delivered, replay.waiting) == ("completed", 3, 3, 0)
-    assert [(row.status, row.attempts) for row in await stage.rows(endpoint.id)] == [("delivered", 2)] * 3

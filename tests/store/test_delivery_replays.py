@@ -245,13 +245,18 @@ async def test_catch_up_follows_the_subscription_as_it_is_now(jobs: Jobs, receiv
 
 
 async def test_a_rate_is_kept_to_and_a_late_step_does_not_slow_it(jobs: Jobs, receiver: Receiver) -> None:
-    """So many a second are queued, evenly, whatever the number."""
-    await _delivered(jobs, receiver, 50)
+    """So many a second come due, evenly, whatever the number."""
+    endpoint = await _delivered(jobs, receiver, 50)
     replay = await jobs.begin(filter={"sequence_from": 1}, rate_per_s=20)
-    began = jobs.stage.clock.now_us()
-    await jobs.queue_all()
-    seconds = (jobs.stage.clock.now_us() - began) / 1e6
-    assert 2.2 <= seconds <= 2.8
+    began, due, late_us = jobs.stage.clock.now_us(), list[int](), 60_000
+    next_at: int | None = began
+    while next_at is not None:
+        outcome = await jobs.runner.step(SITE)
+        due += outcome.due[endpoint.id]
+        next_at = outcome.next_at
+        jobs.stage.clock.advance(seconds=((next_at or began) - jobs.stage.clock.now_us() + late_us) / 1e6)
+    assert len(due) == 50
+    assert all(0 <= at - began - number * 50_000 <= late_us for number, at in enumerate(due))
     assert (await jobs.see(replay)).queued == 50
     assert (await jobs.begin(filter={"sequence_from": 1}, rate_per_s=None)).rate_per_s == RATE_DEFAULT
 
@@ -259,13 +264,17 @@ async def test_a_rate_is_kept_to_and_a_late_step_does_not_slow_it(jobs: Jobs, re
 async def test_share_of_its_rate_is_what_a_replay_takes_then(jobs: Jobs, receiver: Receiver) -> None:
     """Fewer, further apart, and the next step so much later that no more than the share goes; never so few that it ends."""
     endpoint = await _delivered(jobs, receiver, 30)
-    await jobs.begin(filter={"endpoint_id": endpoint.id}, rate_per_s=40)
-    for share, count, apart_us in ((1.0, 10, 25_000), (0.5, 5, 50_000), (0.0001, 1, 1_000_000)):
+    await jobs.begin(filter={"endpoint_id": endpoint.id}, rate_per_s=10)
+    for share, ahead_us, count, apart_us in (
+        (1.0, AHEAD_US, 10, 100_000),
+        (0.5, AHEAD_US, 5, 200_000),
+        (0.5, 600_000, 3, 200_000),
+        (1.0, 0, 1, 100_000),
+        (0.0001, AHEAD_US, 1, 1_000_000),
+    ):
         now_us = jobs.stage.clock.now_us()
-        outcome = await jobs.runner.step(SITE, share=share)
-        due = [now_us + number * apart_us for number in range(1, count)]
-        assert outcome.woken == {endpoint.id}
-        assert outcome.later == ({endpoint.id: due} if due else {})
+        outcome = await jobs.runner.step(SITE, share=share, ahead_us=ahead_us)
+        assert outcome.due == {endpoint.id: [now_us + number * apart_us for number in range(count)]}
         assert outcome.next_at == now_us + count * apart_us
         jobs.stage.clock.advance(seconds=count * apart_us / 1e6)
 
@@ -283,7 +292,7 @@ async def test_no_more_is_queued_than_an_endpoint_takes(jobs: Jobs, receiver: Re
     for _ in range(20):
         outcome = await jobs.runner.step(SITE)
         jobs.stage.clock.advance(seconds=2)
-        for endpoint_id in outcome.later:
+        for endpoint_id in outcome.due:
             dispatcher.wake(SITE, endpoint_id)
         await dispatcher.idle()
     after = await jobs.see(replay)
@@ -421,7 +430,7 @@ async def test_many_processes_go_on_with_one_replay_without_queueing_twice(jobs:
         runner = jobs.process()
         while not stop.is_set():
             outcome = await runner.step(SITE)
-            for endpoint_id in outcome.woken:
+            for endpoint_id in outcome.due:
                 dispatcher.wake(SITE, endpoint_id)
             if outcome.next_at is None:
                 stop.set()

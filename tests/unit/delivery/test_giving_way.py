@@ -83,7 +83,7 @@ def test_replay_that_is_not_felt_takes_its_rate_but_for_rests() -> None:
     begun = machine.work(20)
     looks = LOOKS_US // STEP_US
     assert begun[:looks] == [BEGINS] * looks
-    assert begun[looks] == BEGINS + FASTER
+    assert begun[looks] == BEGINS * FASTER
     after = machine.work(98)
     assert {0.0, 1.0} <= set(after)
     assert after.count(0.0) == pytest.approx(len(after) * (RESTS_US + SETTLES_US) / CYCLE_US, abs=2)
@@ -147,3 +147,14 @@ def test_little_that_is_live_is_given_way_to_as_well(steepness: float, share: fl
     taken = machine.work(300)
     assert taken[0] == BEGINS
     assert max(taken[-100:]) == pytest.approx(share, abs=0.2)
+
+
+def test_what_is_queued_ahead_is_due_before_the_next_rest() -> None:
+    """Or it would be felt while it is looked how it is without; where nothing is live there are no rests."""
+    machine = Machine(lambda _: TOOK_US)
+    machine.rest()
+    while machine.work(0.1)[0]:
+        assert (machine.now_us + machine.giving_way.until_rest(machine.now_us)) % CYCLE_US == 0
+    machine.now_us += QUIET_US + PAGE_US
+    assert machine.giving_way.share(machine.now_us) == 1.0
+    assert machine.giving_way.until_rest(machine.now_us) > CYCLE_US

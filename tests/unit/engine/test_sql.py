@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import BigInteger, Column, MetaData, Table, Uuid, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from engine.fences import Absent, Fence, Held, behind
 from engine.ids import uuid7
 from engine.parameters import converter, type_name
 from engine.schema import metadata
-from engine.sql import Absent, Fence, Insert, Update, among, behind, together
+from engine.sql import Insert, Update, among, together
 
 
 def table(name: str) -> Table:
@@ -128,6 +129,27 @@ def test_every_part_behind_a_fence_selects_from_it() -> None:
     assert statement.endswith("SELECT count(*) FROM fence")
     assert statement.count("FROM fence CROSS JOIN unnest(") == statement.count("part_") == 3
     assert parameters == (5, 6, 1, 4, 1, ["a"], 3, "{1}", ["{}"], "{1}", "{k}", "{1}", "{5}")
+
+
+def test_rows_that_must_be_there_are_looked_up_locked_and_counted() -> None:
+    """One that is not there any more, or is not as it was, and no part finds anything to select from."""
+    held = Held(
+        table=table("ledgers"),
+        equal={"site_id": 1, "name": "n"},
+        rows=[{"id": id_of(1), "lock_version": 4}, {"id": id_of(2), "lock_version": 5}],
+    )
+    statement, parameters = behind(held, changes())
+    assert statement.startswith(
+        "WITH fence AS (SELECT count(*) FROM unnest(CAST(CAST($3 AS text) AS uuid[]), CAST(CAST($4 AS text) AS bigint[])) "
+        "AS listed (id, lock_version) CROSS JOIN LATERAL (SELECT FROM ledgers AS held "
+        "WHERE held.site_id = CAST($1 AS bigint) AND held.name = CAST($2 AS text) "
+        "AND held.id = listed.id AND held.lock_version = listed.lock_version LIMIT 1 FOR UPDATE) AS found "
+        "HAVING count(*) = CAST($5 AS bigint)), part_0 AS (INSERT INTO ledgers "
+    )
+    assert statement.endswith("SELECT count(*) FROM fence")
+    assert statement.count("FROM fence CROSS JOIN unnest(") == statement.count("part_") == 3
+    assert parameters[:5] == (1, "n", f"{{{id_of(1)},{id_of(2)}}}", "{4,5}", 2)
+    assert parameters[5:] == ("{1}", ["{}"], "{1}", "{k}", "{1}", "{5}")
 
 
 @pytest.mark.parametrize(
