@@ -230,10 +230,10 @@ class Dispatcher:
         if lane.woken or any(_frees(lane, one.claimed) for one in finished):
             return ATTEMPTS_A_TURN
         now_us = self._clock.now_us()
-        apart = judge_apart(finished, lane.endpoints, now_us=now_us, policy=self._settings.policy)
-        if not apart.settled:
-            return ATTEMPTS_A_TURN
         try:
+            apart = judge_apart(finished, lane.endpoints, now_us=now_us, policy=self._settings.policy)
+            if not apart.settled:
+                return ATTEMPTS_A_TURN
             done = await database.write_once(
                 lambda conn: settle_apart(conn, lane.site.id, apart, now_us), site_id=lane.site.id
             )

@@ -8,11 +8,12 @@ from sqlalchemy import Connection
 
 from delivery.endpoints import OnDue
 from delivery.errors import DeliveryNotFound, EndpointDisabled, EndpointNotFound
-from delivery.requeue import ALREADY_QUEUED, requeue
+from delivery.requeue import ALREADY_QUEUED, requeue, taken_over
 from delivery.rows import DeliveryRow
 from delivery.shapes import Delivery, show_delivery
 from delivery.store.deliveries import find_delivery, requeueing
 from delivery.store.endpoints import lock_endpoints, standing
+from delivery.store.replays import counting
 from engine.clock import Clock
 from engine.databases import Databases, Site
 from engine.sql import write
@@ -57,5 +58,6 @@ class Replay:
         probed = replace(endpoint, circuit=endpoint.circuit.probe_now(now_us))
         changed = [] if probed == endpoint else [probed]
         [queued] = requeue(conn, site_id, endpoint, [row], None, now_us)
-        write(conn, [standing(site_id, changed), requeueing(site_id, [queued])])
+        left = counting(site_id, taken_over([row]))
+        write(conn, [standing(site_id, changed), requeueing(site_id, [queued]), left])
         return queued

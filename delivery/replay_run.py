@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
+import structlog
 from msgspec import UNSET, structs
 from sqlalchemy import Connection
 
@@ -22,7 +23,7 @@ from delivery.conditions import fulfils
 from delivery.order import PARALLEL, park
 from delivery.replay_jobs import wanted_of
 from delivery.replay_shapes import read_selection
-from delivery.requeue import ALREADY_QUEUED, requeue
+from delivery.requeue import ALREADY_QUEUED, requeue, taken_over
 from delivery.rows import DeliveryRow, EndpointRow, ReplayPart, ReplayRow
 from delivery.schema import LANE_AGAIN
 from delivery.store import replays as store
@@ -51,6 +52,7 @@ HELD_US: Final = 10_000_000
 AHEAD_US: Final = 1_000_000
 """What is due of so long is queued in one step, each at its own instant: what goes at once would be felt by what is live, and so
 would many steps."""
+_log: Final = structlog.get_logger("gledger.replays")
 LATE_US: Final = 100_000
 """How far a replay that fell behind its rate may catch up: what it did not send while it rested is no debt."""
 
@@ -105,8 +107,11 @@ class ReplayRunner:
             lambda conn: self._step(conn, site.id, settled, share, ahead_us), site_id=site.id
         )
         if outcome.events:
-            # Now, and not where it is claimed: others wait there for the endpoint's lock.
-            await database.read(lambda conn: self._bodies.read(conn, site.id, outcome.events), site_id=site.id)
+            # Now, and not where it is claimed: others wait there for the endpoint's lock, and read what is not there.
+            try:
+                await database.read(lambda conn: self._bodies.read(conn, site.id, outcome.events), site_id=site.id)
+            except Exception as error:  # noqa: BLE001 - the step is taken, whatever became of this
+                _log.warning("replay.events_not_read", site_id=site.id, error=str(error))
         return outcome
 
     def _step(
@@ -122,8 +127,8 @@ class ReplayRunner:
         others_at = store.next_step(conn, site_id, but=row.id)
         open_parts = store.read_parts(conn, site_id, row.id)
         chosen = self._choose([part.endpoint_id for part in open_parts])
-        # As it is about now: it bounds what waits, and need not be exact.
-        backlogs = {each: store.count_backlog(conn, site_id, each, now_us, BACKLOG) for each in chosen}
+        # As it is about now, with what was queued ahead: it bounds what waits, and need not be exact.
+        backlogs = {each: store.count_backlog(conn, site_id, each, now_us + AHEAD_US, BACKLOG) for each in chosen}
         locked = lock_endpoints(conn, site_id, chosen)
         parts = [part for part in open_parts if part.endpoint_id in locked]
         if any(endpoint.ordering != PARALLEL for endpoint in locked.values()):
@@ -139,7 +144,7 @@ class ReplayRunner:
         idle_us = waits if len(after) == len(open_parts) else min(waits, FULL_US)
         queued_us = round(len(step.rows) * 1_000_000 / rate_per_s)
         saved = _next(row, queued_us or idle_us, now_us, catches_up=queued_us > 0, finished=finished)
-        step.store([store.moving(site_id, parts, after), store.replaying(site_id, saved)])
+        step.store([store.moving(site_id, parts, after, step.left), store.replaying(site_id, saved)])
         next_at = min((at for at in (others_at, saved.due_at) if at is not None), default=None)
         return StepOutcome(next_at=next_at, due=step.due, events=frozenset(row.sequence for row in step.rows))
 
@@ -175,6 +180,8 @@ class _Step:
         self.rows: list[DeliveryRow] = []
         """What is queued and not stored yet."""
         self.due: defaultdict[str, list[int]] = defaultdict(list)
+        self.left: dict[tuple[str, str], store.Change] = {}
+        """What other replays were still waiting for, and is this one's now."""
         self.held: set[str] = set()
         """Endpoints whose order keeps as much of this replay waiting as may wait."""
 
@@ -216,6 +223,7 @@ class _Step:
     def _send_again(self, part: ReplayPart, endpoint: EndpointRow, room: int) -> ReplayPart:
         rows, position = self._read(part, room)
         again = [row for row in rows if row.state not in ALREADY_QUEUED]
+        self.left |= taken_over(again)
         self._queue(endpoint, requeue(self._conn, self._site_id, endpoint, again, part.replay_id, self._now_us))
         return replace(
             part,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 from sqlalchemy import Connection
@@ -11,11 +11,21 @@ from sqlalchemy import Connection
 from delivery.order import park_again
 from delivery.rows import DeliveryRow, EndpointRow
 from delivery.schema import LANE_AGAIN
-from delivery.store.replays import Change, counting
-from engine.sql import write
+from delivery.store.replays import Change
 
 ALREADY_QUEUED = frozenset({"pending", "in_flight"})
 """What is about to be sent, or under way: nothing is gained by queueing it once more."""
+
+
+def taken_over(rows: Iterable[DeliveryRow]) -> dict[tuple[str, str], Change]:
+    """Return by how much the counts of parts change, by replay and endpoint, when these deliveries are queued.
+
+    What another replay was still waiting for is no longer its own: it counts it as skipped.
+    """
+    left = Counter(
+        (row.replay_id, row.endpoint_id) for row in rows if row.replay_id is not None and row.due_at is not None
+    )
+    return {place: Change(queued=-number, skipped=number) for place, number in left.items()}
 
 
 def requeue(
@@ -28,15 +38,9 @@ def requeue(
 ) -> list[DeliveryRow]:
     """Return deliveries of a locked endpoint as they are when they are queued; `replay_id` is the replay that counts what becomes of them.
 
-    The caller stores them, in the same transaction.
-
-    Of a replay those behind wait for those before where the endpoint asks for order. What another replay was still waiting for is no longer its own: it counts it as skipped.
+    Of a replay those behind wait for those before where the endpoint asks for order. The caller stores them, in the same transaction, and
+    what `taken_over` says.
     """
-    left = Counter(
-        (row.replay_id, row.endpoint_id) for row in rows if row.replay_id is not None and row.due_at is not None
-    )
-    changes = {place: Change(queued=-number, skipped=number) for place, number in left.items()}
-    write(conn, [counting(site_id, changes)])
     queued = [
         replace(
             row,

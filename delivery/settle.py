@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from msgspec import structs
 from sqlalchemy import Connection
@@ -42,6 +43,9 @@ from delivery.tally import Tally, tally
 from engine.fences import write_behind
 from engine.lookups import plan_afresh
 from engine.sql import Change, write
+
+LEASE_LEFT_US: Final = 1_000_000
+"""A lease must last for so long for its attempt to be settled apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,21 +149,25 @@ def judge_apart(
 ) -> Apart:
     """Return which attempts can be settled apart, by what is known of their endpoints.
 
-    Those that delivered where nothing else follows from it: no order in which the next one goes, nothing about how the endpoint stands. What is known may be a little old: a failure that somebody else has noted since then is not made
-    up for by this success, but by the next.
+    Those that delivered where nothing else follows from it: no order in which the next one goes, nothing about how the endpoint
+    stands. Not where another attempt at the endpoint is for a turn, which takes them in the order in which they ended; nor a lease that is
+    about to run out, which others may take over. What is known may be a little old: a failure that another process has noted
+    since then is not made up for by this success, but by the next.
     """
-    settled: list[tuple[Finished, Outcome]] = []
-    rows: list[DeliveryRow] = []
+    judged: list[tuple[Finished, Outcome, DeliveryRow]] = []
+    for_turn: set[str] = set()
     for one in finished:
-        endpoint = endpoints.get(one.claimed.endpoint.id, one.claimed.endpoint)
-        if endpoint.status != "active" or endpoint.ordering != PARALLEL:
-            continue
-        here = Standing(row=endpoint, head=None, policy=policy)
-        after, outcome = _judged(one, here, now_us=now_us, chance=lambda: 0.0)
-        if after.state == "delivered" and here.untouched:
-            settled.append((one, outcome))
-            rows.append(after)
-    return Apart(settled=settled, rows=rows)
+        delivery = one.claimed.delivery
+        here = Standing(row=endpoints.get(delivery.endpoint_id, one.claimed.endpoint), head=None, policy=policy)
+        plain = here.row.status == "active" and here.row.ordering == PARALLEL
+        if plain and (delivery.due_at or 0) > now_us + LEASE_LEFT_US:
+            after, outcome = _judged(one, here, now_us=now_us, chance=lambda: 0.0)
+            if after.state == "delivered" and here.untouched:
+                judged.append((one, outcome, after))
+                continue
+        for_turn.add(delivery.endpoint_id)
+    kept = [each for each in judged if each[2].endpoint_id not in for_turn]
+    return Apart(settled=[(one, outcome) for one, outcome, _ in kept], rows=[after for *_, after in kept])
 
 
 def settle_apart(conn: Connection, site_id: int, apart: Apart, now_us: int) -> bool:

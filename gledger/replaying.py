@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Collection
@@ -123,7 +124,8 @@ class Replaying:
                 now_us, now = self._clock.now_us(), asyncio.get_running_loop().time()
                 for endpoint_id, instants in outcome.due.items():
                     dues = (_Due(at=now + (at_us - now_us) / 1e6, at_us=at_us) for at_us in instants)
-                    later.setdefault(endpoint_id, deque()).extend(dues)
+                    # Another replay may have something due between them.
+                    later[endpoint_id] = deque(heapq.merge(later.get(endpoint_id, ()), dues))
                 # Always a moment: a step that another process takes is due here too until it is over.
                 wait_s = None if outcome.next_at is None else max((outcome.next_at - now_us) / 1e6, 0.02)
                 await self._wait_for_step(site, wait_s)

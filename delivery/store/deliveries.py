@@ -137,9 +137,12 @@ def read_leased(conn: Connection, site_id: int, delivery_ids: Sequence[str]) -> 
 
 
 def still_leased(site_id: int, rows: Iterable[DeliveryRow]) -> Held:
-    """Return that these deliveries are in flight, each with the lease that it was claimed with; see `read_leased`."""
-    leases = [{"id": row.id, "generation": row.generation} for row in rows]
-    return Held(table=deliveries, equal={"site_id": site_id, "state": "in_flight"}, rows=leases)
+    """Return that these deliveries are in flight, each with the lease that it was claimed with; see `read_leased`.
+
+    In the order of ids, as whoever takes leases over locks them.
+    """
+    leases = [{"id": row.id, "generation": row.generation} for row in sorted(rows, key=lambda row: row.id)]
+    return Held(table=deliveries, equal={"site_id": site_id, "state": "in_flight"}, key="id", rows=leases)
 
 
 def update_deliveries(conn: Connection, site_id: int, rows: Iterable[DeliveryRow]) -> None:

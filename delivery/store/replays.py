@@ -130,17 +130,25 @@ def read_parts(
     return [_part(row) for row in conn.execute(query)]
 
 
-def moving(site_id: int, before: Sequence[ReplayPart], after: Sequence[ReplayPart]) -> Insert:
-    """Return the change of where parts stand and what they count; their replay is locked, so nobody else moves them."""
-    return _adding(
-        site_id,
-        {
-            (now.replay_id, now.endpoint_id): {
-                name: getattr(now, name) - getattr(then, name) for name in ("position", "total", "queued", "skipped")
-            }
-            for then, now in zip(before, after, strict=True)
-        },
-    )
+def moving(
+    site_id: int,
+    before: Sequence[ReplayPart],
+    after: Sequence[ReplayPart],
+    left: Mapping[tuple[str, str], Change],
+) -> Insert:
+    """Return the change of where parts stand and what they count; their replay is locked, so nobody else moves them.
+
+    `left` is what other replays have left to this one: in the same statement, because others lock parts in one order.
+    """
+    names = ("position", "total", "queued", "skipped")
+    moved = {
+        (now.replay_id, now.endpoint_id): {name: getattr(now, name) - getattr(then, name) for name in names}
+        for then, now in zip(before, after, strict=True)
+    }
+    for place, change in left.items():
+        there = moved.setdefault(place, dict.fromkeys(names, 0))
+        moved[place] = there | {name: there.get(name, 0) + by for name, by in asdict(change).items()}
+    return _adding(site_id, moved)
 
 
 def sum_parts(conn: Connection, site_id: int, replay_ids: Sequence[str]) -> dict[str, ReplayPart]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from sqlalchemy import Connection, event, update
 
 from delivery.rows import DeliveryRow
 from delivery.schema import LANE_AGAIN, deliveries
-from delivery.store.deliveries import find_deliveries, leasing, next_due, read_leased, settling
+from delivery.store.deliveries import find_deliveries, leasing, next_due, read_leased, settling, still_leased
 from delivery.store.endpoints import lock_endpoints
 from delivery.store.filters import Wanted
 from delivery.store.leases import read_waiting
 from delivery.store.replays import count_backlog, read_share
+from delivery.store.tallies import tallying
+from delivery.tally import tally
 from engine import feed, lookups
 from engine.databases import Database
-from engine.fences import Held, write_behind
+from engine.fences import write_behind
 from engine.lookups import plan_once
 from engine.sql import write
 from tests.databases import PostgresDatabase
@@ -43,10 +45,10 @@ def _plan_apart(conn: Connection) -> None:
     conn.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
 
 
-def _settle_apart(conn: Connection, rows: Iterable[DeliveryRow]) -> None:
-    known = [{"id": row.id, "generation": row.generation} for row in rows]
-    there = Held(table=deliveries, equal={"site_id": SITE.id}, rows=known)
-    assert write_behind(conn, there, [settling(SITE.id, rows)])
+def _count_apart(conn: Connection, rows: Sequence[DeliveryRow]) -> None:
+    """Look for leases that are gone, before an attempt is counted."""
+    counted = tallying(SITE.id, [tally(rows[0].endpoint_id, 0, [(True, 1)])])
+    assert not write_behind(conn, still_leased(SITE.id, rows), [counted])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ async def test_a_turn_looks_at_what_it_is_about(
                 "bodies": lambda: feed.read_bodies(conn, SITE.id, range(1, WANTED)),
                 "leasing": lambda: write(conn, [leasing(SITE.id, find_deliveries(conn, SITE.id, named).values())]),
                 "settling": lambda: write(conn, [settling(SITE.id, find_deliveries(conn, SITE.id, named).values())]),
-                "apart": lambda: _settle_apart(conn, find_deliveries(conn, SITE.id, named).values()),
+                "apart": lambda: _count_apart(conn, list(find_deliveries(conn, SITE.id, named).values())),
                 "share": lambda: read_share(
                     conn, SITE.id, Wanted(endpoint_id=endpoint.id), after=0, until=MANY + RECEIVED, limit=WANTED
                 ),

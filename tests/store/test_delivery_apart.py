@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select, update
 from structlog.testing import capture_logs
 
 from delivery import dispatch as dispatch_module
+from delivery.dispatch import DispatchSettings
 from delivery.replay_jobs import Replays
 from delivery.replay_run import ReplayRunner
 from delivery.replay_shapes import RATE_MAX, Replay, ReplayCreate
@@ -178,3 +179,71 @@ async def test_what_a_replay_counts_is_added_to_while_it_moves_on(
     replay = await jobs.get(SITE, replay_id)
     assert (replay.status, replay.total, replay.queued, replay.delivered) == ("completed", count, count, count)
     assert any(apart)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_attempts_at_an_endpoint_are_noted_in_the_order_in_which_they_ended(
+    stage: Stage, receiver: Receiver, apart: list[bool], monkeypatch: pytest.MonkeyPatch, failing: bool
+) -> None:
+    """Successes between failures take back what those have struck, also where all come back at once: the circuit stays closed."""
+    count, most = 30, 40
+    endpoint = await stage.endpoint(receiver.url("/"), max_in_flight=most, retry_schedule=[0, 3600])
+    dispatcher = stage.dispatcher()
+    for _ in range(most // 5):
+        await stage.commit(*["entry.posted"] * 5)
+        await stage.relay_all(dispatcher)
+        await dispatcher.idle()
+    apart.clear()
+    answered, seen = asyncio.Event(), len(receiver.received)
+    replies = [Reply(status=500 if failing and number % 5 == 1 else 200, hold=answered) for number in range(count)]
+    receiver.script("/", *replies, OK)
+    await stage.commit(*["entry.posted"] * count)
+    await stage.relay_all(dispatcher)
+    await receiver.wait_for_count(seen + count)
+    lane = dispatcher._lanes[SITE.id]
+    # The process has much else to do: nothing is settled until all are there.
+    with monkeypatch.context() as busy:
+        busy.setattr(lane.signal, "set", lambda: None)
+        answered.set()
+        await asyncio.wait(lane.out, timeout=5)
+    lane.signal.set()
+    await dispatcher.idle()
+    query = select(endpoints.c.circuit_strikes, endpoints.c.circuit_probe_at).where(endpoints.c.id == endpoint.id)
+    row = await stage.database.read(lambda conn: conn.execute(query).one(), site_id=SITE.id)
+    assert tuple(row) == (0, None)
+    assert bool(apart) == (not failing)
+
+
+async def test_attempt_that_cannot_be_judged_keeps_none_of_the_others(
+    stage: Stage, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are settled by turns, one by one."""
+    endpoint = await wide(stage, receiver)
+
+    def fail(*_: object, **__: object) -> Apart:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(dispatch_module, "judge_apart", fail)
+    await stage.commit(*["entry.posted"] * 3)
+    dispatcher = stage.dispatcher(DispatchSettings(after_trouble_s=0.01))
+    await stage.relay_all(dispatcher)
+    await asyncio.wait_for(dispatcher.idle(), 5)
+    assert {row.status for row in await stage.rows(endpoint.id)} == {"delivered"}
+
+
+async def test_lease_that_is_about_to_run_out_is_for_a_turn(
+    stage: Stage, receiver: Receiver, apart: list[bool]
+) -> None:
+    """Others may be taking it over, under the endpoint's lock."""
+    endpoint = await wide(stage, receiver)
+    apart.clear()
+    answered = asyncio.Event()
+    receiver.script("/", Reply(hold=answered))
+    await stage.commit("entry.posted")
+    dispatcher = stage.dispatcher()
+    await stage.relay_all(dispatcher)
+    await receiver.wait_for_count(2)
+    stage.clock.advance(seconds=60)
+    answered.set()
+    await dispatcher.idle()
+    assert ([row.status for row in await stage.rows(endpoint.id)], apart) == (["delivered"] * 2, [])

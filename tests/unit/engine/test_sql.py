@@ -136,6 +136,7 @@ def test_rows_that_must_be_there_are_looked_up_locked_and_counted() -> None:
     held = Held(
         table=table("ledgers"),
         equal={"site_id": 1, "name": "n"},
+        key="id",
         rows=[{"id": id_of(1), "lock_version": 4}, {"id": id_of(2), "lock_version": 5}],
     )
     statement, parameters = behind(held, changes())
@@ -143,7 +144,8 @@ def test_rows_that_must_be_there_are_looked_up_locked_and_counted() -> None:
         "WITH fence AS (SELECT count(*) FROM unnest(CAST(CAST($3 AS text) AS uuid[]), CAST(CAST($4 AS text) AS bigint[])) "
         "AS listed (id, lock_version) CROSS JOIN LATERAL (SELECT FROM ledgers AS held "
         "WHERE held.site_id = CAST($1 AS bigint) AND held.name = CAST($2 AS text) "
-        "AND held.id = listed.id AND held.lock_version = listed.lock_version LIMIT 1 FOR UPDATE) AS found "
+        "AND held.lock_version = listed.lock_version AND held.id >= listed.id AND held.id <= listed.id "
+        "ORDER BY held.id LIMIT 1 FOR UPDATE) AS found "
         "HAVING count(*) = CAST($5 AS bigint)), part_0 AS (INSERT INTO ledgers "
     )
     assert statement.endswith("SELECT count(*) FROM fence")
